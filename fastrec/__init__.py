@@ -1,0 +1,72 @@
+"""fastrec: exact top-k ranking, offline metrics, sample importance and thin models on compiled kernels.
+
+Four verbs::
+
+    import fastrec as fr
+    top = fr.Index(items).topk(queries, k=10, exclude=seen)       # rank
+    ev = fr.evaluate(top, truth, ["ndcg@10", "recall@100"])       # measure
+    w = fr.importance(model, X, y, method="grad_norm")            # weigh
+    model = fr.models.LogisticRegression().fit(X, y)              # train
+
+Importing fastrec loads NumPy and the dispatch of the kernels, nothing heavier: each public name is imported when it
+is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+try:
+    from fastrec._core import isa as _isa
+except ImportError as error:  # pragma: no cover - a checkout that was never built
+    raise ImportError(
+        "fastrec's compiled kernels are missing; in a checkout, build them with `pip install -e .` "
+        f"and import fastrec from elsewhere or from that environment ({error})"
+    ) from error
+from fastrec._core.threads import get_threads, set_threads
+from fastrec._core.version import __version__
+
+_active_isa = _isa.ACTIVE
+
+# name -> the module that defines it
+_PUBLIC = {
+    "Index": "fastrec.ranking",
+    "TopK": "fastrec.ranking",
+    "merge_topk": "fastrec.ranking",
+    "score": "fastrec.ranking",
+    "score_pairs": "fastrec.ranking",
+    "select_topk": "fastrec.ranking",
+    "topk": "fastrec.ranking",
+    "Truth": "fastrec.evaluation",
+    "evaluate": "fastrec.evaluation",
+    "evaluate_clicks": "fastrec.evaluation",
+    "importance": "fastrec.weighing",
+    "select": "fastrec.weighing",
+    "info": "fastrec._core.info",
+}
+_MODULES = ("benchmarks", "datasets", "evaluation", "models", "ranking")
+
+__all__ = [*_PUBLIC, *_MODULES, "__version__", "get_threads", "set_threads"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(_PUBLIC[name]), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return importlib.import_module(f"fastrec.{name}")
+    raise AttributeError(f"module 'fastrec' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if TYPE_CHECKING:
+    from fastrec import benchmarks, datasets, evaluation, models, ranking
+    from fastrec.evaluation import Truth, evaluate, evaluate_clicks
+    from fastrec.weighing import importance, select
+    from fastrec._core.info import info
+    from fastrec.ranking import Index, TopK, merge_topk, score, score_pairs, select_topk, topk

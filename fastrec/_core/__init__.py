@@ -1,0 +1,1 @@
+"""What every verb stands on: arrays and devices, operations, checks, threads, instruction sets, CUDA."""

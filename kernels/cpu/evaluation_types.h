@@ -1,0 +1,3 @@
+// Plain structs shared by the evaluation bodies and their binding.
+#pragma once
+#include "common.h"

@@ -1,0 +1,3 @@
+// Plain structs shared by the learning bodies and their binding.
+#pragma once
+#include "common.h"

@@ -1,0 +1,142 @@
+"""Build fastrec's compiled kernels.
+
+Every ``kernels/cpu/*.isa.cpp`` body is compiled once per instruction set into its own object, with its own
+compiler flags and its own symbol suffix; ``fastrec._core.isa`` picks one table of functions at import.  Only those
+objects get instruction-set flags, so what the linker shares between them (nothing, see ``tools/check_symbols.py``)
+can never carry fast code to a machine that cannot run it.
+
+``FASTREC_SANITIZE=1`` builds with address and undefined-behaviour sanitizers (for development).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+CPU = "kernels/cpu"
+AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mpopcnt", "-mlzcnt"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512cd", "-mprefer-vector-width=512"]
+# Weakest first.  The order is the level number that dispatch uses; fastrec/_core/isa.py lists the same names.
+ISAS: dict[str, list[str]] = {
+    "baseline": [],
+    "avx2": AVX2,
+    "avx512": AVX512,
+    "avx512vnni": [*AVX512, "-mavx512vnni"],
+}
+# Extension -> the kernel bodies it owns.
+BODIES = {
+    "ranking": ["ranking.isa.cpp"],
+    "evaluation": ["evaluation.isa.cpp"],
+    "learning": ["learning.isa.cpp"],
+    "roofs": ["roofs.isa.cpp"],
+}
+SANITIZE = os.environ.get("FASTREC_SANITIZE") == "1"
+GNU_FLAGS = [
+    "-std=c++17", "-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-function",
+]
+# Bodies hold no exceptions, no RTTI and no guarded statics: all three would emit weak symbols.
+BODY_FLAGS = ["-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-fno-math-errno", "-fno-trapping-math"]
+if SANITIZE:
+    GNU_FLAGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g1"]
+
+
+class BuildKernels(build_ext):
+    """Compile each body once per instruction set, then link its objects into the extension that owns it."""
+
+    def build_extensions(self) -> None:
+        self.msvc = self.compiler.compiler_type == "msvc"
+        self.isas = {name: flags for name, flags in ISAS.items() if name == "baseline" or self._can_compile(flags)}
+        print("fastrec: building for", ", ".join(self.isas))
+        super().build_extensions()
+
+    def _can_compile(self, flags: list[str]) -> bool:
+        if self.msvc or not ("x86_64" in self.plat_name or "amd64" in self.plat_name):
+            return False
+        with tempfile.TemporaryDirectory() as folder:
+            probe = Path(folder, "probe.cpp")
+            probe.write_text("#include <immintrin.h>\nint main() { return 0; }\n")
+            command = [self.compiler.compiler_so[0], *flags, "-c", str(probe), "-o", str(probe.with_suffix(".o"))]
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    def build_extension(self, ext: Extension) -> None:
+        base = ["/std:c++17", "/O2"] if self.msvc else GNU_FLAGS
+        owner = ext.name.rpartition(".")[2]
+        objects: list[str] = []
+        for isa, flags in self.isas.items():
+            for body in BODIES.get(owner, []):
+                objects += self.compiler.compile(
+                    [f"{CPU}/{body}"],
+                    output_dir=os.path.join(self.build_temp, "isa", isa),
+                    include_dirs=[CPU],
+                    macros=[("FR_ISA", isa), (f"FR_ISA_{isa.upper()}", "1")],
+                    extra_postargs=base + ([] if self.msvc else BODY_FLAGS) + flags,
+                    depends=ext.depends,
+                )
+        ext.extra_objects = objects
+        ext.extra_compile_args = list(base)
+        ext.define_macros = [*ext.define_macros, *((f"FR_HAVE_{isa.upper()}", "1") for isa in self.isas)]
+        if not self.msvc:
+            ext.extra_link_args = ["-pthread"]
+            if sys.platform.startswith("linux") and not SANITIZE:
+                ext.extra_link_args += ["-Wl,--strip-all", "-static-libgcc"]
+            if SANITIZE:
+                ext.extra_link_args += ["-fsanitize=address,undefined"]
+        super().build_extension(ext)
+
+
+HEADERS = [str(p) for pattern in ("*.h", "*.def", "*.inc") for p in sorted(Path(CPU).glob(pattern))]
+
+
+def extension(name: str, *sources: str) -> Extension:
+    return Extension(
+        f"fastrec._kernels.{name}",
+        [f"{CPU}/{name}.pyx", *(f"{CPU}/{s}" for s in sources)],
+        include_dirs=[CPU],
+        depends=HEADERS,
+        language="c++",
+    )
+
+
+EXTENSIONS = [
+    extension("runtime", "isa.cpp", "pool.cpp"),
+    extension("ranking", "ranking_table.cpp"),
+    extension("evaluation", "evaluation_table.cpp"),
+    extension("learning", "learning_table.cpp"),
+    extension("roofs", "roofs_table.cpp"),
+]
+
+PACKAGES = [
+    str(p.parent).replace(os.sep, ".") for p in sorted(Path("fastrec").rglob("__init__.py"))
+]
+
+setup(
+    packages=[*PACKAGES, "fastrec._kernels.cuda"],
+    # kernels/cuda lives beside the C++ sources and ships as a package, so that its .cu text is found the same way in
+    # a wheel and in an editable install.
+    package_dir={"fastrec": "fastrec", "fastrec._kernels.cuda": "kernels/cuda"},
+    package_data={
+        "fastrec": ["py.typed"],
+        "fastrec._kernels": ["*.pyi"],
+        "fastrec._kernels.cuda": ["*.cu", "*.cuh"],
+        "fastrec.datasets": ["files/*"],
+        "fastrec.benchmarks": ["*.html", "*.j2"],
+    },
+    include_package_data=False,  # or MANIFEST.in, which is for the sdist, would put every source into the wheel
+    ext_modules=cythonize(
+        EXTENSIONS,
+        build_dir="build/cython",
+        language_level=3,
+        compiler_directives={
+            "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,
+            "embedsignature": True, "freethreading_compatible": True,
+        },
+    ),
+    cmdclass={"build_ext": BuildKernels},
+)
