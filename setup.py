@@ -11,7 +11,6 @@ can never carry fast code to a machine that cannot run it.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -19,16 +18,32 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
+from setuptools.modified import newer_group
 
 CPU = "kernels/cpu"
 AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mpopcnt", "-mlzcnt"]
-AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512cd", "-mprefer-vector-width=512"]
+AVX512 = [
+    *AVX2,
+    "-mavx512f",
+    "-mavx512bw",
+    "-mavx512dq",
+    "-mavx512vl",
+    "-mavx512cd",
+    "-mprefer-vector-width=512",
+]
 # Weakest first.  The order is the level number that dispatch uses; fastrec/_core/isa.py lists the same names.
 ISAS: dict[str, list[str]] = {
     "baseline": [],
     "avx2": AVX2,
     "avx512": AVX512,
     "avx512vnni": [*AVX512, "-mavx512vnni"],
+}
+# One instruction of each set: what the compiler, and the assembler under it, must be able to emit.
+PROBES = {
+    "avx2": "__m256 f(__m256 a) { return _mm256_fmadd_ps(a, a, a); }",
+    "avx512": "__m512i f(__m512i a) { return _mm512_mullo_epi64(_mm512_abs_epi8(a), a); }",
+    "avx512vnni": "__m512i f(__m512i a) { return _mm512_dpbusd_epi32(a, a, a); }",
 }
 # Extension -> the kernel bodies it owns.
 BODIES = {
@@ -39,10 +54,23 @@ BODIES = {
 }
 SANITIZE = os.environ.get("FASTREC_SANITIZE") == "1"
 GNU_FLAGS = [
-    "-std=c++17", "-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-function",
+    "-std=c++17",
+    "-O3",
+    "-g0",
+    "-ffp-contract=off",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-Wno-unused-function",
 ]
 # Bodies hold no exceptions, no RTTI and no guarded statics: all three would emit weak symbols.
-BODY_FLAGS = ["-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-fno-math-errno", "-fno-trapping-math"]
+BODY_FLAGS = [
+    "-fno-exceptions",
+    "-fno-rtti",
+    "-fno-threadsafe-statics",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+]
 if SANITIZE:
     GNU_FLAGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g1"]
 
@@ -50,36 +78,43 @@ if SANITIZE:
 class BuildKernels(build_ext):
     """Compile each body once per instruction set, then link its objects into the extension that owns it."""
 
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if self.parallel is None:  # extensions share no object, so they build side by side
+            self.parallel = (
+                len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+            )
+
     def build_extensions(self) -> None:
         self.msvc = self.compiler.compiler_type == "msvc"
-        self.isas = {name: flags for name, flags in ISAS.items() if name == "baseline" or self._can_compile(flags)}
+        self.isas = {
+            isa: flags for isa, flags in ISAS.items() if isa == "baseline" or self._can_compile(isa, flags)
+        }
         print("fastrec: building for", ", ".join(self.isas))
         super().build_extensions()
 
-    def _can_compile(self, flags: list[str]) -> bool:
-        if self.msvc or not ("x86_64" in self.plat_name or "amd64" in self.plat_name):
+    def _can_compile(self, isa: str, flags: list[str]) -> bool:
+        if self.msvc or not self.plat_name.endswith(("x86_64", "amd64")):
             return False
         with tempfile.TemporaryDirectory() as folder:
             probe = Path(folder, "probe.cpp")
-            probe.write_text("#include <immintrin.h>\nint main() { return 0; }\n")
-            command = [self.compiler.compiler_so[0], *flags, "-c", str(probe), "-o", str(probe.with_suffix(".o"))]
-            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+            probe.write_text(f"#include <immintrin.h>\n{PROBES[isa]}\n")
+            try:
+                self.compiler.compile([str(probe)], output_dir=folder, extra_postargs=flags)
+            except CompileError:
+                print(f"fastrec: this compiler cannot build for {isa}; leaving it out")
+                return False
+        return True
 
     def build_extension(self, ext: Extension) -> None:
         base = ["/std:c++17", "/O2"] if self.msvc else GNU_FLAGS
-        owner = ext.name.rpartition(".")[2]
-        objects: list[str] = []
-        for isa, flags in self.isas.items():
-            for body in BODIES.get(owner, []):
-                objects += self.compiler.compile(
-                    [f"{CPU}/{body}"],
-                    output_dir=os.path.join(self.build_temp, "isa", isa),
-                    include_dirs=[CPU],
-                    macros=[("FR_ISA", isa), (f"FR_ISA_{isa.upper()}", "1")],
-                    extra_postargs=base + ([] if self.msvc else BODY_FLAGS) + flags,
-                    depends=ext.depends,
-                )
-        ext.extra_objects = objects
+        bodies = [f"{CPU}/{body}" for body in BODIES.get(ext.name.rpartition(".")[2], [])]
+        ext.depends = [*ext.depends, *bodies]  # so that a changed body links again
+        ext.extra_objects = [
+            self._object(body, isa, base + ([] if self.msvc else BODY_FLAGS) + flags, ext.depends)
+            for isa, flags in self.isas.items()
+            for body in bodies
+        ]
         ext.extra_compile_args = list(base)
         ext.define_macros = [*ext.define_macros, *((f"FR_HAVE_{isa.upper()}", "1") for isa in self.isas)]
         if not self.msvc:
@@ -89,6 +124,16 @@ class BuildKernels(build_ext):
             if SANITIZE:
                 ext.extra_link_args += ["-fsanitize=address,undefined"]
         super().build_extension(ext)
+
+    def _object(self, body: str, isa: str, flags: list[str], depends: list[str]) -> str:
+        folder = os.path.join(self.build_temp, "isa", isa)
+        (target,) = self.compiler.object_filenames([body], output_dir=folder)
+        if self.force or newer_group([body, *depends], target):
+            macros = [("FR_ISA", isa), (f"FR_ISA_{isa.upper()}", "1")]
+            self.compiler.compile(
+                [body], output_dir=folder, include_dirs=[CPU], macros=macros, extra_postargs=flags
+            )
+        return target
 
 
 HEADERS = [str(p) for pattern in ("*.h", "*.def", "*.inc") for p in sorted(Path(CPU).glob(pattern))]
@@ -112,9 +157,7 @@ EXTENSIONS = [
     extension("roofs", "roofs_table.cpp"),
 ]
 
-PACKAGES = [
-    str(p.parent).replace(os.sep, ".") for p in sorted(Path("fastrec").rglob("__init__.py"))
-]
+PACKAGES = [str(p.parent).replace(os.sep, ".") for p in sorted(Path("fastrec").rglob("__init__.py"))]
 
 setup(
     packages=[*PACKAGES, "fastrec._kernels.cuda"],
@@ -134,8 +177,12 @@ setup(
         build_dir="build/cython",
         language_level=3,
         compiler_directives={
-            "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,
-            "embedsignature": True, "freethreading_compatible": True,
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": False,
+            "embedsignature": True,
+            "freethreading_compatible": True,
         },
     ),
     cmdclass={"build_ext": BuildKernels},

@@ -47,7 +47,7 @@ _PUBLIC = {
 }
 _MODULES = ("benchmarks", "datasets", "evaluation", "models", "ranking")
 
-__all__ = [*_PUBLIC, *_MODULES, "__version__", "get_threads", "set_threads"]  # noqa: PLE0604
+__all__ = [*_PUBLIC, *_MODULES, "__version__", "get_threads", "set_threads"]
 
 
 def __getattr__(name: str) -> Any:
@@ -64,9 +64,22 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-if TYPE_CHECKING:
-    from fastrec import benchmarks, datasets, evaluation, models, ranking
-    from fastrec.evaluation import Truth, evaluate, evaluate_clicks
-    from fastrec.weighing import importance, select
-    from fastrec._core.info import info
-    from fastrec.ranking import Index, TopK, merge_topk, score, score_pairs, select_topk, topk
+if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
+    from fastrec import benchmarks as benchmarks
+    from fastrec import datasets as datasets
+    from fastrec import evaluation as evaluation
+    from fastrec import models as models
+    from fastrec import ranking as ranking
+    from fastrec._core.info import info as info
+    from fastrec.evaluation import Truth as Truth
+    from fastrec.evaluation import evaluate as evaluate
+    from fastrec.evaluation import evaluate_clicks as evaluate_clicks
+    from fastrec.ranking import Index as Index
+    from fastrec.ranking import TopK as TopK
+    from fastrec.ranking import merge_topk as merge_topk
+    from fastrec.ranking import score as score
+    from fastrec.ranking import score_pairs as score_pairs
+    from fastrec.ranking import select_topk as select_topk
+    from fastrec.ranking import topk as topk
+    from fastrec.weighing import importance as importance
+    from fastrec.weighing import select as select

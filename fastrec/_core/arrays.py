@@ -8,16 +8,26 @@ one to the other: mixing them is a ``TypeError``.
 from __future__ import annotations
 
 import sys
+from array import array
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 CPU = "cpu"
-_DLPACK_NAMES = {4: "OpenCL", 7: "Vulkan", 8: "Metal", 9: "VPI", 10: "ROCm", 12: "ext_dev", 14: "oneAPI", 15: "WebGPU"}
+_DLPACK_NAMES = {
+    4: "OpenCL",
+    7: "Vulkan",
+    8: "Metal",
+    9: "VPI",
+    10: "ROCm",
+    12: "ext_dev",
+    14: "oneAPI",
+    15: "WebGPU",
+}
 _DLPACK_CPU = (1, 3)  # host, pinned host
 _DLPACK_CUDA = (2, 13)  # device, managed
-_PLAIN = (list, tuple, int, float, bool, range)
+_PLAIN = (list, tuple, int, float, bool, range, memoryview, array)
 _NEEDS_CUPY = (
     "`{name}` is on an NVIDIA GPU, which needs CuPy: pip install 'fastrec[cuda]' "
     "(or 'fastrec[cuda13]' with CUDA 13). To stay on the CPU, pass a NumPy array."
@@ -38,37 +48,57 @@ def _require_cupy(name: str) -> ModuleType:
 
 
 def adopt(value: Any, name: str) -> Any:
-    """View ``value`` as a NumPy or CuPy array without copying it.
+    """View ``value`` as a NumPy or CuPy array, without copying it where its layout allows.
 
     Takes NumPy and CuPy arrays, anything with ``__dlpack__`` (torch, JAX, ...), ``__cuda_array_interface__`` (Numba)
-    or ``__array__`` (pandas, polars), and plain Python sequences, which are the one thing that is copied.  Raises
-    ``TypeError`` naming ``name`` for anything else.
+    or ``__array__`` (pandas, polars, Arrow), and plain Python sequences.  Copied are sequences, columns that are not
+    stored as one block (a frame of mixed types, chunked or nullable columns) and bfloat16 tensors, which become
+    float32 because NumPy has no such type.  Strides, byte order and the read-only flag are kept.  Raises
+    ``TypeError`` naming ``name`` for anything else, ``ValueError`` for ragged sequences.
     """
     if type(value) is np.ndarray:
         return value
     if isinstance(value, np.ndarray):
         if isinstance(value, np.ma.MaskedArray):
-            raise TypeError(f"`{name}` is a masked array, whose mask would be lost; fill it first (`.filled(...)`)")
+            raise TypeError(
+                f"`{name}` is a masked array, whose mask would be lost; fill it first (`.filled(...)`)"
+            )
         return value.view(np.ndarray)
     cupy = cupy_if_loaded()
     if cupy is not None and isinstance(value, cupy.ndarray):
         return value
-    if hasattr(value, "__cuda_array_interface__") and not hasattr(value, "__dlpack__"):
-        return _require_cupy(name).asarray(value)
     if hasattr(value, "__dlpack_device__"):
-        return _from_dlpack(value, name)
+        return _through_dlpack(value, name)
+    if hasattr(value, "__cuda_array_interface__"):
+        return _require_cupy(name).asarray(value)
     if isinstance(value, _PLAIN) or hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
-        try:
-            return np.asarray(value)
-        except (ValueError, TypeError) as error:
-            raise type(error)(f"`{name}` cannot be read as an array: {error}") from error
+        return _on_host(value, name)
+    remedy = ""
+    if hasattr(value, "toarray"):
+        remedy = "; a sparse matrix becomes one with `.toarray()`"
+    elif hasattr(value, "collect"):
+        remedy = "; call `.collect()` first"
     raise TypeError(
-        f"`{name}` must be an array (NumPy, CuPy, or anything with __dlpack__); got {type(value).__name__}"
+        f"`{name}` must be an array (NumPy, CuPy, torch, pandas, polars, Arrow, or anything with __dlpack__ or "
+        f"__array__); got {type(value).__name__}{remedy}"
     )
 
 
-def _from_dlpack(value: Any, name: str) -> Any:
-    kind = int(value.__dlpack_device__()[0])
+def _on_host(value: Any, name: str) -> Any:
+    try:
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
+        return np.asarray(value)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"`{name}` cannot be read as an array: {error}") from error
+
+
+def _through_dlpack(value: Any, name: str) -> Any:
+    try:
+        kind = int(value.__dlpack_device__()[0])
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` is on no device that fastrec can reach: {error}") from error
     if getattr(value, "requires_grad", False):
         value = value.detach()
     if kind in _DLPACK_CUDA:
@@ -76,25 +106,9 @@ def _from_dlpack(value: Any, name: str) -> Any:
     if kind not in _DLPACK_CPU:
         where = _DLPACK_NAMES.get(kind, f"DLPack device type {kind}")
         raise TypeError(f"`{name}` is on {where}, which fastrec cannot reach; pass a NumPy or CuPy array")
-    if "bfloat16" in str(getattr(value, "dtype", "")):
-        return _bfloat16(value, name)
-    try:
-        return np.from_dlpack(value)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        if hasattr(value, "__array__"):
-            return np.asarray(value)
-        raise TypeError(f"`{name}` cannot be adopted through DLPack: {error}") from error
-
-
-def _bfloat16(value: Any, name: str) -> Any:
-    """A bfloat16 tensor as a NumPy array of ml_dtypes.bfloat16 where that package is there, else as float32."""
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
-        ml_dtypes = sys.modules.get("ml_dtypes")
-        if ml_dtypes is not None:
-            return np.from_dlpack(value.view(torch.uint16)).view(ml_dtypes.bfloat16)
-        return np.from_dlpack(value.float())
-    return np.asarray(value)
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+        value = value.float()
+    return _on_host(value, name)
 
 
 def device(array: Any) -> str:
@@ -107,7 +121,9 @@ def common_device(**arrays: Any) -> str:
     places = {name: device(a) for name, a in arrays.items() if a is not None}
     if len(set(places.values())) > 1:
         listed = ", ".join(f"`{name}` on {place}" for name, place in places.items())
-        raise TypeError(f"all arrays must be on one device; got {listed}. fastrec never copies between devices.")
+        raise TypeError(
+            f"all arrays must be on one device; got {listed}. fastrec never copies between devices."
+        )
     return next(iter(places.values()), CPU)
 
 

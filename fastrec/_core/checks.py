@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,7 +21,12 @@ def real(value: Any, name: str) -> Any:
     """An adopted array of a real number type (bool, integer, float); ``TypeError`` for anything else."""
     array = arrays.adopt(value, name)
     if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
-        raise TypeError(f"`{name}` must hold real numbers; got dtype {array.dtype}")
+        remedy = (
+            " (a column of vectors becomes a matrix with `numpy.stack(column)`)"
+            if array.dtype == object
+            else ""
+        )
+        raise TypeError(f"`{name}` must hold real numbers; got dtype {array.dtype}{remedy}")
     return array
 
 
@@ -29,7 +35,9 @@ def contiguous(array: Any, dtype: Any) -> Any:
     return arrays.namespace(array).ascontiguousarray(array, dtype=dtype)
 
 
-def matrix(value: Any, name: str, *, dtype: Any = np.float32, columns: int | None = None, like: str = "") -> Any:
+def matrix(
+    value: Any, name: str, *, dtype: Any = np.float32, columns: int | None = None, like: str = ""
+) -> Any:
     """A 2-D, C-contiguous ``dtype`` array of shape (rows, columns).
 
     ``like`` finishes the message when the columns do not match (``"to match `queries` (1000, 64)"``).
@@ -48,7 +56,9 @@ def vector(value: Any, name: str, *, dtype: Any = np.float32, size: int | None =
     array = real(value, name)
     if array.ndim != 1 or (size is not None and array.shape[0] != size):
         tail = f" {like}" if like else ""
-        raise ValueError(f"`{name}` must have shape ({'n' if size is None else size},){tail}; got {array.shape}")
+        raise ValueError(
+            f"`{name}` must have shape ({'n' if size is None else size},){tail}; got {array.shape}"
+        )
     return contiguous(array, dtype)
 
 
@@ -69,6 +79,10 @@ def indices(value: Any, name: str, *, below: int, what: str = "rows") -> Any:
     return array
 
 
+def _bounds(low: float | None, high: float | None) -> str:
+    return f">= {low}" if high is None else f"<= {high}" if low is None else f"between {low} and {high}"
+
+
 def integer(value: Any, name: str, *, low: int | None = None, high: int | None = None) -> int:
     """A Python int in ``low..high``; bools and floats are refused."""
     if isinstance(value, (bool, np.bool_)):
@@ -78,8 +92,7 @@ def integer(value: Any, name: str, *, low: int | None = None, high: int | None =
     except TypeError:
         raise TypeError(f"`{name}` must be an integer; got {type(value).__name__} {value!r}") from None
     if (low is not None and number < low) or (high is not None and number > high):
-        bounds = f">= {low}" if high is None else f"<= {high}" if low is None else f"between {low} and {high}"
-        raise ValueError(f"`{name}` must be {bounds}; got {number}")
+        raise ValueError(f"`{name}` must be {_bounds(low, high)}; got {number}")
     return number
 
 
@@ -91,9 +104,10 @@ def number(value: Any, name: str, *, low: float | None = None, high: float | Non
         result = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"`{name}` must be a number; got {type(value).__name__}") from None
-    if result != result or (low is not None and result < low) or (high is not None and result > high):
-        bounds = f">= {low}" if high is None else f"<= {high}" if low is None else f"between {low} and {high}"
-        raise ValueError(f"`{name}` must be {bounds if low is not None or high is not None else 'a number'}; got {result}")
+    if not math.isfinite(result):
+        raise ValueError(f"`{name}` must be finite; got {result}")
+    if (low is not None and result < low) or (high is not None and result > high):
+        raise ValueError(f"`{name}` must be {_bounds(low, high)}; got {result}")
     return result
 
 
@@ -101,9 +115,13 @@ def choice(value: Any, name: str, options: Iterable[str]) -> str:
     """One of ``options``; otherwise a ``ValueError`` that lists them and suggests the nearest."""
     known = list(options)
     if not isinstance(value, str):
-        raise TypeError(f"`{name}` must be a string, one of {', '.join(map(repr, known))}; got {type(value).__name__}")
+        raise TypeError(
+            f"`{name}` must be a string, one of {', '.join(map(repr, known))}; got {type(value).__name__}"
+        )
     if value not in known:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}; got {value!r}.{nearest(value, known)}")
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, known))}; got {value!r}.{nearest(value, known)}"
+        )
     return value
 
 
@@ -117,9 +135,13 @@ def output(out: Any, name: str, *, shape: tuple[int, ...], dtype: Any, device: s
     """Check an array that the caller wants filled: exact shape, dtype and device, C-contiguous, writable."""
     array = arrays.adopt(out, name)
     if array.shape != shape or array.dtype != np.dtype(dtype):
-        raise ValueError(f"`{name}` must have shape {shape} and dtype {np.dtype(dtype)}; got {array.shape} {array.dtype}")
+        raise ValueError(
+            f"`{name}` must have shape {shape} and dtype {np.dtype(dtype)}; got {array.shape} {array.dtype}"
+        )
     if arrays.device(array) != device:
         raise TypeError(f"`{name}` must be on {device} like the other arrays; got {arrays.device(array)}")
     if not array.flags.c_contiguous or not getattr(array.flags, "writeable", True):
-        raise ValueError(f"`{name}` must be C-contiguous and writable; pass `numpy.empty({shape}, {np.dtype(dtype)})`")
+        raise ValueError(
+            f"`{name}` must be C-contiguous and writable; pass `numpy.empty({shape}, {np.dtype(dtype)})`"
+        )
     return array

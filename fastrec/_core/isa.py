@@ -10,7 +10,12 @@ import os
 
 from fastrec._kernels import runtime
 
-NAMES = ("baseline", "avx2", "avx512", "avx512vnni")  # weakest first; setup.py and kernels/cpu/isa.h share the order
+NAMES = (
+    "baseline",
+    "avx2",
+    "avx512",
+    "avx512vnni",
+)  # weakest first; setup.py and kernels/cpu/isa.h share the order
 
 
 def built() -> list[str]:

@@ -98,6 +98,9 @@ class Operation:
         arguments = self._contract(*args, **kwargs)
         return self._run(self.path_for(arguments), arguments)
 
+    def __reduce__(self) -> str:
+        return self.name  # pickled by name, like a function, so that worker processes can be given one
+
     def __repr__(self) -> str:
         return f"<operation {self.name}: {', '.join(self._paths)}>"
 

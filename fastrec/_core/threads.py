@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 
@@ -10,11 +11,23 @@ _default: int | None = None
 
 
 def _available() -> int:
-    """Processors this process may run on (its affinity mask, not the machine's count)."""
+    """Processors this process may use: its affinity mask and its container's quota, not the machine's count."""
     try:
-        return len(os.sched_getaffinity(0))
+        processors = len(os.sched_getaffinity(0))
     except AttributeError:  # not on this platform
-        return os.cpu_count() or 1
+        processors = os.cpu_count() or 1
+    return min(processors, _quota() or processors)
+
+
+@functools.cache
+def _quota(path: str = "/sys/fs/cgroup/cpu.max") -> int | None:
+    """Processors' worth of time that a container allows (``docker --cpus``, a Kubernetes limit), rounded up."""
+    try:
+        with open(path) as file:
+            quota, period = file.read().split()
+        return None if quota == "max" else max(1, -(-int(quota) // int(period)))
+    except (OSError, ValueError):
+        return None
 
 
 def _check(value: object, name: str) -> int:
@@ -31,7 +44,7 @@ def get_threads() -> int:
     """Threads a call uses when it is not told otherwise.
 
     In this order: what :func:`set_threads` set, the environment variable ``FASTREC_THREADS``, and the number of
-    processors this process may run on.
+    processors this process may use (its affinity mask, and the quota of its container).
     """
     if _default is not None:
         return _default

@@ -70,7 +70,9 @@ class TopK:
         if queries is not None:
             queries = np.asarray(queries)
             if queries.shape != (len(rows),):
-                raise ValueError(f"`queries` must have one label per query, shape ({len(rows)},); got {queries.shape}")
+                raise ValueError(
+                    f"`queries` must have one label per query, shape ({len(rows)},); got {queries.shape}"
+                )
             labels = queries[query]
         return pd.DataFrame(
             {"query": labels, "rank": place + 1, "item": ids[query, place], "score": scores[query, place]}

@@ -4,7 +4,6 @@
 #include <condition_variable>
 #include <mutex>
 #include <thread>
-#include <vector>
 
 #if !defined(_WIN32)
 #include <pthread.h>
@@ -20,6 +19,7 @@ struct Region {
   std::atomic<int64_t> cursor{0};
   int joined = 1;                 // workers that have ever entered (guarded by the pool's mutex); the caller is 0
   int inside = 0;                 // pool workers still inside (guarded by the pool's mutex)
+  Region *next = nullptr;         // the pool's list of open regions (guarded by the pool's mutex)
 
   void work(int worker) {
     for (int64_t task; (task = cursor.fetch_add(1, std::memory_order_relaxed)) < tasks;) fn(context, task, worker);
@@ -39,13 +39,16 @@ class Pool {
       }
       ++started_;
     }
-    regions_.push_back(&region);
+    Region **end = &first_;  // oldest first
+    while (*end) end = &(*end)->next;
+    *end = &region;
     lock.unlock();
     if (region.threads == 2) wake_.notify_one(); else wake_.notify_all();
     region.work(0);
     lock.lock();
-    for (size_t i = 0; i < regions_.size(); ++i)
-      if (regions_[i] == &region) { regions_.erase(regions_.begin() + static_cast<std::ptrdiff_t>(i)); break; }
+    Region **link = &first_;
+    while (*link != &region) link = &(*link)->next;
+    *link = region.next;
     done_.wait(lock, [&] { return region.inside == 0; });
   }
 
@@ -55,8 +58,8 @@ class Pool {
     for (;;) {
       Region *region = nullptr;
       wake_.wait(lock, [&] {
-        for (Region *r : regions_) if (r->open()) { region = r; return true; }
-        return false;
+        for (region = first_; region && !region->open();) region = region->next;
+        return region != nullptr;
       });
       const int worker = region->joined++;
       ++region->inside;
@@ -69,7 +72,7 @@ class Pool {
 
   std::mutex mutex_;
   std::condition_variable wake_, done_;
-  std::vector<Region *> regions_;
+  Region *first_ = nullptr;
   int started_ = 0;
 };
 

@@ -20,8 +20,9 @@ def run_python(code: str, **environment: str | None) -> subprocess.CompletedProc
         if value is not None:
             env[name] = value
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-P", "-c", textwrap.dedent(code)],  # -P: never import from the folder it happens to run in
+        env=env, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
 
 
 def output_of(code: str, **environment: str | None) -> str:
