@@ -50,6 +50,7 @@ BODIES = {
     "ranking": ["ranking.isa.cpp"],
     "evaluation": ["evaluation.isa.cpp"],
     "learning": ["learning.isa.cpp"],
+    "resample": ["resample.isa.cpp"],
     "roofs": ["roofs.isa.cpp"],
 }
 SANITIZE = os.environ.get("FASTREC_SANITIZE") == "1"
@@ -154,6 +155,7 @@ EXTENSIONS = [
     extension("ranking", "ranking_table.cpp"),
     extension("evaluation", "evaluation_table.cpp"),
     extension("learning", "learning_table.cpp"),
+    extension("resample", "resample_table.cpp"),
     extension("roofs", "roofs_table.cpp"),
 ]
 

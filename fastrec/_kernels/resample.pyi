@@ -1,0 +1,9 @@
+from typing import Any
+
+LANES: int
+
+def level() -> int: ...
+def bootstrap(
+    values: Any, seed: int, first: int, sums: Any, counts: Any, totals: Any, threads: int
+) -> None: ...
+def sign_flip(values: Any, seed: int, first: int, sums: Any, totals: Any, threads: int) -> None: ...
