@@ -38,6 +38,7 @@ def test_threads_splits_and_columns_do_not_matter(op):
 CODE = """
 import hashlib, numpy as np
 from fastrec._core import isa
+from fastrec._kernels import resample as kernel
 from fastrec.evaluation.resample import bootstrap_sums, sign_flip_sums
 assert kernel.level() == isa.LEVEL
 values = np.sin(np.arange(777 * 23, dtype=np.float64)).reshape(777, 23)
