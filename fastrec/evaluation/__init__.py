@@ -1,1 +1,3 @@
-""""""
+from fastrec.evaluation.bootstrap import Bootstrap, bootstrap
+
+__all__ = ["Bootstrap", "bootstrap"]
