@@ -36,11 +36,14 @@ OPERATIONS: dict[str, Operation] = {}
 class Operation:
     """A callable with a contract, a reference and kernels; see the module's docstring."""
 
-    def __init__(self, contract: Callable[..., Mapping[str, Any]], arrays: tuple[str, ...]) -> None:
+    def __init__(
+        self, contract: Callable[..., Mapping[str, Any]], arrays: tuple[str, ...], rtol: float
+    ) -> None:
         functools.update_wrapper(self, contract)
         self.name = contract.__name__
+        self.arrays = arrays
+        self.rtol = rtol
         self._contract = contract
-        self._arrays = arrays
         self._paths: dict[str, Callable[..., Any]] = {}
         self._cases: Callable[..., Iterator[dict[str, Any]]] | None = None
 
@@ -74,7 +77,7 @@ class Operation:
 
     def path_for(self, arguments: Mapping[str, Any]) -> str:
         """Which path validated ``arguments`` take: that of their device, or the reference where it has none."""
-        place = _arrays.common_device(**{name: arguments[name] for name in self._arrays if name in arguments})
+        place = _arrays.common_device(**{name: arguments[name] for name in self.arrays if name in arguments})
         device = "cpu" if place == _arrays.CPU else "cuda"
         return device if device in self._paths else "reference"
 
@@ -87,7 +90,7 @@ class Operation:
             raise ValueError(f"operation {self.name!r} has no path {path!r}; it has {', '.join(self._paths)}")
         if path != "reference":
             return self._paths[path](**arguments)
-        first = next((arguments[n] for n in self._arrays if arguments.get(n) is not None), None)
+        first = next((arguments[n] for n in self.arrays if arguments.get(n) is not None), None)
         if first is None:
             import numpy as xp
         else:
@@ -105,11 +108,18 @@ class Operation:
         return f"<operation {self.name}: {', '.join(self._paths)}>"
 
 
-def operation(*, arrays: tuple[str, ...]) -> Callable[[Callable[..., Mapping[str, Any]]], Operation]:
-    """Make an operation of a contract and register it; ``arrays`` are the arguments that decide the device."""
+def operation(
+    *, arrays: tuple[str, ...], rtol: float = 0.0
+) -> Callable[[Callable[..., Mapping[str, Any]]], Operation]:
+    """Make an operation of a contract and register it.
+
+    ``arrays`` are the arguments that decide the device.  ``rtol`` is how far, relative to the largest value, a kernel's
+    floating-point results may lie from the reference's; 0, the default, promises every bit.  Kernels must agree with
+    each other to the bit whatever it is.
+    """
 
     def wrap(contract: Callable[..., Mapping[str, Any]]) -> Operation:
-        made = Operation(contract, arrays)
+        made = Operation(contract, arrays, rtol)
         if made.name in OPERATIONS:
             raise ValueError(f"operation {made.name!r} is already registered")
         OPERATIONS[made.name] = made

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 from fastrec._core import isa
 
@@ -13,8 +14,9 @@ USABLE_ISAS = isa.usable()
 
 
 def run_python(code: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
-    """Run ``code``; keyword arguments set (or, as ``None``, remove) environment variables."""
+    """Run ``code``, which may import what lies beside this file; keyword arguments set (or, as ``None``, remove) environment variables."""
     env = dict(os.environ)
+    env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [env.get("PYTHONPATH")])])
     for name, value in environment.items():
         env.pop(name, None)
         if value is not None:
