@@ -1,4 +1,4 @@
-"""What every operation promises, checked over the whole registry: a new one is exercised as soon as it is registered."""
+"""What every operation promises, checked over the registry: a new one is exercised at once."""
 
 from __future__ import annotations
 

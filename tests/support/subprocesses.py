@@ -14,7 +14,10 @@ USABLE_ISAS = isa.usable()
 
 
 def run_python(code: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
-    """Run ``code``, which may import what lies beside this file; keyword arguments set (or, as ``None``, remove) environment variables."""
+    """Run ``code``, which may import what lies beside this file.
+
+    Keyword arguments set (or, as ``None``, remove) environment variables.
+    """
     env = dict(os.environ)
     env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [env.get("PYTHONPATH")])])
     for name, value in environment.items():
