@@ -39,6 +39,7 @@ _PUBLIC = {
     "select_topk": "fastrec.ranking",
     "topk": "fastrec.ranking",
     "Truth": "fastrec.evaluation",
+    "compare": "fastrec.evaluation",
     "evaluate": "fastrec.evaluation",
     "evaluate_clicks": "fastrec.evaluation",
     "importance": "fastrec.weighing",
@@ -72,6 +73,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from fastrec import ranking as ranking
     from fastrec._core.info import info as info
     from fastrec.evaluation import Truth as Truth
+    from fastrec.evaluation import compare as compare
     from fastrec.evaluation import evaluate as evaluate
     from fastrec.evaluation import evaluate_clicks as evaluate_clicks
     from fastrec.ranking import Index as Index

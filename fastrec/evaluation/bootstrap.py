@@ -107,10 +107,10 @@ def bootstrap(
     given the same replicates.
     """
     table = per_query.read(values, "values")
-    level = _level(level)
+    level = level_of(level)
     method = checks.choice(method, "method", METHODS)
     replicates = checks.integer(replicates, "replicates", low=1)
-    sums, sizes = _units(table.values, clusters)
+    sums, sizes = units_of(table.values, clusters)
     mean, distribution = _replicated_means(sums, sizes, replicates, seed, threads)
     low, high = _interval(sums, sizes, mean, distribution, level, method)
     # A statement about spread takes two units; the replicates of one unit are that unit again.
@@ -135,14 +135,14 @@ def bootstrap(
     )
 
 
-def _level(level: Any) -> float:
+def level_of(level: Any) -> float:
     level = checks.number(level, "level")
     if not 0 < level < 1:
         raise ValueError(f"`level` must lie strictly between 0 and 1, like 0.95; got {level}")
     return level
 
 
-def _units(values: np.ndarray, clusters: Any) -> tuple[np.ndarray, np.ndarray]:
+def units_of(values: np.ndarray, clusters: Any) -> tuple[np.ndarray, np.ndarray]:
     """What is resampled: (units, M) sums of values, and (units, M) how many queries each sum is over."""
     defined = ~np.isnan(values)
     sums = np.where(defined, values, 0.0)

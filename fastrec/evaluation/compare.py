@@ -1,0 +1,378 @@
+"""``fr.compare``: is one run better than another, by how much, and could that be chance?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastrec._core import checks
+from fastrec.evaluation import per_query, significance
+from fastrec.evaluation.bootstrap import Bootstrap, bootstrap, level_of, units_of
+from fastrec.evaluation.comparison import Comparison
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TESTS = ("paired_t", "wilcoxon", "randomization", "tukey_hsd", "bootstrap")
+INTERVALS = ("t", "bootstrap", "tukey")
+_OWN_INTERVAL = {"paired_t": "t", "tukey_hsd": "tukey"}
+
+
+def compare(
+    runs: Mapping[str, Any],
+    metrics: Sequence[str] | str | None = None,
+    *,
+    test: str = "paired_t",
+    correction: str | None = None,
+    baseline: str | None = None,
+    alternative: str = "two-sided",
+    interval: str | None = None,
+    level: float = 0.95,
+    missing: str = "error",
+    nan: str = "drop",
+    clusters: Any = None,
+    replicates: int = 10_000,
+    seed: int = 0,
+    threads: int | None = None,
+) -> Comparison:
+    """Compare two or more runs on the same queries: effect, interval, p, corrected p, win/tie/loss.
+
+    Parameters
+    ----------
+    runs : mapping of name to Evaluation, per-query frame or (Q, M) array
+        Queries are matched by id (``Evaluation.query_ids``, a column ``query``, or a frame's index), whatever
+        their order.  Without ids, row ``q`` of every run is the same query.
+    metrics : names or None
+        The metrics to compare; by default all, which must then be the same in every run.
+    test : str
+        ``"paired_t"`` (``scipy.stats.ttest_rel``); ``"wilcoxon"`` (``scipy.stats.wilcoxon``);
+        ``"randomization"``, Fisher's sign-flip test of the mean, exact where few queries differ
+        (``scipy.stats.permutation_test``); ``"bootstrap"``, the shift test of Smucker, Allan and Carterette
+        (2007); ``"tukey_hsd"``, all runs at once, not paired (``scipy.stats.tukey_hsd``).
+    correction : "holm", "bh", "bonferroni" or "none"
+        For the number of rows in the result (metrics times pairs): ``"holm"`` (the default) bounds the chance
+        of any false claim, ``"bh"`` the share of false ones among the claims.  Tukey's test corrects for the
+        pairs itself, so its default is ``"none"``; with many metrics, ask for one.
+    baseline : name or None
+        Compare every other run with this one; by default each run with each one before it.
+    alternative : "two-sided", "greater" or "less"
+        ``"greater"`` asks whether the run is better than its baseline.  The interval stays two-sided.
+    interval : "t", "bootstrap" (BCa) or None
+        Of the mean difference.  By default the test's own: ``"t"`` for the t-test, Tukey's simultaneous
+        intervals for Tukey, else ``"bootstrap"``.
+    level : float in (0, 1)
+    missing : "error", "drop" or "zero"
+        What to do with queries that some run lacks: refuse (naming them), keep the common ones, or let the
+        run that lacks a query score 0 there.
+    nan : "drop", "zero" or "error"
+        What to do where a metric is NaN for a query: leave the query out of that metric's comparison (``n``
+        shows how many remain), count it as 0, or refuse.
+    clusters : (Q,) labels, mapping or Series from query id to label, or None
+        Queries that belong together (one user's) are resampled and flipped together; for ``"randomization"``
+        and ``"bootstrap"`` with a bootstrap interval.  Labels in an array follow the first run's queries.
+    replicates, seed, threads
+        Of the resampling.  All metrics share replicates; results do not depend on ``threads``.
+
+    Returns
+    -------
+    Comparison
+
+    Notes
+    -----
+    Runs that never differ have difference 0, p = 1 and effect size 0.  A constant difference has an infinite
+    t statistic and effect size.  With one query only the tests that need no spread give a p (``"wilcoxon"``,
+    ``"randomization"``: 1; ``"bootstrap"``: 1 / (1 + replicates), which means nothing); with none, everything
+    is NaN and ``n`` is 0.
+
+    A test of many queries finds any difference real; read the interval and the effect size first.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two runs, runs with different metrics or queries (named), an unknown test or baseline.
+    """
+    test = checks.choice(test, "test", TESTS)
+    correction = ("none" if test == "tukey_hsd" else "holm") if correction is None else correction
+    correction = checks.choice(correction, "correction", significance.CORRECTIONS)
+    alternative = checks.choice(alternative, "alternative", significance.ALTERNATIVES)
+    interval = _OWN_INTERVAL.get(test, "bootstrap") if interval is None else interval
+    interval = checks.choice(interval, "interval", INTERVALS)
+    level = level_of(level)
+    missing = checks.choice(missing, "missing", ("error", "drop", "zero"))
+    nan = checks.choice(nan, "nan", ("drop", "zero", "error"))
+    replicates = checks.integer(replicates, "replicates", low=1)
+    _refuse_mismatched(test, interval, alternative, clusters)
+
+    tables = _read(runs)
+    names = list(tables)
+    if baseline is not None:
+        checks.choice(baseline, "baseline", names)
+    metric_names = _common_metrics(tables, metrics)
+    ids, values = _matched(tables, metric_names, missing)
+    if nan == "zero":
+        values = [np.nan_to_num(table) for table in values]
+    elif nan == "error":
+        _refuse_undefined(values, names, metric_names, ids)
+
+    pair = _PairTest(
+        test=test,
+        alternative=alternative,
+        interval=interval,
+        level=level,
+        clusters=_cluster_labels(clusters, ids),
+        resampling={"replicates": replicates, "seed": seed, "threads": threads},
+        tukey=_tukey(values, level) if test == "tukey_hsd" else [],
+    )
+    if baseline is None:
+        pairs = list(combinations(range(len(names)), 2))
+    else:
+        pairs = [(names.index(baseline), other) for other, name in enumerate(names) if name != baseline]
+    columns = [pair.columns(values, first, second) for first, second in pairs]
+    return Comparison(
+        frame=_frame(
+            columns, [(names[first], names[second]) for first, second in pairs], metric_names, correction
+        ),
+        means=_means(values, names, metric_names),
+        test=test,
+        correction=correction,
+        alternative=alternative,
+        interval=interval,
+        level=level,
+        baseline=baseline,
+        replicates=replicates,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _PairTest:
+    """One test with its options, to be run on each pair."""
+
+    test: str
+    alternative: str
+    interval: str
+    level: float
+    clusters: np.ndarray | None
+    resampling: dict[str, Any]
+    tukey: list[significance.Tukey]
+
+    def columns(self, values: list[np.ndarray], first: int, second: int) -> dict[str, np.ndarray]:
+        """The columns of the result's frame for one pair, each of shape (M,)."""
+        differences = values[second] - values[first]
+        defined = ~np.isnan(differences)
+        moments = significance.Moments.of(differences)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = [
+                np.where(defined, values[run], 0.0).sum(axis=0) / moments.count for run in (first, second)
+            ]
+            relative = np.where(means[0] != 0, moments.mean / means[0], np.nan)
+        resampled = None
+        if "bootstrap" in (self.test, self.interval):
+            resampled = bootstrap(differences, level=self.level, clusters=self.clusters, **self.resampling)
+        tested = self._tested(differences, first, second, resampled)
+        low, high = self._interval(differences, first, second, resampled)
+        return {
+            "n": moments.count,
+            "baseline_mean": means[0],
+            "run_mean": means[1],
+            "difference": moments.mean,
+            "relative": relative,
+            "low": low,
+            "high": high,
+            "statistic": tested.statistic,
+            "p": tested.p,
+            "effect_size": moments.effect_size,
+            "win": (differences > 0).sum(axis=0),
+            "tie": (differences == 0).sum(axis=0),
+            "loss": (differences < 0).sum(axis=0),
+        }
+
+    def _tested(
+        self, differences: np.ndarray, first: int, second: int, resampled: Bootstrap | None
+    ) -> significance.Tested:
+        if self.test == "paired_t":
+            return significance.paired_t(differences, self.alternative)
+        if self.test == "wilcoxon":
+            return significance.wilcoxon(differences, self.alternative)
+        if self.test == "randomization":
+            units = units_of(differences, self.clusters)
+            return significance.randomization(*units, self.alternative, **self.resampling)
+        if self.test == "tukey_hsd":
+            return significance.Tested(
+                np.array([t.difference[first, second] for t in self.tukey]),
+                np.array([t.p[first, second] for t in self.tukey]),
+            )
+        assert resampled is not None  # for the type checker: this test always resamples
+        return significance.bootstrap_test(resampled, self.alternative)
+
+    def _interval(
+        self, differences: np.ndarray, first: int, second: int, resampled: Bootstrap | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if self.interval == "tukey":
+            centre = np.array([t.difference[first, second] for t in self.tukey])
+            half = np.array([t.half_width for t in self.tukey])
+            return centre - half, centre + half
+        if self.interval == "t":
+            return significance.t_interval(differences, self.level)
+        assert resampled is not None  # as above
+        return resampled.low, resampled.high
+
+
+def _tukey(values: list[np.ndarray], level: float) -> list[significance.Tukey]:
+    stacked = np.stack(values, axis=2)  # (Q, M, R)
+    return [significance.tukey_hsd(stacked[:, metric], level) for metric in range(stacked.shape[1])]
+
+
+def _refuse_mismatched(test: str, interval: str, alternative: str, clusters: Any) -> None:
+    if interval == "tukey" and test != "tukey_hsd":
+        raise ValueError("`interval` 'tukey' goes with test 'tukey_hsd' only; use 't' or 'bootstrap'")
+    if test == "tukey_hsd" and alternative != "two-sided":
+        raise ValueError(f"`alternative` must be 'two-sided' for Tukey's test; got {alternative!r}")
+    if clusters is not None and (test not in ("randomization", "bootstrap") or interval != "bootstrap"):
+        raise ValueError(
+            "`clusters` needs a test and an interval that resample: test 'randomization' or 'bootstrap' with "
+            f"interval 'bootstrap'; got test {test!r} with interval {interval!r}"
+        )
+
+
+def _read(runs: Any) -> dict[str, per_query.PerQuery]:
+    if not isinstance(runs, Mapping):
+        raise TypeError(f"`runs` must be a mapping of name to evaluation; got {type(runs).__name__}")
+    if len(runs) < 2:
+        raise ValueError(f"`runs` must hold at least two runs to compare; got {len(runs)}")
+    tables = {str(name): per_query.read(run, f"runs[{name!r}]") for name, run in runs.items()}
+    if len(tables) < len(runs):
+        raise ValueError(f"`runs` must have names that differ when written out; got {list(runs)}")
+    return tables
+
+
+def _common_metrics(tables: dict[str, per_query.PerQuery], metrics: Sequence[str] | str | None) -> list[str]:
+    """The metrics asked for, or those of the first run, which every run must have."""
+    everything = metrics is None
+    first_name, first = next(iter(tables.items()))
+    wanted = first.metrics if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"`metrics` must name each metric once; got {wanted}")
+    for name, table in tables.items():
+        lacking = [metric for metric in wanted if metric not in table.metrics]
+        if lacking:
+            close = checks.nearest(lacking[0], table.metrics)
+            raise ValueError(f"run {name!r} lacks the metric {lacking[0]!r}; it has {table.metrics}.{close}")
+        extra = [metric for metric in table.metrics if metric not in wanted]
+        if everything and extra:
+            raise ValueError(
+                f"run {first_name!r} lacks the metric {extra[0]!r} of run {name!r}; "
+                "pass `metrics=` to compare only some"
+            )
+    return wanted
+
+
+def _matched(
+    tables: dict[str, per_query.PerQuery], metrics: list[str], missing: str
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The queries compared, and each run's (Q, M) values on them in that order."""
+
+    unnamed = [name for name, table in tables.items() if table.query_ids is None]
+    if unnamed:
+        sizes = {name: len(table.values) for name, table in tables.items()}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(
+                f"runs without query ids must have the same number of rows; got {sizes}. "
+                "Give each frame its queries as index, or as a column 'query'."
+            )
+    picked = {name: t.values[:, [t.metrics.index(m) for m in metrics]] for name, t in tables.items()}
+    first_name, first = next(iter(tables.items()))
+    if len(unnamed) == len(tables):
+        return np.arange(len(first.values)), list(picked.values())
+
+    indexes = {name: _index(table) for name, table in tables.items()}
+    ids = indexes[first_name]
+    if all(index.equals(ids) for index in indexes.values()):
+        return ids.to_numpy(), list(picked.values())
+    for name, index in indexes.items():
+        lacking, extra = ids.difference(index, sort=False), index.difference(ids, sort=False)
+        if missing == "error" and (len(lacking) or len(extra)):
+            here, there, which = (name, first_name, lacking) if len(lacking) else (first_name, name, extra)
+            raise ValueError(
+                f"run {here!r} lacks {len(which)} of the queries of run {there!r} "
+                f"({', '.join(map(repr, which[:3].tolist()))}{', ...' if len(which) > 3 else ''}); pass "
+                "missing='drop' to compare the common queries or missing='zero' to score 0 where a run lacks one"
+            )
+    for index in list(indexes.values())[1:]:
+        ids = ids.intersection(index, sort=False) if missing == "drop" else ids.union(index, sort=False)
+    if len(ids) == 0 and any(len(index) for index in indexes.values()):
+        raise ValueError(
+            "`runs` have no query in common; are the ids strings in one and integers in another?"
+        )
+    values = []
+    for name, index in indexes.items():
+        row = index.get_indexer(ids)  # -1 where this run lacks the query: reads the row of zeros at the end
+        values.append(np.concatenate([picked[name], np.zeros((1, len(metrics)))])[row])
+    return ids.to_numpy(), values
+
+
+def _index(table: per_query.PerQuery) -> pd.Index:
+    import pandas as pd
+
+    return pd.Index(np.arange(len(table.values)) if table.query_ids is None else table.query_ids)
+
+
+def _cluster_labels(clusters: Any, ids: np.ndarray) -> np.ndarray | None:
+    """One label for each of the matched queries."""
+    if clusters is None:
+        return None
+    import pandas as pd
+
+    if isinstance(clusters, (Mapping, pd.Series)):
+        labels = pd.Series(clusters).reindex(ids)
+        if labels.isna().any():
+            raise ValueError(f"`clusters` must label every query; it lacks {ids[labels.isna().argmax()]!r}")
+        return labels.to_numpy()
+    labels = np.asarray(clusters)
+    if labels.shape != (len(ids),):
+        raise ValueError(
+            f"`clusters` must have one label per compared query, shape ({len(ids)},); got {labels.shape}. "
+            "Pass a mapping from query id to label to match them by id."
+        )
+    return labels
+
+
+def _refuse_undefined(
+    values: list[np.ndarray], names: list[str], metrics: list[str], ids: np.ndarray
+) -> None:
+    for name, table in zip(names, values):
+        if np.isnan(table).any():
+            query, metric = np.argwhere(np.isnan(table))[0]
+            raise ValueError(
+                f"run {name!r} has no {metrics[metric]!r} for query {ids[query]!r} (NaN); pass nan='drop' to "
+                "leave such queries out or nan='zero' to count them as 0"
+            )
+
+
+def _frame(
+    columns: list[dict[str, np.ndarray]], pairs: list[tuple[str, str]], metrics: list[str], correction: str
+) -> pd.DataFrame:
+    """One row a (metric, pair), metric by metric, with the p-values corrected over all rows."""
+    import pandas as pd
+
+    data: dict[str, Any] = {
+        "metric": np.repeat(np.array(metrics, dtype=object), len(pairs)),
+        "baseline": [pair[0] for pair in pairs] * len(metrics),
+        "run": [pair[1] for pair in pairs] * len(metrics),
+    }
+    for name in columns[0]:
+        data[name] = np.stack([column[name] for column in columns], axis=1).ravel()
+        if name == "p":
+            data["p_corrected"] = significance.correct(data["p"], correction)
+    return pd.DataFrame(data)
+
+
+def _means(values: list[np.ndarray], names: list[str], metrics: list[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    means = np.stack([significance.Moments.of(table).mean for table in values])
+    return pd.DataFrame(means, index=pd.Index(names, name="run"), columns=pd.Index(metrics, name="metric"))
