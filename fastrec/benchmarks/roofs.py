@@ -1,0 +1,146 @@
+"""What this machine can do at most: float32 and int8 arithmetic, sequential and random reads of memory.
+
+A time alone says little about a kernel; the share of the roof that it stands under says how much is left.  The roofs
+are measured, not looked up: the best of several runs of kernels that do nothing else (``kernels/cpu/roofs.isa.cpp``).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastrec._core import isa
+from fastrec._kernels import roofs as kernels
+
+ROW_BYTES = 256  # what scoring one candidate of 64 float32 values reads
+
+
+@dataclass(frozen=True)
+class Roofs:
+    """Rates in units of 1e9 a second, on ``threads`` threads.
+
+    Attributes
+    ----------
+    fp32, int8 : float
+        Arithmetic operations (a multiply-add is two) of the best instruction set that the machine can run.
+    read, random : float
+        Bytes read in order, and in rows of 256 bytes at random, from memory larger than the caches.
+    by_isa : dict
+        ``{instruction set: {"fp32": ..., "int8": ...}}`` for every usable one.
+    single : dict
+        The same four rates on one thread.
+    """
+
+    threads: int
+    fp32: float
+    int8: float
+    read: float
+    random: float
+    by_isa: dict[str, dict[str, float]] = field(default_factory=dict)
+    single: dict[str, float] = field(default_factory=dict)
+
+    def merged(self, other: Roofs) -> Roofs:
+        """The higher of each rate: a roof measured while the machine was busy is too low."""
+        return Roofs(
+            threads=self.threads,
+            fp32=max(self.fp32, other.fp32),
+            int8=max(self.int8, other.int8),
+            read=max(self.read, other.read),
+            random=max(self.random, other.random),
+            by_isa={
+                name: {
+                    kind: max(rate, other.by_isa.get(name, {}).get(kind, 0.0)) for kind, rate in rates.items()
+                }
+                for name, rates in self.by_isa.items()
+            },
+            single={kind: max(rate, other.single.get(kind, 0.0)) for kind, rate in self.single.items()},
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(threads: int, *, quick: bool = False, progress: Callable[[str], None] = lambda _: None) -> Roofs:
+    """Measure every roof on ``threads`` threads and on one; about 3 s, or 1 s where ``quick``."""
+    repeats = 4 if quick else 10
+    data = np.empty(_buffer_bytes(quick) // 8, np.uint64)
+    data.fill(1)  # memory that was never written to is one shared page of zeros
+
+    def arithmetic(kernel: Callable[..., int], level: int, count: int) -> float:
+        return best(lambda steps: kernel(steps, count, level), repeats, steps=20_000 * count)
+
+    def memory(count: int) -> tuple[float, float]:
+        reads = len(data) * 8 // ROW_BYTES // 4
+        return (
+            best(lambda _: kernels.read_all(data, count), max(3, repeats // 3)),
+            best(lambda _: kernels.read_random(data, reads, count), max(3, repeats // 3)),
+        )
+
+    by_isa = {}
+    for name in isa.usable():
+        progress(f"peak of {name}")
+        level = isa.NAMES.index(name)
+        by_isa[name] = {
+            "fp32": arithmetic(kernels.fp32_peak, level, threads),
+            "int8": arithmetic(kernels.int8_peak, level, threads),
+        }
+    fp32, int8 = (max(by_isa, key=lambda name: by_isa[name][kind]) for kind in ("fp32", "int8"))
+    progress("memory")
+    read, random = memory(threads)
+    single_read, single_random = (read, random) if threads == 1 else memory(1)
+    return Roofs(
+        threads=threads,
+        fp32=by_isa[fp32]["fp32"],
+        int8=by_isa[int8]["int8"],
+        read=read,
+        random=random,
+        by_isa=by_isa,
+        single={
+            "fp32": arithmetic(kernels.fp32_peak, isa.NAMES.index(fp32), 1),
+            "int8": arithmetic(kernels.int8_peak, isa.NAMES.index(int8), 1),
+            "read": single_read,
+            "random": single_random,
+        },
+    )
+
+
+def best(run: Callable[[int], int], repeats: int, *, steps: int = 0, least_seconds: float = 0.004) -> float:
+    """The highest of ``repeats`` rates of ``run(steps) -> amount``, in 1e9 a second.
+
+    ``steps`` is doubled first until a run lasts long enough to be timed and for the clock to rise.
+    """
+    top = 0.0
+    while True:
+        started = time.perf_counter()
+        amount = run(steps)
+        seconds = time.perf_counter() - started
+        if seconds >= least_seconds or not steps:
+            break
+        steps *= 2
+    for _ in range(repeats):
+        top = max(top, amount / seconds / 1e9)
+        started = time.perf_counter()
+        amount = run(steps)
+        seconds = time.perf_counter() - started
+    return max(top, amount / seconds / 1e9)
+
+
+def _buffer_bytes(quick: bool) -> int:
+    """Four times the last-level cache, at least 128 MiB, at most 512 MiB (128 MiB where quick) or an eighth of RAM."""
+    cache = 0
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = path.read_text().strip()
+        if text[:-1].isdigit():
+            cache = max(cache, int(text[:-1]) << {"K": 10, "M": 20, "G": 30}.get(text[-1], 0))
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on this platform
+        memory = 8 << 30
+    high = 256 << 20 if quick else 512 << 20
+    return max(64 << 20, min(max(4 * cache, 128 << 20), high, memory // 8))
