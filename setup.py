@@ -49,6 +49,7 @@ PROBES = {
 BODIES = {
     "ranking": ["ranking.isa.cpp"],
     "evaluation": ["evaluation.isa.cpp"],
+    "clicks": ["clicks.isa.cpp"],
     "learning": ["learning.isa.cpp"],
     "resample": ["resample.isa.cpp"],
     "roofs": ["roofs.isa.cpp"],
@@ -154,6 +155,7 @@ EXTENSIONS = [
     extension("runtime", "isa.cpp", "pool.cpp"),
     extension("ranking", "ranking_table.cpp"),
     extension("evaluation", "evaluation_table.cpp"),
+    extension("clicks", "clicks_table.cpp"),
     extension("learning", "learning_table.cpp"),
     extension("resample", "resample_table.cpp"),
     extension("roofs", "roofs_table.cpp"),

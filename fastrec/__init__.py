@@ -41,7 +41,7 @@ _PUBLIC = {
     "Truth": "fastrec.evaluation",
     "compare": "fastrec.evaluation",
     "evaluate": "fastrec.evaluation",
-    "evaluate_clicks": "fastrec.evaluation",
+    "evaluate_clicks": "fastrec.evaluation.clicks",
     "importance": "fastrec.weighing",
     "select": "fastrec.weighing",
     "info": "fastrec._core.info",
@@ -75,7 +75,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from fastrec.evaluation import Truth as Truth
     from fastrec.evaluation import compare as compare
     from fastrec.evaluation import evaluate as evaluate
-    from fastrec.evaluation import evaluate_clicks as evaluate_clicks
+    from fastrec.evaluation.clicks import evaluate_clicks as evaluate_clicks
     from fastrec.ranking import Index as Index
     from fastrec.ranking import TopK as TopK
     from fastrec.ranking import merge_topk as merge_topk

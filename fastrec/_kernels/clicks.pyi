@@ -1,0 +1,55 @@
+from typing import Any
+
+POINT_SUMS: int
+chunk_rows: int
+
+def chunks(n: int) -> int: ...
+def labels(bytes_of: Any, kind: int, out: Any, bad: Any, threads: int) -> None: ...
+def span(bytes_of: Any, kind: int, n: int, bad: Any, low_high: Any, threads: int) -> None: ...
+def pack(
+    bytes_of: Any, kind: int, labels: Any, groups: Any, group_shift: int, top: float, words: Any, threads: int
+) -> None: ...
+def pair_up(bytes_of: Any, kind: int, labels: Any, top: float, pairs: Any, threads: int) -> None: ...
+def radix_sort(keys: Any, spare: Any, stride: int, low: int, high: int, upper: int, threads: int) -> bool: ...
+def ranks(pairs: Any, groups: Any, words: Any) -> None: ...
+def count(words: Any, weights: Any, positives: Any, weight_sums: Any, threads: int) -> None: ...
+def sweep(
+    words: Any,
+    mask: int,
+    weights: Any,
+    everything: bool,
+    positives_before: Any,
+    weights_before: Any,
+    positives: int,
+    negative_weight: float,
+    positive_weight: float,
+    out: Any,
+    threads: int,
+) -> None: ...
+def group_counts(words: Any, mask: int, offsets: Any, positives: Any, pairs2: Any, threads: int) -> None: ...
+def group_weights(
+    words: Any,
+    mask: int,
+    weights: Any,
+    offsets: Any,
+    positives: Any,
+    negatives: Any,
+    pairs2: Any,
+    threads: int,
+) -> None: ...
+def points(
+    y_bytes: Any,
+    y_kind: int,
+    p_bytes: Any,
+    p_kind: int,
+    weights: Any,
+    n: int,
+    loss: bool,
+    eps: float,
+    centre: float,
+    edges: Any,
+    lanes: Any,
+    sums: Any,
+    bin_sums: Any,
+    threads: int,
+) -> None: ...

@@ -1,0 +1,696 @@
+"""The sums that click metrics are made of: those that need the rows in order of score, and those that do not.
+
+``click_rank_sums`` sorts the rows once, by radix, on an unsigned integer that has the order of the scores (Herf, *Radix
+tricks*, 2001).  One sweep over the sorted rows, a block of tied scores at a time, gives everything that depends on the
+order alone: AUC, partial AUC, average precision, KS, the best F1, gains, DeLong's variances.  The same rows, sorted on
+by group (the order within each is kept), give the AUC of every group.  ``click_point_sums`` needs no order: losses,
+means and calibration bins.
+
+Counts are integers and exact.  Float sums are float64, taken over fixed chunks of rows and added exactly
+(``math.fsum``), so no number depends on threads, instruction set, or on which other sums were asked for.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from fastrec._core import threads as _threads
+from fastrec._core.op import operation
+from fastrec._kernels import clicks as _kernel
+
+MAX_ROWS = 2**31 - 1
+_KINDS = {"uint8": 0, "int32": 1, "int64": 2, "float32": 3, "float64": 4}
+_SWEEP = np.dtype(
+    [
+        ("pairs2", "i8"),
+        ("pairs2_sum", "f8"),
+        ("precision", "f8"),
+        ("ks", "f8"),
+        ("f1", "f8"),
+        ("positive2", "f8"),
+        ("negative2", "f8"),
+        ("ks_at", "i8"),
+        ("f1_at", "i8"),
+    ]
+)
+_POINT_SUMS = ("weight", "label", "prob", "loss", "square", "absolute", "spread")
+_SORTED_BITS = (
+    33  # bits a radix pass is worth; an insertion sort puts the few pairs right that differ below them
+)
+
+
+def _kind(array: np.ndarray) -> int:
+    return _KINDS[array.dtype.name]
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    return array.view(np.uint8)
+
+
+def row_labels(y: np.ndarray, threads: int) -> tuple[np.ndarray, int]:
+    """Labels as uint8 zeros and ones, and the first row that holds neither (-1: there is none)."""
+    if y.dtype == bool or y.dtype == np.int8:
+        y = y.view(np.uint8)
+    if y.dtype.name not in _KINDS:
+        y = y.astype(np.float64)
+    y = np.ascontiguousarray(y)
+    out = np.empty(len(y), np.uint8)
+    bad = np.empty(_kernel.chunks(len(y)), np.int64)
+    _kernel.labels(_bytes(y), _kind(y), out, bad, threads)
+    wrong = bad[bad >= 0]
+    return out, int(wrong[0]) if len(wrong) else -1
+
+
+def span(x: np.ndarray, threads: int) -> tuple[float, float, int]:
+    """Smallest and largest value of a float array that is not empty, and the row of its first NaN (-1: none)."""
+    chunks = _kernel.chunks(len(x))
+    bad, low_high = np.empty(chunks, np.int64), np.empty((chunks, 2))
+    _kernel.span(_bytes(x), _kind(x), len(x), bad, low_high, threads)
+    wrong = bad[bad >= 0]
+    return float(low_high[:, 0].min()), float(low_high[:, 1].max()), int(wrong[0]) if len(wrong) else -1
+
+
+def totals(columns: np.ndarray) -> np.ndarray:
+    """Exact sums over the first axis, rounded once."""
+    flat = columns.reshape(len(columns), -1)
+    return np.array([math.fsum(column) for column in flat.T.tolist()]).reshape(columns.shape[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class RankSums:
+    """What the order of the rows gives.  Weights are 1 where none were given, and sums of them are then counts.
+
+    ``positive``, ``negative``: weight of the rows of either label.  ``pairs``: weight of (positive, negative) pairs in
+    the right order, ties counting one half.  ``precision``: sum over positives of the precision at their threshold.
+    ``ks``: largest |share of positives - share of negatives| above a threshold, first reached at ``ks_score``;
+    ``f1``: largest F1 and the score ``f1_score`` of its threshold.  ``positive2``, ``negative2``: sums over positives
+    (negatives) of the squared weight of negatives below (positives above), ties counting one half.  ``partial``: area
+    in pairs up to each false positive rate asked for.  ``gain``: weight of positives in each top share asked for.
+    ``mass_bins``: (sum of masses, 3), for each number of bins asked for (w, w y, w p) of bins of equal numbers of rows.
+    ``group_*``: the same per group.
+    """
+
+    positive: float
+    negative: float
+    pairs: float
+    precision: float
+    ks: float
+    ks_score: float
+    f1: float
+    f1_score: float
+    positive2: float
+    negative2: float
+    partial: np.ndarray
+    gain: np.ndarray
+    mass_bins: np.ndarray
+    group_positive: np.ndarray
+    group_negative: np.ndarray
+    group_pairs: np.ndarray
+
+
+@operation(arrays=("labels", "scores", "weights", "groups"))
+def click_rank_sums(
+    labels: Any,
+    scores: Any,
+    weights: Any = None,
+    groups: Any = None,
+    *,
+    n_groups: int = 0,
+    everything: bool = True,
+    max_fprs: Sequence[float] = (),
+    tops: Sequence[float] = (),
+    masses: Sequence[int] = (),
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Sums over rows in descending order of score, ties together; see :class:`RankSums`.
+
+    Parameters
+    ----------
+    labels : (n,) uint8, each 0 or 1
+    scores : (n,) float32 or float64, no NaN; infinities are the largest and smallest scores
+        Either type is compared exactly; -0.0 equals 0.0.
+    weights : (n,) float64 or None
+        Finite, not negative.
+    groups : (n,) int32 or None
+        Group codes in ``0..n_groups-1``.
+    everything : bool
+        False: only ``positive``, ``negative``, ``pairs`` and the group sums; the others are NaN.
+    max_fprs, tops : shares in (0, 1]
+    masses : numbers of bins
+    threads : int or None
+
+    Notes
+    -----
+    O(n) time: 3 passes of a radix sort for float32 scores, 3 and an insertion sort for float64, 1 or 2 more with
+    groups.  Scratch: 16 bytes a row; 32 with weights, and with float64 scores that are grouped or spread over more
+    than half of the number line.
+    Source: Fawcett, *An introduction to ROC analysis*, Pattern Recognition Letters 2006; Sun and Xu, *Fast
+    implementation of DeLong's algorithm*, IEEE Signal Processing Letters 2014.
+    """
+    return {
+        "labels": labels,
+        "scores": scores,
+        "weights": weights,
+        "groups": groups,
+        "n_groups": n_groups,
+        "everything": everything,
+        "max_fprs": tuple(max_fprs),
+        "tops": tuple(tops),
+        "masses": tuple(masses),
+        "threads": _threads.resolve(threads),
+    }
+
+
+def _edges(quantile_of: Any, n: int, bins: int) -> np.ndarray:
+    """Inner edges of bins of equal numbers of rows, as ``numpy.percentile`` places them."""
+    edges = []
+    for share in (np.linspace(0.0, 1.0, bins + 1)[1:-1] * 100 / 100).tolist():
+        place = share * (n - 1)
+        low = math.floor(place)
+        a, b = quantile_of(low), quantile_of(min(low + 1, n - 1))
+        t = place - low
+        edges.append(a + (b - a) * t if t < 0.5 else b - (b - a) * (1 - t))
+    return np.array(edges)
+
+
+@click_rank_sums.reference
+def _(
+    xp: ModuleType,
+    labels: Any,
+    scores: Any,
+    weights: Any,
+    groups: Any,
+    n_groups: int,
+    everything: bool,
+    max_fprs: tuple[float, ...],
+    tops: tuple[float, ...],
+    masses: tuple[int, ...],
+    threads: int,
+) -> RankSums:
+    n = len(scores)
+    order = xp.argsort(-scores.astype(np.float64), kind="stable")
+    score = scores[order].astype(np.float64)
+    w = xp.ones(n) if weights is None else weights[order]
+    y = labels[order].astype(np.float64)
+    last = xp.append(xp.nonzero(score[1:] != score[:-1])[0], n - 1)  # the last row of each tie block
+    tp, fp = xp.cumsum(w * y)[last], xp.cumsum(w * (1 - y))[last]
+    tp0, fp0 = xp.append(0.0, tp[:-1]), xp.append(0.0, fp[:-1])
+    pos, neg = tp - tp0, fp - fp0
+    P, N = float(tp[-1]), float(fp[-1])
+    gap = xp.abs(tp * N - fp * P)
+    f1 = 2 * tp / xp.maximum(tp + fp + P, np.finfo(np.float64).tiny)
+    best_gap, best_f1 = int(xp.argmax(gap)), int(xp.argmax(f1))
+    nan = math.nan
+
+    def area(limit: float) -> float:
+        inside = fp0 <= limit
+        end = xp.interp(limit, xp.append(0.0, fp), xp.append(0.0, tp))
+        x, height = xp.append(fp0[inside], limit), xp.append(tp0[inside], end)
+        return float((xp.diff(x) * (height[1:] + height[:-1]) / 2).sum())
+
+    def bins_of(bins: int) -> Any:
+        edges = xp.asarray(_edges(lambda i: float(score[n - 1 - i]), n, bins))
+        of = xp.searchsorted(edges, score)
+        sums = (xp.bincount(of, v, minlength=bins) for v in (w, w * y, w * score))
+        return xp.stack(list(sums), axis=1)
+
+    def of_group(g: int) -> RankSums:
+        rows = groups == g
+        if not rows.any():
+            e = np.empty(0)
+            return RankSums(0, 0, 0, nan, nan, nan, nan, nan, nan, nan, e, e, e, e, e, e)
+        mine = {"weights": None if weights is None else weights[rows], "everything": False}
+        return click_rank_sums.run("reference", labels[rows], scores[rows], **mine)
+
+    each = [of_group(g) for g in range(n_groups)] if groups is not None else []
+    return RankSums(
+        positive=P,
+        negative=N,
+        pairs=float((neg * (tp0 + pos / 2)).sum()),
+        precision=float((pos * tp / xp.maximum(tp + fp, np.finfo(np.float64).tiny)).sum())
+        if everything
+        else nan,
+        ks=float(gap[best_gap]) / (P * N) if everything and P * N else nan,
+        ks_score=float(score[last[best_gap]]) if everything and P * N and gap[best_gap] > 0 else nan,
+        f1=float(f1[best_f1]) if everything else nan,
+        f1_score=float(score[last[best_f1]]) if everything and f1[best_f1] > 0 else nan,
+        positive2=float((pos * (N - fp0 - neg / 2) ** 2).sum()) if everything else nan,
+        negative2=float((neg * (tp0 + pos / 2) ** 2).sum()) if everything else nan,
+        partial=np.array([area(f * N) for f in max_fprs]),
+        gain=np.array(
+            [float(xp.interp(q * (P + N), xp.append(0.0, tp + fp), xp.append(0.0, tp))) for q in tops]
+        ),
+        mass_bins=xp.concatenate([xp.zeros((0, 3)), *(bins_of(b) for b in masses)]),
+        group_positive=np.array([s.positive for s in each]),
+        group_negative=np.array([s.negative for s in each]),
+        group_pairs=np.array([s.pairs for s in each]),
+    )
+
+
+class _Order:
+    """Rows sorted by falling score: words of group | score code | label, and, where they have them, weights."""
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        scores: np.ndarray,
+        weights: np.ndarray | None,
+        groups: np.ndarray | None,
+        n_groups: int,
+        threads: int,
+    ) -> None:
+        self.n, self.threads, self.scores = len(scores), threads, scores
+        self.rows: np.ndarray | None = None  # row numbers in sorted order, where they were kept
+        low, high, _ = span(scores, threads)
+        self.top = high
+        bits = self._code_bits(low, high)
+        group_bits = max(n_groups - 1, 0).bit_length()
+        self.group_shift, self.group_bits = 1 + bits, group_bits
+        if (
+            weights is None
+            and bits + 1 + (group_bits if groups is not None else 0) <= 64
+            and (groups is None or scores.dtype == np.float32)
+        ):
+            words = np.empty(self.n, np.uint64)
+            kind = _kind(scores)
+            _kernel.pack(_bytes(scores), kind, labels, groups, self.group_shift, self.top, words, threads)
+            self.words = self._sorted(words, 1, 1, 1 + bits)
+        else:
+            pairs = np.empty(2 * self.n, np.uint64)
+            _kernel.pair_up(_bytes(scores), _kind(scores), labels, self.top, pairs, threads)
+            pairs = self._sorted(pairs, 2, 0, bits)
+            self.words = np.empty(self.n, np.uint64)
+            _kernel.ranks(pairs, groups, self.words)
+            self.rows = (pairs[1::2] >> np.uint64(1)).astype(np.int64)
+            self.group_shift = 33
+        self.weights = None if weights is None else weights[self.rows]
+        self.mask = (1 << self.group_shift) - 1 if self.group_shift < 64 else 2**64 - 1
+        self._count()
+
+    @staticmethod
+    def _ordered(x: float, wide: bool) -> int:
+        value = (np.float64(x) if wide else np.float32(x)) + 0.0
+        bits = int(np.asarray(value).view(np.uint64 if wide else np.uint32))
+        size = 64 if wide else 32
+        return bits ^ ((1 << size) - 1) if bits >> (size - 1) else bits | 1 << (size - 1)
+
+    def _code_bits(self, low: float, high: float) -> int:
+        wide = self.scores.dtype == np.float64
+        return max(1, (self._ordered(high, wide) - self._ordered(low, wide)).bit_length())
+
+    def _sorted(self, keys: np.ndarray, stride: int, low: int, high: int) -> np.ndarray:
+        spare = np.empty_like(keys)
+        upper = _SORTED_BITS if self.n <= 1 << 24 else _SORTED_BITS + 11
+        return spare if _kernel.radix_sort(keys, spare, stride, low, high, upper, self.threads) else keys
+
+    def _count(self) -> None:
+        chunks = _kernel.chunks(self.n)
+        counts = np.empty(chunks + 1, np.int64)
+        sums = np.zeros((chunks + 1, 2))
+        _kernel.count(self.words, self.weights, counts, sums, self.threads)
+        self.positives_before = np.append(0, np.cumsum(counts[:-1]))
+        self.weights_before = np.vstack([np.zeros(2), np.cumsum(sums[:-1], axis=0)])
+        if self.weights is None:
+            self.positive = float(self.positives_before[-1])
+            self.negative = float(self.n - self.positives_before[-1])
+        else:
+            self.negative, self.positive = self.weights_before[-1].tolist()
+
+    def sweep(self, everything: bool, end: int | None = None) -> np.ndarray:
+        """Sums of each chunk of rows before ``end``, which must be where a tie block ends."""
+        words = self.words[:end]
+        out = np.zeros(_kernel.chunks(len(words)), _SWEEP)
+        if len(words):
+            weights = None if self.weights is None else self.weights[:end]
+            _kernel.sweep(
+                words, self.mask, weights, everything, self.positives_before, self.weights_before,
+                int(self.positives_before[-1]), self.negative, self.positive, out.view(np.uint8), self.threads,
+            )  # fmt: skip
+        return out
+
+    def pairs(self, sums: np.ndarray) -> float:
+        if self.weights is None:
+            return int(sums["pairs2"].sum()) / 2
+        return math.fsum(sums["pairs2_sum"].tolist()) / 2
+
+    def score_at(self, row: int) -> float:
+        """The score of a row of the sorted order; NaN for -1."""
+        if row < 0:
+            return math.nan
+        if self.rows is not None:
+            return float(self.scores[self.rows[row]])
+        wide = self.scores.dtype == np.float64
+        size = 64 if wide else 32
+        code = self._ordered(self.top, wide) - ((int(self.words[row]) & self.mask) >> 1)
+        code = code ^ 1 << (size - 1) if code >> (size - 1) else code ^ (1 << size) - 1
+        return float(np.array([code], np.uint64 if wide else np.uint32).view(self.scores.dtype)[0])
+
+    def block(self, row: int) -> tuple[int, int]:
+        """First row, and one past the last, of the tie block that holds ``row``."""
+        code = int(self.words[row]) & self.mask >> 1 << 1
+        end = self.first(lambda word: word > code | 1, row)
+        return self.first(lambda word: word >= code, 0, row), end
+
+    def first(self, after: Any, low: int = 0, high: int | None = None) -> int:
+        """The first row in low..high whose word, without its group, is ``after``; ``high`` if there is none."""
+        high = self.n if high is None else high
+        while low < high:
+            middle = (low + high) // 2
+            if after(int(self.words[middle]) & self.mask):
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def before(self, row: int) -> tuple[float, float]:
+        """Weight of the positives and of the negatives in front of a row."""
+        chunk = row // _kernel.chunk_rows
+        start = chunk * _kernel.chunk_rows
+        label = (self.words[start:row] & np.uint64(1)).astype(bool)
+        if self.weights is None:
+            positives = int(self.positives_before[chunk]) + int(label.sum())
+            return float(positives), float(row - positives)
+        weights = self.weights[start:row]
+        negative, positive = self.weights_before[chunk].tolist()
+        return positive + float(weights[label].sum()), negative + float(weights[~label].sum())
+
+    def gain(self, share: float) -> float:
+        """Weight of the positives in the top ``share`` of the weight, linear inside a block of ties."""
+        wanted = share * (self.positive + self.negative)
+        if self.weights is None:
+            row = min(int(wanted), self.n - 1)
+        else:
+            row = self._reach(self.weights_before.sum(axis=1), lambda label, weights: weights, wanted)
+        begin, end = self.block(row)
+        tp, fp = self.before(begin)
+        tp_end, fp_end = self.before(end)
+        size = (tp_end + fp_end) - (tp + fp)
+        return tp + (tp_end - tp) * min(max((wanted - (tp + fp)) / size, 0.0), 1.0) if size else tp
+
+    def partial(self, max_fpr: float) -> float:
+        """Area below the curve of positives against negatives, in pairs, up to a false positive rate."""
+        limit = max_fpr * self.negative
+        if limit >= self.negative or not self.negative:
+            return self.pairs(self.sweep(False))
+        if self.weights is None:
+            starts = np.minimum(np.arange(len(self.positives_before)) * _kernel.chunk_rows, self.n)
+            negatives = (starts - self.positives_before).astype(np.float64)
+        else:
+            negatives = self.weights_before[:, 0]
+        row = self._reach(negatives, lambda label, weights: np.where(label, 0.0, weights), limit)
+        begin, end = self.block(row)
+        tp, fp = self.before(begin)
+        tp_end, fp_end = self.before(end)
+        slope = (tp_end - tp) / (fp_end - fp)
+        width = limit - fp
+        return self.pairs(self.sweep(False, begin)) + width * (tp + slope * width / 2)
+
+    def _reach(self, before: np.ndarray, measure: Any, wanted: float) -> int:
+        """The row at which a running sum, known before each chunk, reaches ``wanted``."""
+        chunk = max(int(np.searchsorted(before, wanted)) - 1, 0)
+        rows = slice(chunk * _kernel.chunk_rows, min((chunk + 1) * _kernel.chunk_rows, self.n))
+        label = (self.words[rows] & np.uint64(1)).astype(bool)
+        weights = np.ones(len(label)) if self.weights is None else self.weights[rows]
+        running = before[chunk] + np.cumsum(measure(label, weights))
+        return min(rows.start + int(np.searchsorted(running, wanted)), self.n - 1)
+
+    def scores_between(self, begin: int, end: int) -> np.ndarray:
+        """The scores of some rows of the sorted order, float64."""
+        if self.rows is not None:
+            return self.scores[self.rows[begin:end]].astype(np.float64)
+        kind: Any = np.uint64 if self.scores.dtype == np.float64 else np.uint32
+        sign = kind(1 << (63 if kind is np.uint64 else 31))
+        top = kind(self._ordered(self.top, kind is np.uint64))
+        code = top - ((self.words[begin:end] & np.uint64(self.mask)) >> np.uint64(1)).astype(kind)
+        return np.where(code & sign, code ^ sign, ~code).view(self.scores.dtype).astype(np.float64)
+
+    def above(self, edge: float) -> int:
+        """How many rows have a score above ``edge``."""
+        if self.rows is not None:
+            return int(np.searchsorted(-self.scores_between(0, self.n), -edge))
+        near = self.scores.dtype.type(edge)
+        if near > edge:
+            near = np.nextafter(near, self.scores.dtype.type(-np.inf))
+        wide = self.scores.dtype == np.float64
+        code = (self._ordered(self.top, wide) - self._ordered(float(near), wide)) << 1
+        return self.first(lambda word: word >= code)
+
+    def mass_bins(self, bins: int) -> np.ndarray:
+        """w, w y and w p of bins of equal numbers of rows, lowest scores first."""
+        edges = _edges(lambda i: self.score_at(self.n - 1 - i), self.n, bins)
+        cuts = [self.n, *(self.above(edge) for edge in edges.tolist()), 0]
+        sums = np.zeros((bins, 3))
+        for b, (end, begin) in enumerate(itertools.pairwise(cuts)):
+            scores = self.scores_between(begin, end)
+            (tp, fp), (tp_end, fp_end) = self.before(begin), self.before(end)
+            of_scores = scores if self.weights is None else scores * self.weights[begin:end]
+            sums[b] = (tp_end - tp) + (fp_end - fp), tp_end - tp, float(of_scores.sum())
+        return sums
+
+    def grouped(self, groups: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Positives, negatives and pairs of each group.  The order by score is lost to it: ask for this last."""
+        offsets = np.append(0, np.cumsum(np.bincount(groups, minlength=n_groups)))
+        low, high = self.group_shift, self.group_shift + self.group_bits
+        if self.weights is None:
+            words = self._sorted(self.words, 1, low, high) if self.group_bits else self.words
+            positives, pairs2 = np.empty(n_groups, np.int64), np.empty(n_groups, np.int64)
+            _kernel.group_counts(words, self.mask, offsets, positives, pairs2, self.threads)
+            return positives.astype(float), (np.diff(offsets) - positives).astype(float), pairs2 / 2
+        both = np.empty(2 * self.n, np.uint64)
+        both[::2], both[1::2] = self.words, np.arange(self.n)
+        both = self._sorted(both, 2, low, high) if self.group_bits else both
+        words, weights = both[::2].copy(), self.weights[both[1::2].astype(np.int64)]
+        sums = np.empty((3, n_groups))
+        _kernel.group_weights(words, self.mask, weights, offsets, sums[0], sums[1], sums[2], self.threads)
+        return sums[0], sums[1], sums[2] / 2
+
+
+@click_rank_sums.cpu
+def _(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    weights: np.ndarray | None,
+    groups: np.ndarray | None,
+    n_groups: int,
+    everything: bool,
+    max_fprs: tuple[float, ...],
+    tops: tuple[float, ...],
+    masses: tuple[int, ...],
+    threads: int,
+) -> RankSums:
+    if len(scores) < 1 << 14:
+        threads = 1  # waking another thread would take longer than the work
+    order = _Order(labels, scores, weights, groups, n_groups, threads)
+    sums = order.sweep(everything)
+    P, N = order.positive, order.negative
+    nan = math.nan
+    ks, f1 = sums[int(np.argmax(sums["ks"]))], sums[int(np.argmax(sums["f1"]))]
+    result: dict[str, Any] = {
+        "positive": P,
+        "negative": N,
+        "pairs": order.pairs(sums),
+        "precision": math.fsum(sums["precision"].tolist()) if everything else nan,
+        "ks": float(ks["ks"]) / (P * N) if everything and P * N else nan,
+        "ks_score": order.score_at(int(ks["ks_at"])) if everything else nan,
+        "f1": float(f1["f1"]) if everything else nan,
+        "f1_score": order.score_at(int(f1["f1_at"])) if everything else nan,
+        "positive2": math.fsum(sums["positive2"].tolist()) / 4 if everything else nan,
+        "negative2": math.fsum(sums["negative2"].tolist()) / 4 if everything else nan,
+        "partial": np.array([order.partial(limit) for limit in max_fprs]),
+        "gain": np.array([order.gain(share) for share in tops]),
+        "mass_bins": np.concatenate([np.zeros((0, 3)), *(order.mass_bins(bins) for bins in masses)]),
+    }
+    of_groups = order.grouped(groups, n_groups) if groups is not None else (np.empty(0),) * 3
+    return RankSums(
+        **result, group_positive=of_groups[0], group_negative=of_groups[1], group_pairs=of_groups[2]
+    )
+
+
+def _rank_rows(rng: Any, n: int, distinct: int, dtype: Any) -> dict[str, Any]:
+    scores = rng.random(n) if distinct == 0 else rng.integers(0, distinct, n) / distinct
+    labels = (rng.random(n) < 0.2 + 0.5 * scores).astype(np.uint8)
+    return {"labels": labels, "scores": scores.astype(dtype)}
+
+
+@click_rank_sums.cases
+def _(rng: Any) -> Iterator[dict[str, Any]]:
+    more = {"max_fprs": (0.1, 0.5, 1.0), "tops": (0.01, 0.1, 0.5, 1.0), "masses": (1, 10)}
+    for dtype in (np.float32, np.float64):
+        for n in (1, 2, 15, 16, 17, 63, 64, 65, 1000, 70000):
+            for distinct in (0, 1, 3, 50):
+                rows = _rank_rows(rng, n, distinct, dtype)
+                yield {**rows, **more}
+                groups = rng.integers(0, 7, n).astype(np.int32)
+                if n <= 1000:
+                    yield {**rows, **more, "groups": groups, "n_groups": 8}
+                    weights = rng.integers(0, 4, n) / 2
+                    yield {**rows, **more, "weights": weights, "groups": groups, "n_groups": 8}
+                    yield {**rows, "weights": rng.random(n), "everything": False}
+    wide = rng.standard_normal(500) * 10.0 ** rng.integers(-300, 300, 500)
+    wide[:4] = -0.0, 0.0, np.inf, -np.inf
+    labels = rng.integers(0, 2, 500).astype(np.uint8)
+    yield {"labels": labels, "scores": wide}
+    yield {"labels": labels, "scores": 1.0 + np.arange(500) % 100 * 2.0**-52}
+
+
+@dataclass(frozen=True, slots=True)
+class PointSums:
+    """Sums over the rows, with weights w, labels y and probabilities p.
+
+    ``weight``: w.  ``label``: w y.  ``prob``: w p.  ``loss``: w times the negated log-likelihood.  ``square``:
+    w (p - y)^2.  ``absolute``: w |p - y|.  ``spread``: w (y - centre)^2.  ``bins``: (bins + 1, 3) of w, w y, w p over
+    equal bins [a, b) of 0..1, the last row being p = 1 alone.
+    """
+
+    weight: float
+    label: float
+    prob: float
+    loss: float
+    square: float
+    absolute: float
+    spread: float
+    bins: np.ndarray
+
+
+@operation(arrays=("y", "p", "weights"))
+def click_point_sums(
+    y: Any,
+    p: Any,
+    weights: Any = None,
+    *,
+    loss: bool = False,
+    eps: float = 0.0,
+    centre: float = 0.0,
+    bins: int = 0,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Sums that need no order; see :class:`PointSums`.
+
+    Parameters
+    ----------
+    y : (n,) uint8 of 0 and 1, or float64
+    p : (n,) float32 or float64
+        In 0..1 where ``loss`` or ``bins`` is asked for.
+    weights : (n,) float64 or None
+    loss : bool
+        Sum the log-likelihood, with p and 1 - p clipped to ``eps..1 - eps``; a row of weight 0 adds nothing.
+    centre : float
+        What ``spread`` is measured from.
+    bins : int
+        Bins of equal width; edges ``b / bins``, rounded to the type of ``p``.
+    threads : int or None
+
+    Notes
+    -----
+    O(n) time; scratch 24 (bins + 1) (8 threads + n / 65536) bytes.
+    """
+    return {
+        "y": y,
+        "p": p,
+        "weights": weights,
+        "loss": loss,
+        "eps": eps,
+        "centre": centre,
+        "bins": bins,
+        "threads": _threads.resolve(threads),
+    }
+
+
+def _equal_edges(bins: int, dtype: Any) -> np.ndarray:
+    return np.linspace(0.0, 1.0, bins + 1).astype(dtype).astype(np.float64)
+
+
+@click_point_sums.reference
+def _(
+    xp: ModuleType,
+    y: Any,
+    p: Any,
+    weights: Any,
+    loss: bool,
+    eps: float,
+    centre: float,
+    bins: int,
+    threads: int,
+) -> PointSums:
+    p_type = p.dtype
+    y, p = y.astype(np.float64), p.astype(np.float64)
+    w = xp.ones(len(y)) if weights is None else weights
+    losses = xp.zeros(len(y))
+    if loss:
+        q, r = xp.clip(p, eps, 1 - eps), xp.clip(1 - p, eps, 1 - eps)
+        for share, likelihood in ((y, q), (1 - y, r)):
+            counts = (share != 0) & (w != 0)
+            losses[counts] -= share[counts] * xp.log(likelihood[counts])
+    bin_sums = xp.zeros((0, 3))
+    if bins:
+        of = xp.searchsorted(xp.asarray(_equal_edges(bins, p_type)), p, side="right") - 1
+        bin_sums = xp.stack([xp.bincount(of, v, minlength=bins + 1) for v in (w, w * y, w * p)], axis=1)
+    return PointSums(
+        weight=float(w.sum()),
+        label=float((w * y).sum()),
+        prob=float((w * p).sum()),
+        loss=float((w * losses).sum()),
+        square=float((w * (p - y) ** 2).sum()),
+        absolute=float((w * xp.abs(p - y)).sum()),
+        spread=float((w * (y - centre) ** 2).sum()),
+        bins=bin_sums,
+    )
+
+
+@click_point_sums.cpu
+def _(
+    y: np.ndarray,
+    p: np.ndarray,
+    weights: np.ndarray | None,
+    loss: bool,
+    eps: float,
+    centre: float,
+    bins: int,
+    threads: int,
+) -> PointSums:
+    n = len(y)
+    if n < 1 << 14:
+        threads = 1
+    edges = _equal_edges(bins, p.dtype) if bins else np.zeros(1)
+    chunks = _kernel.chunks(n)
+    sums = np.empty((chunks, _kernel.POINT_SUMS))
+    bin_sums = np.zeros((chunks, len(edges), 3))
+    lanes = np.empty((threads, 24 * len(edges)))
+    _kernel.points(
+        _bytes(y),
+        _kind(y),
+        _bytes(p),
+        _kind(p),
+        weights,
+        n,
+        loss,
+        eps,
+        centre,
+        edges,
+        lanes,
+        sums,
+        bin_sums,
+        threads,
+    )
+    total = dict(zip(_POINT_SUMS, totals(sums).tolist()))
+    return PointSums(**total, bins=totals(bin_sums) if bins else np.zeros((0, 3)))
+
+
+@click_point_sums.cases
+def _(rng: Any) -> Iterator[dict[str, Any]]:
+    for dtype in (np.float32, np.float64):
+        for n in (1, 2, 7, 8, 9, 511, 512, 513, 1000, 70000):
+            p = rng.random(n).astype(dtype)
+            p[: n // 4] = rng.choice(np.array([0, 0.2, 0.4, 0.6, 2 / 3, 1], dtype), n // 4)
+            y = (rng.random(n) < p).astype(np.uint8)
+            yield {"y": y, "p": p, "loss": True, "eps": 1e-7, "bins": 15}
+            soft, w = rng.random(n), rng.random(n)
+            yield {"y": soft, "p": p, "weights": w, "loss": True, "eps": 1e-15, "bins": 3, "centre": 0.5}
+            yield {"y": soft * 100, "p": p - 50, "weights": w}

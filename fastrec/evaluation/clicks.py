@@ -1,0 +1,872 @@
+"""``evaluate_clicks``: every metric of predicted probabilities against what was clicked, from one sort of the rows."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastrec._core import arrays, checks
+from fastrec._core import threads as _threads
+from fastrec.evaluation import click_sums
+from fastrec.evaluation.click_sums import PointSums, RankSums
+from fastrec.evaluation.delong import Interval, delong_error, normal_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GAUC_WEIGHTS = ("impressions", "positives", "uniform")
+
+
+class _Undefined(Exception):
+    """A metric has no value on these rows; the message says why."""
+
+
+class Confusion(NamedTuple):
+    """Weight of the true and false positives and negatives at a threshold."""
+
+    tp: float
+    fp: float
+    fn: float
+    tn: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Metric:
+    """One metric: what it is, what it needs, and how it follows from the sums."""
+
+    compute: Callable[[_Sums, Any], float]
+    needs: tuple[str, ...]
+    labels: str = "binary"  # binary: 0 or 1; soft: 0..1; real
+    probabilities: bool = False
+    parameter: str | None = None
+
+
+METRICS: dict[str, _Metric] = {}
+_ALIASES = {
+    "roc_auc": "auc",
+    "partial_auc": "pauc",
+    "pr_auc": "ap",
+    "average_precision": "ap",
+    "log_loss": "logloss",
+    "normalized_entropy": "ne",
+    "calibration": "pcoc",
+    "brier_score": "brier",
+    "tnr": "specificity",
+    "tpr": "recall",
+}
+_THRESHOLD_METRICS = ("accuracy", "precision", "recall", "specificity", "f1", "mcc")
+
+
+def _metric(name: str, needs: str, **options: Any) -> Callable[[Callable[..., float]], Callable[..., float]]:
+    def add(compute: Callable[..., float]) -> Callable[..., float]:
+        METRICS[name] = _Metric(compute, tuple(needs.split()), **options)
+        return compute
+
+    return add
+
+
+class _Sums:
+    """What was summed for one call; metrics read from it."""
+
+    def __init__(self) -> None:
+        self.rank: RankSums
+        self.point: PointSums
+        self.bins: dict[int, np.ndarray] = {}
+        self.confusion: dict[float, Confusion] = {}
+        self.partial: dict[float, float] = {}
+        self.gain: dict[float, float] = {}
+        self.mass: dict[int, np.ndarray] = {}
+        self.group_rows: np.ndarray
+        self.group_gap: float
+        self.zero_division = 0.0
+        self.notes: dict[str, str] = {}
+
+    def both_classes(self) -> None:
+        if not self.rank.positive or not self.rank.negative:
+            only = "positive" if self.rank.positive else "negative"
+            raise _Undefined(f"every row{' that has a weight' if self.rank.negative else ''} is {only}")
+
+
+def _share(top: float, bottom: float, why: str) -> float:
+    if not bottom:
+        raise _Undefined(why)
+    return top / bottom
+
+
+@_metric("auc", "rank")
+def _(sums: _Sums, _: Any) -> float:
+    sums.both_classes()
+    return sums.rank.pairs / (sums.rank.positive * sums.rank.negative)
+
+
+@_metric("pauc", "rank", parameter="max_fpr")
+def _(sums: _Sums, max_fpr: float) -> float:
+    sums.both_classes()
+    area = sums.partial[max_fpr] / (sums.rank.positive * sums.rank.negative)
+    if max_fpr == 1.0:
+        return area
+    least = max_fpr**2 / 2
+    return 0.5 * (1.0 + (area - least) / (max_fpr - least))
+
+
+@_metric("gauc", "groups", parameter="gauc_weights")
+def _(sums: _Sums, weights: str) -> float:
+    positive, negative = sums.rank.group_positive, sums.rank.group_negative
+    both = (positive > 0) & (negative > 0)
+    if not both.any():
+        raise _Undefined("no group holds both classes")
+    positive, negative = positive[both], negative[both]
+    auc = sums.rank.group_pairs[both] / (positive * negative)
+    weight = {"impressions": positive + negative, "positives": positive}.get(weights, np.ones(len(auc)))
+    return math.fsum((weight * auc).tolist()) / math.fsum(weight.tolist())
+
+
+@_metric("ap", "rank everything")
+def _(sums: _Sums, _: Any) -> float:
+    return _share(sums.rank.precision, sums.rank.positive, "no row is positive")
+
+
+@_metric("ks", "rank everything")
+def _(sums: _Sums, _: Any) -> float:
+    sums.both_classes()
+    return sums.rank.ks
+
+
+@_metric("best_f1", "rank everything")
+def _(sums: _Sums, _: Any) -> float:
+    if not sums.rank.positive:
+        raise _Undefined("no row is positive")
+    return sums.rank.f1
+
+
+@_metric("gain", "rank", parameter="top")
+def _(sums: _Sums, top: float) -> float:
+    return _share(sums.gain[top], sums.rank.positive, "no row is positive")
+
+
+@_metric("lift", "rank", parameter="top")
+def _(sums: _Sums, top: float) -> float:
+    return _share(sums.gain[top], sums.rank.positive * top, "no row is positive")
+
+
+@_metric("logloss", "loss", labels="soft", probabilities=True)
+def _(sums: _Sums, _: Any) -> float:
+    return sums.point.loss / sums.point.weight
+
+
+@_metric("ne", "loss", labels="soft", probabilities=True)
+def _(sums: _Sums, _: Any) -> float:
+    rate = sums.point.label / sums.point.weight
+    if not 0 < rate < 1:
+        raise _Undefined("the entropy of the labels is 0")
+    entropy = -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate))
+    return sums.point.loss / sums.point.weight / entropy
+
+
+@_metric("rig", "loss", labels="soft", probabilities=True)
+def _(sums: _Sums, _: Any) -> float:
+    return 1.0 - METRICS["ne"].compute(sums, None)
+
+
+@_metric("pcoc", "point", labels="soft", probabilities=True)
+def _(sums: _Sums, _: Any) -> float:
+    return _share(sums.point.prob, sums.point.label, "the labels sum to 0")
+
+
+@_metric("brier", "point", labels="soft", probabilities=True)
+def _(sums: _Sums, _: Any) -> float:
+    return sums.point.square / sums.point.weight
+
+
+def _gaps(bins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weight of each bin that has any, and |mean label - mean probability| in it."""
+    weight, label, prob = bins[bins[:, 0] > 0].T
+    return weight, np.abs(label / weight - prob / weight)
+
+
+@_metric("ece", "bins", labels="soft", probabilities=True, parameter="bins")
+def _(sums: _Sums, bins: int) -> float:
+    weight, gaps = _gaps(sums.bins[bins])
+    return math.fsum((weight * gaps).tolist()) / math.fsum(weight.tolist())
+
+
+@_metric("mce", "bins", labels="soft", probabilities=True, parameter="bins")
+def _(sums: _Sums, bins: int) -> float:
+    return float(_gaps(sums.bins[bins])[1].max())
+
+
+@_metric("ace", "rank", probabilities=True, parameter="bins")
+def _(sums: _Sums, bins: int) -> float:
+    weight, gaps = _gaps(sums.mass[bins])
+    return math.fsum((weight * gaps).tolist()) / math.fsum(weight.tolist())
+
+
+@_metric("field_ece", "groups gap", labels="soft", probabilities=True)
+def _(sums: _Sums, _: Any) -> float:
+    return sums.group_gap / sums.point.weight
+
+
+@_metric("mse", "point", labels="real")
+def _(sums: _Sums, _: Any) -> float:
+    return sums.point.square / sums.point.weight
+
+
+@_metric("rmse", "point", labels="real")
+def _(sums: _Sums, _: Any) -> float:
+    return math.sqrt(sums.point.square / sums.point.weight)
+
+
+@_metric("mae", "point", labels="real")
+def _(sums: _Sums, _: Any) -> float:
+    return sums.point.absolute / sums.point.weight
+
+
+@_metric("r2", "spread", labels="real")
+def _(sums: _Sums, _: Any) -> float:
+    return 1.0 - _share(sums.point.square, sums.point.spread, "all labels are equal")
+
+
+def _of_confusion(name: str, compute: Callable[[Confusion], tuple[float, float]]) -> None:
+    def value(sums: _Sums, threshold: float) -> float:
+        top, bottom = compute(sums.confusion[threshold])
+        if not bottom:
+            sums.notes[f"{name}@{threshold:g}"] = f"0 / 0, given as zero_division={sums.zero_division}"
+            return sums.zero_division
+        return top / bottom
+
+    METRICS[name] = _Metric(value, ("confusion",), parameter="threshold")
+
+
+_of_confusion("accuracy", lambda c: (c.tp + c.tn, sum(c)))
+_of_confusion("precision", lambda c: (c.tp, c.tp + c.fp))
+_of_confusion("recall", lambda c: (c.tp, c.tp + c.fn))
+_of_confusion("specificity", lambda c: (c.tn, c.tn + c.fp))
+_of_confusion("f1", lambda c: (2 * c.tp, 2 * c.tp + c.fp + c.fn))
+_of_confusion(
+    "mcc",
+    lambda c: (
+        c.tp * c.tn - c.fp * c.fn,
+        math.sqrt(c.tp + c.fp) * math.sqrt(c.tp + c.fn) * math.sqrt(c.tn + c.fp) * math.sqrt(c.tn + c.fn),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """One metric of a call, as it was asked for."""
+
+    name: str
+    metric: str
+    parameter: Any
+
+    @property
+    def definition(self) -> _Metric:
+        return METRICS[self.metric]
+
+
+def _parse(names: Any, defaults: dict[str, Any]) -> list[_Wanted]:
+    if isinstance(names, str):
+        names = [names]
+    wanted: dict[str, _Wanted] = {}
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"`metrics` must hold names; got {type(name).__name__} {name!r}")
+        base, at, text = name.strip().lower().partition("@")
+        base = _ALIASES.get(base, base)
+        if base not in METRICS:
+            known = [*METRICS, *_ALIASES]
+            raise ValueError(
+                f"`metrics` holds {name!r}, which is not known.{checks.nearest(base, known)} "
+                f"Known: {', '.join(sorted(METRICS))}"
+            )
+        parameter = METRICS[base].parameter
+        if at and parameter is None:
+            raise ValueError(f"metric {name!r} takes no parameter; write {base!r}")
+        value = (
+            None if parameter is None else _parameter(parameter, text if at else defaults[parameter], name)
+        )
+        wanted[name] = _Wanted(name, base, value)
+    if not wanted:
+        raise ValueError("`metrics` must name at least one metric; got none")
+    return list(wanted.values())
+
+
+def _parameter(parameter: str, value: Any, name: str) -> Any:
+    if parameter == "gauc_weights":
+        return checks.choice(value, f"gauc_weights of {name}", GAUC_WEIGHTS)
+    if isinstance(value, str):
+        try:
+            value = int(value) if parameter == "bins" else float(value)
+        except ValueError:
+            kind = "an integer" if parameter == "bins" else "a number"
+            raise ValueError(
+                f"metric {name!r} needs {kind} after '@' (its `{parameter}`); got {value!r}"
+            ) from None
+    if parameter == "bins":
+        return checks.integer(value, f"bins of {name}", low=1, high=100_000)
+    if parameter == "threshold":
+        return checks.number(value, f"threshold of {name}")
+    share = checks.number(value, f"{parameter} of {name}", low=0.0, high=1.0)
+    if share == 0.0:
+        raise ValueError(f"`{parameter} of {name}` must be above 0; got 0")
+    return share
+
+
+def _on_cpu(value: Any, name: str) -> Any:
+    array = arrays.adopt(value, name)
+    if arrays.device(array) != arrays.CPU:
+        raise TypeError(
+            f"`{name}` is on {arrays.device(array)}; click metrics run on the CPU: pass `{name}.get()`"
+        )
+    return array
+
+
+def _column(value: Any, name: str, size: int | None = None) -> np.ndarray:
+    """A vector of real numbers, of any real type, contiguous and in native byte order."""
+    array = checks.real(_on_cpu(value, name), name)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or (size is not None and len(array) != size):
+        want = "(n,)" if size is None else f"({size},) to match `y_true`"
+        hint = f" Pass one column, `{name}[:, 1]`." if array.ndim == 2 else ""
+        raise ValueError(f"`{name}` must have shape {want}; got {array.shape}.{hint}")
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+
+
+def _scores(value: Any, size: int) -> np.ndarray:
+    """Scores as float32 or float64, whichever holds them exactly."""
+    array = _column(value, "y_prob", size)
+    if array.dtype in (np.float32, np.float64):
+        return array
+    if array.dtype == np.float16 or array.dtype.itemsize < 3:
+        return array.astype(np.float32)
+    wide = array.astype(np.float64)
+    if array.dtype.itemsize > 4 and size and not (wide.astype(array.dtype) == array).all():
+        raise ValueError(
+            f"`y_prob` holds {array.dtype} values that float64 cannot tell apart; cast it yourself"
+        )
+    return wide
+
+
+def _narrow(scores: np.ndarray) -> np.ndarray:
+    """The scores as float32 where that loses nothing, which halves the passes of the sort."""
+    if scores.dtype == np.float32:
+        return scores
+    for part in (scores[:256], scores):
+        with np.errstate(over="ignore"):
+            if not np.array_equal(part.astype(np.float32).astype(np.float64), part):
+                return scores
+    return scores.astype(np.float32)
+
+
+def _weights(value: Any, size: int) -> np.ndarray | None:
+    if value is None:
+        return None
+    weights = _column(value, "weights", size).astype(np.float64, copy=False)
+    low, high, nan = click_sums.span(weights, 1)
+    if nan >= 0 or not math.isfinite(high) or low < 0:
+        row = int(np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))[0])
+        raise ValueError(f"`weights` must be finite and not negative; row {row} is {weights[row]}")
+    if high == 0:
+        raise ValueError("`weights` must not be all 0")
+    return weights
+
+
+def group_codes(groups: Any, size: int) -> tuple[np.ndarray, Any]:
+    """Codes 0..G-1 of the rows (int32), and the sorted labels they stand for (a pandas index).
+
+    Takes anything pandas can factorise: integers, strings, floats, dates, categoricals, from NumPy, pandas, polars,
+    Arrow or lists.  Labels that cannot be sorted stay in order of appearance; a missing label is a ``ValueError``.
+    """
+    import pandas as pd
+
+    if hasattr(groups, "to_pandas") and not isinstance(groups, (pd.Series, pd.Index)):
+        groups = groups.to_pandas()
+    if not isinstance(groups, (pd.Series, pd.Index, pd.Categorical)):
+        groups = list(groups) if isinstance(groups, (tuple, set, range)) else groups
+        groups = np.asarray(_mixed(groups)) if isinstance(groups, list) else _on_cpu(groups, "groups")
+    if getattr(groups, "ndim", 1) != 1 or len(groups) != size:
+        raise ValueError(f"`groups` must have shape ({size},) to match `y_true`; got {np.shape(groups)}")
+    direct = _small_integers(groups, size)
+    if direct is not None:
+        codes, labels = direct
+        return codes, pd.Index(labels)
+    try:
+        codes, labels = pd.factorize(groups, sort=True)
+    except TypeError:  # labels of kinds that do not compare
+        codes, labels = pd.factorize(groups)
+    if (codes < 0).any():
+        raise ValueError(
+            f"`groups` must name a group for every row; {int((codes < 0).sum())} rows have none "
+            f"(first: row {int(np.argmin(codes))})"
+        )
+    return codes.astype(np.int32), pd.Index(labels)
+
+
+def _mixed(values: list[Any]) -> Any:
+    """A list as an array that keeps each label's own type (NumPy would turn 1 and "a" into strings)."""
+    kinds = {type(value) for value in values}
+    if len(kinds) <= 1:
+        return values
+    out = np.empty(len(values), object)
+    out[:] = values
+    return out
+
+
+def _small_integers(groups: Any, size: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Codes of integers that lie close together, by counting instead of hashing."""
+    values = groups if isinstance(groups, np.ndarray) else None
+    if (
+        values is None
+        and getattr(getattr(groups, "dtype", None), "kind", "") in "iu"
+        and hasattr(groups, "to_numpy")
+    ):
+        values = groups.to_numpy()
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iu" or not size:
+        return None
+    low, high = int(values.min()), int(values.max())
+    if high - low >= 4 * size + 1000 or high - low >= 2**31:
+        return None
+    places = values - low if low else values
+    seen = np.zeros(high - low + 1, np.int32)
+    seen[places] = 1
+    if seen.all():
+        return places.astype(np.int32, copy=False), np.arange(low, high + 1, dtype=values.dtype)
+    labels = np.flatnonzero(seen)
+    seen[labels] = np.arange(len(labels), dtype=np.int32)
+    return seen[places], (labels + low).astype(values.dtype)
+
+
+def evaluate_clicks(
+    y_true: Any,
+    y_prob: Any,
+    groups: Any = None,
+    weights: Any = None,
+    metrics: str | Sequence[str] = ("auc", "logloss", "ece"),
+    *,
+    threshold: float = 0.5,
+    bins: int = 15,
+    max_fpr: float = 0.1,
+    top: float = 0.1,
+    gauc_weights: str = "impressions",
+    eps: float | None = None,
+    zero_division: float = 0.0,
+    undefined: str = "warn",
+    threads: int | None = None,
+) -> ClickEvaluation:
+    """All metrics of predicted probabilities against what was clicked, from one sort of the rows.
+
+    Parameters
+    ----------
+    y_true : (n,) labels, n >= 1
+        0 or 1 (bool, integer or float).  ``logloss, ne, rig, pcoc, brier, ece, mce, field_ece`` also take soft labels
+        in 0..1; ``mse, rmse, mae, r2`` any finite target.
+    y_prob : (n,) probabilities or scores
+        Ranking metrics take any real score (float32 and float64 are compared exactly; infinities are legal);
+        metrics of probabilities need 0..1.  NaN is refused.
+    groups : (n,) group labels, optional
+        A user, query or field of each row: integers, strings, categoricals, dates; from NumPy, pandas, polars, Arrow or
+        a list.  No label may be missing.
+    weights : (n,) sample weights, optional
+        Finite, not negative, not all 0.  A row of weight 0 changes nothing but row counts and the edges of ``ace``.
+    metrics : names, or one name
+        A parameter follows an @: ``"f1@0.3"``, ``"ece@10"``, ``"pauc@0.05"``, ``"lift@0.01"``, ``"gauc@uniform"``;
+        without it the argument named in the table below holds.
+    threshold, bins, max_fpr, top, gauc_weights
+        The parameters of metrics that were named without one.
+    eps : float, optional
+        ``logloss, ne, rig`` clip p and 1 - p to ``eps..1 - eps``; by default the machine epsilon of ``y_prob``'s type,
+        as scikit-learn does (RecBole: 1e-15, torchrec: 1e-12).
+    zero_division : float
+        Value of a threshold metric that is 0 / 0.
+    undefined : "warn", "nan" or "error"
+        What to do about a metric that has no value on these rows (the AUC of a single class, the NE of equal labels):
+        it is NaN and ``result.undefined`` says why; "warn" also warns once, "error" raises ``ValueError``.
+    threads : int, optional
+        Results do not depend on it.
+
+    Returns
+    -------
+    ClickEvaluation
+        ``result["auc"]``, ``result.values``, ``.counts``, ``.per_group``, ``.interval("auc")``, ``.to_frame()``,
+        ``.plot()``.
+
+    Notes
+    -----
+    ============== ============ ============================================================================
+    name           parameter    definition (sums over rows with weight w, label y, probability p)
+    ============== ============ ============================================================================
+    auc                         share of (positive, negative) pairs in the right order, ties one half
+    pauc           max_fpr      area under the ROC curve up to that false positive rate, standardised (McClish 1989)
+    gauc           gauc_weights mean AUC of the groups that hold both classes, weighted by their "impressions" (Zhu et
+                                al., Deep interest network, 2018), "positives" or "uniform"
+    ap                          sum of (R_n - R_(n-1)) P_n over distinct thresholds (also: pr_auc)
+    ks                          max |TPR - FPR|: the two-sample Kolmogorov-Smirnov statistic
+    best_f1                     max F1 over all thresholds; ``result.best_threshold`` is the highest that reaches it
+    gain, lift     top          share of the positives in the top share of the rows, linear inside ties; the same
+                                divided by that share
+    accuracy, precision, recall, specificity, f1, mcc
+                   threshold    of the rule "positive where y_prob >= threshold" (rounded to y_prob's type)
+    logloss                     -mean(y ln p + (1 - y) ln(1 - p))
+    ne, rig                     logloss / entropy of mean(y) (He et al., 2014); 1 - ne
+    pcoc                        sum p / sum y
+    brier                       mean (p - y)^2
+    ece, mce       bins         mean (largest) |mean y - mean p| over equal bins [a, b); p = 1 is a bin of its own,
+                                as in torchmetrics
+    ace            bins         the same mean over bins of equal numbers of rows, whose edges are percentiles as in
+                                sklearn.calibration.calibration_curve(strategy="quantile")
+    field_ece                   sum over groups of |sum (p - y)| / n (Pan et al., Field-aware calibration, 2020)
+    mse, rmse, mae, r2          of p as a prediction of y
+    ============== ============ ============================================================================
+
+    Equal to scikit-learn to 1e-12 (with ties and weights), SciPy (ks) and brute force (gauc).  Bit for bit the same for
+    any number of threads, any instruction set, and whichever other metrics are asked for.  O(n) time; scratch 16 to 48
+    bytes a row.
+
+    Raises
+    ------
+    TypeError
+        Not real numbers, or on a GPU.
+    ValueError
+        No rows, lengths that differ, NaN, labels or probabilities out of range (naming the metric that needs them), bad
+        weights, missing group labels, an unknown metric (naming the nearest), and, where asked for, undefined metrics.
+
+    Examples
+    --------
+    >>> import fastrec as fr
+    >>> result = fr.evaluate_clicks([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], metrics=["auc", "logloss"])
+    >>> result["auc"]
+    0.75
+    """
+    defaults = {
+        "threshold": threshold,
+        "bins": bins,
+        "max_fpr": max_fpr,
+        "top": top,
+        "gauc_weights": gauc_weights,
+    }
+    wanted = _parse(metrics, defaults)
+    checks.choice(undefined, "undefined", ("warn", "nan", "error"))
+    zero_division = float(zero_division)
+    threads = _threads.resolve(threads)
+
+    y = _column(y_true, "y_true")
+    n = len(y)
+    if not 1 <= n <= click_sums.MAX_ROWS:
+        raise ValueError(f"`y_true` must have between 1 and {click_sums.MAX_ROWS} rows; got {n}")
+    p = _scores(y_prob, n)
+    w = _weights(weights, n)
+    low, high, nan = click_sums.span(p, threads)
+    if nan >= 0:
+        raise ValueError(f"`y_prob` must not hold NaN; row {nan} is NaN")
+    _check_probabilities(p, low, high, wanted)
+    y = _labels(y, wanted, threads)
+    codes, labels = (None, None) if groups is None else group_codes(groups, n)
+
+    evaluation = ClickEvaluation(y, p, w, codes, labels, threads)
+    needs = {need for one in wanted for need in one.definition.needs}
+    if "groups" in needs and codes is None:
+        which = ", ".join(repr(one.name) for one in wanted if "groups" in one.definition.needs)
+        raise ValueError(f"`groups` must be given for {which}: the group (user, query, ...) of each row")
+    if eps is None:
+        eps = float(np.finfo(p.dtype).eps)
+    elif not 0 <= checks.number(eps, "eps") < 0.5:
+        raise ValueError(f"`eps` must be at least 0 and below 0.5; got {eps}")
+    sums = _collect(evaluation, wanted, needs, float(eps), zero_division)
+    for one in wanted:
+        try:
+            value = one.definition.compute(sums, one.parameter)
+        except _Undefined as why:
+            value = math.nan
+            evaluation.undefined[one.name] = str(why)
+        evaluation._values[one.name] = float(value)
+        if one.definition.parameter is not None:
+            evaluation.parameters[one.name] = {one.definition.parameter: one.parameter}
+        if "loss" in one.definition.needs:
+            evaluation.parameters[one.name] = {"eps": eps}
+    evaluation.undefined.update(sums.notes)
+    if evaluation.undefined and undefined != "nan":
+        text = "; ".join(f"{name}: {why}" for name, why in evaluation.undefined.items())
+        if undefined == "error":
+            raise ValueError(f"undefined on these rows: {text}")
+        warnings.warn(f"undefined on these rows: {text}", RuntimeWarning, stacklevel=2)
+    return evaluation
+
+
+def _check_probabilities(p: np.ndarray, low: float, high: float, wanted: list[_Wanted]) -> None:
+    need = next((one.name for one in wanted if one.definition.probabilities), None)
+    if need is not None and (low < 0 or high > 1):
+        row = int(np.flatnonzero((p < 0) | (p > 1))[0])
+        raise ValueError(
+            f"`y_prob` must lie in 0..1 for {need!r}; row {row} is {p[row]}. Ranking metrics (auc, gauc, ap, ...) take "
+            "any score; turn logits into probabilities with scipy.special.expit"
+        )
+    if not math.isfinite(low) or not math.isfinite(high):
+        for one in wanted:
+            if one.definition.labels == "real":
+                raise ValueError(f"`y_prob` must be finite for {one.name!r}; it holds an infinity")
+
+
+def _labels(y: np.ndarray, wanted: list[_Wanted], threads: int) -> np.ndarray:
+    """uint8 zeros and ones where the labels are such, else float64, if all metrics can do with that."""
+    binary, bad = click_sums.row_labels(y, threads)
+    if bad < 0:
+        return binary
+    need = next((one.name for one in wanted if one.definition.labels == "binary"), None)
+    if need is not None:
+        raise ValueError(
+            f"`y_true` must hold 0 and 1 for {need!r}; row {bad} is {y[bad]}. "
+            "Make labels of other values with a comparison, such as `y_true > 0`"
+        )
+    y = y.astype(np.float64)
+    need = next((one.name for one in wanted if one.definition.labels == "soft"), None)
+    wrong = np.flatnonzero(~np.isfinite(y) if need is None else ~((y >= 0) & (y <= 1)))
+    if len(wrong):
+        want = "be finite" if need is None else f"lie in 0..1 for {need!r}"
+        raise ValueError(f"`y_true` must {want}; row {wrong[0]} is {y[wrong[0]]}")
+    return y
+
+
+def _collect(
+    of: ClickEvaluation, wanted: list[_Wanted], needs: set[str], eps: float, zero_division: float
+) -> _Sums:
+    sums = _Sums()
+    sums.zero_division = zero_division
+    y, p, w, threads = of._y, of._p, of._w, of._threads
+
+    def parameters(*names: str) -> list[Any]:
+        return sorted({one.parameter for one in wanted if one.metric in names})
+
+    for cut in parameters(*_THRESHOLD_METRICS):
+        sums.confusion[cut] = _confusion(y, p, w, cut)
+    if needs & {"point", "loss", "bins", "gap", "spread"}:
+        first, *more = parameters("ece", "mce") or [0]
+        options: dict[str, Any] = {"loss": "loss" in needs, "eps": eps, "threads": threads}
+        sums.point = click_sums.click_point_sums(y, p, w, bins=first, **options)
+        sums.bins[first] = sums.point.bins
+        for bins in more:
+            sums.bins[bins] = click_sums.click_point_sums(y, p, w, bins=bins, threads=threads).bins
+        if "spread" in needs:
+            centre = sums.point.label / sums.point.weight
+            spread = click_sums.click_point_sums(y, p, w, centre=centre, threads=threads).spread
+            sums.point = replace(sums.point, spread=spread)
+    if needs & {"rank", "groups"} and y.dtype == np.uint8:
+        limits, tops, masses = parameters("pauc"), parameters("gain", "lift"), parameters("ace")
+        grouped = of._codes is not None and bool(needs & {"groups"})
+        sums.rank = click_sums.click_rank_sums(
+            y,
+            _narrow(p),
+            w,
+            of._codes if grouped else None,
+            n_groups=len(of._labels) if grouped else 0,
+            everything="everything" in needs,
+            max_fprs=limits,
+            tops=tops,
+            masses=masses,
+            threads=threads,
+        )
+        sums.partial = dict(zip(limits, sums.rank.partial.tolist()))
+        sums.gain = dict(zip(tops, sums.rank.gain.tolist()))
+        sums.mass = dict(zip(masses, np.split(sums.rank.mass_bins, np.cumsum(masses)[:-1])))
+        of._rank = sums.rank
+    if "gap" in needs:
+        gaps = of._group_sum(p) - of._group_sum(y)
+        sums.group_gap = math.fsum(np.abs(gaps).tolist())
+    return sums
+
+
+def _confusion(y: np.ndarray, p: np.ndarray, w: np.ndarray | None, cut: float) -> Confusion:
+    clicked, chosen = y.view(bool), p >= p.dtype.type(cut)
+    if w is None:
+        tp, positives, predicted = (int(np.count_nonzero(a)) for a in (clicked & chosen, clicked, chosen))
+        return Confusion(tp, predicted - tp, positives - tp, len(y) - positives - predicted + tp)
+    each = (clicked & chosen, ~clicked & chosen, clicked & ~chosen, ~(clicked | chosen))
+    return Confusion(*(float(w[rows].sum()) for rows in each))
+
+
+class ClickEvaluation:
+    """The metrics of one call of :func:`evaluate_clicks`.
+
+    ``result["auc"]`` is a float; iterating gives the names; ``dict(result)`` gives all.
+
+    Attributes
+    ----------
+    values : pandas.Series
+        The metrics by name.
+    counts : dict
+        ``rows``, ``positives``, ``negatives`` (rows, whatever their weights; absent with soft or real labels) and, with
+        groups, ``groups`` and ``single_class_groups``: those that GAUC leaves out.
+    undefined : dict
+        Why a metric is NaN (or ``zero_division``), by name; empty when all are defined.
+    parameters : dict
+        The parameters each metric was computed with.
+    per_group : pandas.DataFrame
+        One row a group.
+    best_threshold : float
+        Where "best_f1" was asked for: the highest threshold that reaches it.
+    """
+
+    def __init__(
+        self,
+        y: np.ndarray,
+        p: np.ndarray,
+        w: np.ndarray | None,
+        codes: np.ndarray | None,
+        labels: Any,
+        threads: int,
+    ) -> None:
+        self._y, self._p, self._w, self._codes, self._labels, self._threads = y, p, w, codes, labels, threads
+        self._rank: RankSums | None = None
+        self._values: dict[str, float] = {}
+        self.undefined: dict[str, str] = {}
+        self.parameters: dict[str, dict[str, Any]] = {}
+
+    def __getitem__(self, name: str) -> float:
+        try:
+            return self._values[name]
+        except KeyError:
+            raise KeyError(f"{name!r} was not asked for; there are {', '.join(self._values)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def keys(self) -> list[str]:
+        """The names of the metrics, in the order they were asked for."""
+        return list(self._values)
+
+    def __repr__(self) -> str:
+        rows = "\n".join(f"  {name:<16} {value:.6g}" for name, value in self._values.items())
+        return f"ClickEvaluation of {len(self._y)} rows\n{rows}"
+
+    @property
+    def values(self) -> pd.Series:
+        import pandas as pd
+
+        return pd.Series(self._values, name="value", dtype=float)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        counts = {"rows": len(self._y)}
+        if self._y.dtype == np.uint8:
+            counts["positives"] = int(np.count_nonzero(self._y))
+            counts["negatives"] = counts["rows"] - counts["positives"]
+        if self._codes is not None:
+            counts["groups"] = len(self._labels)
+            if self._y.dtype == np.uint8:
+                rank = self._grouped()
+                single = (rank.group_positive == 0) | (rank.group_negative == 0)
+                counts["single_class_groups"] = int(single.sum())
+        return counts
+
+    def _grouped(self) -> RankSums:
+        if self._rank is None or len(self._rank.group_positive) != len(self._labels):
+            self._rank = self._ranked(self._codes, len(self._labels))
+        return self._rank
+
+    def _ranked(self, codes: np.ndarray | None, n_groups: int) -> RankSums:
+        return click_sums.click_rank_sums(
+            self._y, _narrow(self._p), self._w, codes, n_groups=n_groups, threads=self._threads
+        )
+
+    def _group_sum(self, column: np.ndarray) -> np.ndarray:
+        """Weighted sum of a column in each group."""
+        assert self._codes is not None
+        return np.bincount(
+            self._codes, column if self._w is None else column * self._w, minlength=len(self._labels)
+        )
+
+    @property
+    def best_threshold(self) -> float:
+        return self._complete().f1_score
+
+    def _complete(self) -> RankSums:
+        self._need_binary("this")
+        if self._rank is None or math.isnan(self._rank.positive2):
+            self._rank = self._ranked(self._codes, 0 if self._labels is None else len(self._labels))
+        return self._rank
+
+    def _need_binary(self, what: str) -> None:
+        if self._y.dtype != np.uint8:
+            raise ValueError(f"{what} needs labels that are 0 or 1")
+
+    @property
+    def per_group(self) -> pd.DataFrame:
+        """One row a group, by its label: ``rows``, ``positives`` and ``negatives`` (their weights, where given),
+        ``auc`` (NaN where the group holds one class), ``mean_label``, ``mean_prob``."""
+        import pandas as pd
+
+        if self._codes is None:
+            raise ValueError("`per_group` needs `groups`: pass them to evaluate_clicks")
+        frame = pd.DataFrame(
+            {"rows": np.bincount(self._codes, minlength=len(self._labels))}, index=self._labels
+        )
+        frame.index.name = "group"
+        if self._y.dtype == np.uint8:
+            rank = self._grouped()
+            pairs = rank.group_positive * rank.group_negative
+            frame["positives"], frame["negatives"] = rank.group_positive, rank.group_negative
+            frame["auc"] = np.divide(
+                rank.group_pairs, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0
+            )
+        size = self._group_sum(np.ones(len(self._y)))
+        for name, column in (("mean_label", self._y), ("mean_prob", self._p)):
+            sums = self._group_sum(column)
+            frame[name] = np.divide(sums, size, out=np.full(len(size), np.nan), where=size > 0)
+        return frame
+
+    def interval(self, name: str = "auc", level: float = 0.95) -> Interval:
+        """A confidence interval of ``"auc"`` (DeLong) or ``"gauc"`` (groups as the sample).
+
+        The normal interval around the value, cut to 0..1.  AUC: DeLong's variance; needs two rows of each class and no
+        weights.  GAUC: the delta-method variance of a weighted mean over groups.
+        """
+        level = checks.number(level, "level", low=0.0, high=1.0)
+        base, _, parameter = name.partition("@")
+        if base == "auc":
+            self._need_binary("the interval of the AUC")
+            if self._w is not None:
+                raise ValueError(
+                    "DeLong's interval is defined for rows of equal weight; resample the rows instead"
+                )
+            sums = self._complete()
+            value = (
+                sums.pairs / (sums.positive * sums.negative) if sums.positive and sums.negative else math.nan
+            )
+            return normal_interval(value, delong_error(sums), level, (0.0, 1.0))
+        if base == "gauc":
+            if self._codes is None:
+                raise ValueError("the interval of the GAUC needs `groups`: pass them to evaluate_clicks")
+            self._need_binary("the interval of the GAUC")
+            chosen = parameter or self.parameters.get(name, {}).get("gauc_weights", GAUC_WEIGHTS[0])
+            return self._gauc_interval(checks.choice(chosen, "name", GAUC_WEIGHTS), level)
+        raise ValueError(f"there is an interval for 'auc' and 'gauc'; got {name!r}")
+
+    def _gauc_interval(self, weights: str, level: float) -> Interval:
+        rank = self._grouped()
+        both = (rank.group_positive > 0) & (rank.group_negative > 0)
+        positive, negative = rank.group_positive[both], rank.group_negative[both]
+        auc = rank.group_pairs[both] / (positive * negative)
+        weight = {"impressions": positive + negative, "positives": positive}.get(weights, np.ones(len(auc)))
+        if len(auc) < 2:
+            return Interval(math.nan, math.nan, float(auc[0]) if len(auc) else math.nan, math.nan, level)
+        total = math.fsum(weight.tolist())
+        value = math.fsum((weight * auc).tolist()) / total
+        spread = math.fsum(((weight / total * (auc - value)) ** 2).tolist())
+        return normal_interval(value, math.sqrt(spread * len(auc) / (len(auc) - 1)), level, (0.0, 1.0))
+
+    def to_frame(self) -> pd.DataFrame:
+        """A frame with one row a metric: ``metric``, ``value``."""
+        import pandas as pd
+
+        return pd.DataFrame({"metric": list(self._values), "value": list(self._values.values())})

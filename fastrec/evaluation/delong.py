@@ -1,0 +1,49 @@
+"""The variance of an AUC, and intervals from it.
+
+Source: DeLong, DeLong and Clarke-Pearson, *Comparing the areas under two or more correlated receiver operating
+characteristic curves*, Biometrics 1988; Sun and Xu, *Fast implementation of DeLong's algorithm*, IEEE Signal Processing
+Letters 2014.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import NamedTuple
+
+from fastrec.evaluation.click_sums import RankSums
+
+
+class Interval(NamedTuple):
+    """A confidence interval: ``low, high`` around ``value``, whose standard error is ``error``."""
+
+    low: float
+    high: float
+    value: float
+    error: float
+    level: float
+
+
+def delong_error(sums: RankSums) -> float:
+    """The standard error of the AUC of unweighted rows; NaN where a class has fewer than two rows.
+
+    The AUC is a mean over positives of the share of negatives below each, and over negatives of the share of positives
+    above; its variance is the sum of the variances of these two means.
+    """
+    positives, negatives = sums.positive, sums.negative
+    if positives < 2 or negatives < 2:
+        return math.nan
+    auc = sums.pairs / (positives * negatives)
+    of_positives = sums.positive2 / negatives**2 - positives * auc**2
+    of_negatives = sums.negative2 / positives**2 - negatives * auc**2
+    variance = of_positives / (positives - 1) / positives + of_negatives / (negatives - 1) / negatives
+    return math.sqrt(max(variance, 0.0)) if 0 < auc < 1 else 0.0
+
+
+def normal_interval(value: float, error: float, level: float, bounds: tuple[float, float] | None) -> Interval:
+    """``value`` plus and minus the normal quantile times ``error``, cut at ``bounds``."""
+    reach = NormalDist().inv_cdf(0.5 + level / 2) * error
+    low, high = value - reach, value + reach
+    if bounds is not None:
+        low, high = max(low, bounds[0]), min(high, bounds[1])
+    return Interval(low, high, value, error, level)

@@ -1,0 +1,472 @@
+// Click metrics: a radix sort of rows by score, then by group, and the sums that the metrics are made of.
+//
+// Sorted rows are words: group | falling score code | label (lowest bit), so ascending words are groups, in each the
+// scores descending.  Counts are integers; float64 sums are taken in the fixed order of the chunks that the binding
+// cuts, whatever the threads.
+#include "clicks_types.h"
+
+namespace {
+
+FR_INLINE uint32_t bits_of(float x) { uint32_t b; __builtin_memcpy(&b, &x, 4); return b; }
+FR_INLINE uint64_t bits_of(double x) { uint64_t b; __builtin_memcpy(&b, &x, 8); return b; }
+FR_INLINE double double_of(uint64_t b) { double x; __builtin_memcpy(&x, &b, 8); return x; }
+
+// Unsigned integers in the order of the floats they stand for; -0.0 and 0.0 are one (x + 0.0 makes both 0.0).
+FR_INLINE uint32_t ordered(float x) {
+  const uint32_t b = bits_of(x + 0.0f);
+  return b ^ ((0u - (b >> 31)) | 0x80000000u);
+}
+FR_INLINE uint64_t ordered(double x) {
+  const uint64_t b = bits_of(x + 0.0);
+  return b ^ ((0ull - (b >> 63)) | 0x8000000000000000ull);
+}
+
+template <class T>
+int64_t copy_labels(const T *y, int64_t begin, int64_t end, uint8_t *out) {
+  int bad = 0;
+  for (int64_t i = begin; i < end; ++i) {
+    const uint8_t one = y[i] == T(1);
+    bad |= !(one | (y[i] == T(0)));
+    out[i] = one;
+  }
+  if (bad)
+    for (int64_t i = begin; i < end; ++i)
+      if (!(y[i] == T(0) || y[i] == T(1))) return i;
+  return -1;
+}
+
+// Row number of the first NaN, or -1; low_high: smallest and largest score otherwise.
+template <class T>
+int64_t range(const T *x, int64_t begin, int64_t end, double *low_high) {
+  T low[16], high[16];
+  int nan = 0;
+  for (int l = 0; l < 16; ++l) low[l] = high[l] = x[begin];
+  int64_t i = begin;
+  for (; i + 16 <= end; i += 16)
+    for (int l = 0; l < 16; ++l) {
+      const T v = x[i + l];
+      nan |= v != v;
+      low[l] = v < low[l] ? v : low[l];
+      high[l] = v > high[l] ? v : high[l];
+    }
+  for (; i < end; ++i) {
+    const T v = x[i];
+    nan |= v != v;
+    low[0] = v < low[0] ? v : low[0];
+    high[0] = v > high[0] ? v : high[0];
+  }
+  if (nan)
+    for (i = begin; i < end; ++i)
+      if (x[i] != x[i]) return i;
+  for (int l = 1; l < 16; ++l) {
+    low[0] = low[l] < low[0] ? low[l] : low[0];
+    high[0] = high[l] > high[0] ? high[l] : high[0];
+  }
+  low_high[0] = static_cast<double>(low[0]);
+  low_high[1] = static_cast<double>(high[0]);
+  return -1;
+}
+
+struct Weighted {
+  const double *weights;
+  FR_INLINE double at(int64_t i) const { return weights[i]; }
+};
+struct Counted {
+  FR_INLINE int64_t at(int64_t) const { return 1; }
+};
+
+// One tie block: rows begin..end-1 share their score; positive and negative are their counts or weights.
+template <class Count, class Weights>
+FR_INLINE int64_t tie_block(const uint64_t *words, uint64_t mask, const Weights &weights, int64_t i, int64_t end,
+                            Count &positive, Count &negative) {
+  const uint64_t key = (words[i] & mask) >> 1;
+  Count both = weights.at(i);
+  Count with_label = words[i] & 1 ? both : Count(0);
+  for (++i; i < end && (words[i] & mask) >> 1 == key; ++i) {
+    const Count w = weights.at(i);
+    both += w;
+    with_label += words[i] & 1 ? w : Count(0);
+  }
+  positive = with_label;
+  negative = both - with_label;
+  return i;
+}
+
+// Weighted blocks keep the two sums apart: a difference of float sums would leave dust in an empty class.
+template <>
+FR_INLINE int64_t tie_block<double, Weighted>(const uint64_t *words, uint64_t mask, const Weighted &weights, int64_t i,
+                                              int64_t end, double &positive, double &negative) {
+  const uint64_t key = (words[i] & mask) >> 1;
+  double sums[2] = {0.0, 0.0};
+  do {
+    sums[words[i] & 1] += weights.at(i);
+    ++i;
+  } while (i < end && (words[i] & mask) >> 1 == key);
+  negative = sums[0];
+  positive = sums[1];
+  return i;
+}
+
+FR_INLINE void add_pairs(fr_clicks_sweep_sums &sums, int64_t pairs2) { sums.pairs2 += pairs2; }
+FR_INLINE void add_pairs(fr_clicks_sweep_sums &sums, double pairs2) { sums.pairs2_sum += pairs2; }
+
+template <bool All, class Count, class Weights>
+void sweep(const uint64_t *words, uint64_t mask, const Weights &weights, int64_t begin, int64_t end, Count tp, Count fp,
+           double positives, double negatives, fr_clicks_sweep_sums *out) {
+  fr_clicks_sweep_sums sums = {0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1, -1};
+  double best_tp = 0.0, best_size = 1.0;
+  for (int64_t i = begin; i < end;) {
+    Count positive, negative;
+    i = tie_block<Count>(words, mask, weights, i, end, positive, negative);
+    add_pairs(sums, negative * (2 * tp + positive));
+    if (All) {
+      const double p = static_cast<double>(positive), n = static_cast<double>(negative);
+      const double above = 2.0 * static_cast<double>(tp) + p;
+      const double below = 2.0 * (negatives - static_cast<double>(fp)) - n;
+      sums.positive2 += p * (below * below);
+      sums.negative2 += n * (above * above);
+    }
+    tp += positive;
+    fp += negative;
+    if (All) {
+      const double t = static_cast<double>(tp), f = static_cast<double>(fp);
+      if (positive > 0) sums.precision += static_cast<double>(positive) * (t / (t + f));
+      double gap = t * negatives - f * positives;
+      gap = gap < 0.0 ? -gap : gap;
+      if (gap > sums.ks) {
+        sums.ks = gap;
+        sums.ks_at = i - 1;
+      }
+      const double size = t + f + positives;
+      if (t * best_size > best_tp * size) {
+        best_tp = t;
+        best_size = size;
+        sums.f1_at = i - 1;
+      }
+    }
+  }
+  sums.f1 = 2.0 * best_tp / best_size;
+  *out = sums;
+}
+
+template <class Count, class Weights>
+FR_INLINE void group(const uint64_t *words, uint64_t mask, const Weights &weights, int64_t begin, int64_t end,
+                     Count &tp, Count &fp, Count &pairs2) {
+  tp = fp = pairs2 = Count(0);
+  for (int64_t i = begin; i < end;) {
+    Count positive, negative;
+    i = tie_block<Count>(words, mask, weights, i, end, positive, negative);
+    pairs2 += negative * (2 * tp + positive);
+    tp += positive;
+    fp += negative;
+  }
+}
+
+// log(x) for x >= 0, within 1 ulp, made of +, -, *, / and selects only, so that every instruction set and vector width
+// gives the same bits.  x = 2^k m with m in [sqrt(1/2), sqrt 2); log m = 2 atanh(s) with s = (m - 1) / (m + 1).
+FR_INLINE double log_of(double x) {
+  const uint64_t root_half = 0x3FE6A09E667F3BCDull;
+  const double tiny = 2.2250738585072014e-308;
+  const double scaled = x < tiny ? x * 18014398509481984.0 : x;
+  const double scaling = x < tiny ? 54.0 : 0.0;
+  const uint64_t t = bits_of(scaled) + ((1100ull << 52) - root_half);
+  const double k = (double_of((t >> 52) | 0x4330000000000000ull) - (4503599627370496.0 + 1100.0)) - scaling;
+  const double f = double_of((t & 0xFFFFFFFFFFFFFull) + root_half) - 1.0;
+  const double s = f / (2.0 + f), z = s * s;
+  double r = 2.0 / 21;
+  r = r * z + 2.0 / 19;
+  r = r * z + 2.0 / 17;
+  r = r * z + 2.0 / 15;
+  r = r * z + 2.0 / 13;
+  r = r * z + 2.0 / 11;
+  r = r * z + 2.0 / 9;
+  r = r * z + 2.0 / 7;
+  r = r * z + 2.0 / 5;
+  r = r * z + 2.0 / 3;
+  r = r * z;
+  const double half = 0.5 * f * f;
+  const double value = k * 6.93147180369123816490e-01 - ((half - (s * (half + r) + k * 1.90821492927058770002e-10)) - f);
+  return x > 0.0 ? value : -__builtin_inf();
+}
+
+constexpr int64_t BLOCK = 512;
+constexpr int LANES = 8;
+
+template <class T>
+FR_INLINE void load_as(const T *from, int64_t n, double *to) {
+  for (int64_t i = 0; i < n; ++i) to[i] = static_cast<double>(from[i]);
+}
+
+void load(const void *from, int kind, int64_t begin, int64_t n, double *to) {
+  switch (kind) {
+    case FR_CLICKS_U8: load_as(static_cast<const uint8_t *>(from) + begin, n, to); break;
+    case FR_CLICKS_F32: load_as(static_cast<const float *>(from) + begin, n, to); break;
+    default: load_as(static_cast<const double *>(from) + begin, n, to); break;
+  }
+}
+
+FR_INLINE double fold(const double *lanes) {
+  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+}
+
+// The number of edges at or below p, less one: bin b holds edges[b] <= p < edges[b + 1]; the last bin is p = 1 alone.
+FR_INLINE int bin_of(double p, int bins, const double *edges) {
+  int bin = static_cast<int>(p * bins);
+  bin -= p < edges[bin];
+  bin += bin < bins && p >= edges[bin + 1];
+  return bin;
+}
+
+}  // namespace
+
+extern "C" int64_t FR_FN(fr_clicks_labels)(const void *y, int kind, int64_t begin, int64_t end, uint8_t *out) {
+  switch (kind) {
+    case FR_CLICKS_U8: return copy_labels(static_cast<const uint8_t *>(y), begin, end, out);
+    case FR_CLICKS_I32: return copy_labels(static_cast<const int32_t *>(y), begin, end, out);
+    case FR_CLICKS_I64: return copy_labels(static_cast<const int64_t *>(y), begin, end, out);
+    case FR_CLICKS_F32: return copy_labels(static_cast<const float *>(y), begin, end, out);
+    default: return copy_labels(static_cast<const double *>(y), begin, end, out);
+  }
+}
+
+extern "C" int64_t FR_FN(fr_clicks_range)(const void *x, int kind, int64_t begin, int64_t end, double *low_high) {
+  return kind == FR_CLICKS_F32 ? range(static_cast<const float *>(x), begin, end, low_high)
+                               : range(static_cast<const double *>(x), begin, end, low_high);
+}
+
+extern "C" void FR_FN(fr_clicks_pack)(const void *scores, int kind, const uint8_t *labels, const int32_t *groups,
+                                      int group_shift, double top, int64_t begin, int64_t end, uint64_t *words) {
+  if (kind == FR_CLICKS_F32) {
+    const float *x = static_cast<const float *>(scores);
+    const uint32_t first = ordered(static_cast<float>(top));
+    if (groups)
+      for (int64_t i = begin; i < end; ++i)
+        words[i] = static_cast<uint64_t>(static_cast<uint32_t>(groups[i])) << group_shift |
+                   static_cast<uint64_t>(first - ordered(x[i])) << 1 | labels[i];
+    else
+      for (int64_t i = begin; i < end; ++i)
+        words[i] = static_cast<uint64_t>(first - ordered(x[i])) << 1 | labels[i];
+  } else {
+    const double *x = static_cast<const double *>(scores);
+    const uint64_t first = ordered(top);
+    for (int64_t i = begin; i < end; ++i) words[i] = (first - ordered(x[i])) << 1 | labels[i];
+  }
+}
+
+extern "C" void FR_FN(fr_clicks_pair_up)(const void *scores, int kind, const uint8_t *labels, double top, int64_t begin,
+                                         int64_t end, fr_clicks_pair *pairs) {
+  const uint64_t first = ordered(top);
+  if (kind == FR_CLICKS_F32) {
+    const float *x = static_cast<const float *>(scores);
+    const uint32_t first32 = ordered(static_cast<float>(top));
+    for (int64_t i = begin; i < end; ++i) {
+      pairs[i].key = first32 - ordered(x[i]);
+      pairs[i].row = static_cast<uint64_t>(i) << 1 | labels[i];
+    }
+  } else {
+    const double *x = static_cast<const double *>(scores);
+    for (int64_t i = begin; i < end; ++i) {
+      pairs[i].key = first - ordered(x[i]);
+      pairs[i].row = static_cast<uint64_t>(i) << 1 | labels[i];
+    }
+  }
+}
+
+// How often each digit occurs.  Four tables, because equal digits in a row would otherwise wait for one another.
+extern "C" void FR_FN(fr_clicks_digits)(const uint64_t *keys, int stride, int64_t begin, int64_t end, int shift,
+                                        uint32_t mask, uint32_t *counts) {
+  uint32_t tables[4][2048];
+  for (uint32_t d = 0; d <= mask; ++d) tables[0][d] = tables[1][d] = tables[2][d] = tables[3][d] = 0;
+  int64_t i = begin;
+  for (; i + 4 <= end; i += 4)
+    for (int l = 0; l < 4; ++l) ++tables[l][(keys[(i + l) * stride] >> shift) & mask];
+  for (; i < end; ++i) ++tables[0][(keys[i * stride] >> shift) & mask];
+  for (uint32_t d = 0; d <= mask; ++d) counts[d] = (tables[0][d] + tables[1][d]) + (tables[2][d] + tables[3][d]);
+}
+
+// One stable pass: each row goes to the next free place of its digit.
+extern "C" void FR_FN(fr_clicks_move)(const uint64_t *from, uint64_t *to, int stride, int64_t begin, int64_t end,
+                                      int shift, uint32_t mask, uint32_t *offsets) {
+  if (stride == 1) {
+    for (int64_t i = begin; i < end; ++i) {
+      const uint64_t key = from[i];
+      to[offsets[(key >> shift) & mask]++] = key;
+    }
+  } else {
+    const fr_clicks_pair *rows = reinterpret_cast<const fr_clicks_pair *>(from);
+    fr_clicks_pair *out = reinterpret_cast<fr_clicks_pair *>(to);
+    for (int64_t i = begin; i < end; ++i) {
+      const fr_clicks_pair row = rows[i];
+      out[offsets[(row.key >> shift) & mask]++] = row;
+    }
+  }
+}
+
+// Insertion sort of rows that are already in order of their upper digits: few moves, unless very many keys share
+// those.  Stable.  Returns the moves, or -1 as soon as they exceed the budget.
+extern "C" int64_t FR_FN(fr_clicks_settle)(uint64_t *keys, int stride, int64_t begin, int64_t end, int shift,
+                                           int64_t budget) {
+  int64_t moves = 0;
+  if (stride == 1) {
+    for (int64_t i = begin + 1; i < end; ++i) {
+      const uint64_t key = keys[i];
+      int64_t j = i;
+      for (; j > begin && keys[j - 1] >> shift > key >> shift; --j) {
+        keys[j] = keys[j - 1];
+        if (++moves > budget) {
+          keys[j - 1] = key;
+          return -1;
+        }
+      }
+      keys[j] = key;
+    }
+  } else {
+    fr_clicks_pair *rows = reinterpret_cast<fr_clicks_pair *>(keys);
+    for (int64_t i = begin + 1; i < end; ++i) {
+      const fr_clicks_pair row = rows[i];
+      int64_t j = i;
+      for (; j > begin && rows[j - 1].key > row.key; --j) {
+        rows[j] = rows[j - 1];
+        if (++moves > budget) {
+          rows[j - 1] = row;
+          return -1;
+        }
+      }
+      rows[j] = row;
+    }
+  }
+  return moves;
+}
+
+// The first row at or after `at` that begins a block of equal (key & mask), in an array sorted by it.
+extern "C" int64_t FR_FN(fr_clicks_boundary)(const uint64_t *keys, int stride, int64_t at, int64_t n, uint64_t mask) {
+  if (at <= 0 || at >= n) return at <= 0 ? 0 : n;
+  const uint64_t before = keys[(at - 1) * stride] & mask;
+  if ((keys[at * stride] & mask) != before) return at;
+  int64_t step = 1, low = at;
+  while (low + step < n && (keys[(low + step) * stride] & mask) == before) step *= 2;
+  int64_t high = low + step < n ? low + step : n;
+  for (low += step / 2; low < high;) {
+    const int64_t middle = low + (high - low) / 2;
+    if ((keys[middle * stride] & mask) == before) low = middle + 1; else high = middle;
+  }
+  return high;
+}
+
+// Sorted pairs to words whose score code is the dense rank; groups are looked up by row number.
+extern "C" void FR_FN(fr_clicks_ranks)(const fr_clicks_pair *pairs, int64_t n, const int32_t *groups, uint64_t *words) {
+  uint64_t rank = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    rank += i > 0 && pairs[i].key != pairs[i - 1].key;
+    const uint64_t of = groups ? static_cast<uint32_t>(groups[pairs[i].row >> 1]) : 0u;
+    words[i] = of << 33 | rank << 1 | (pairs[i].row & 1);
+  }
+}
+
+extern "C" int64_t FR_FN(fr_clicks_positives)(const uint64_t *words, int64_t begin, int64_t end) {
+  uint64_t count = 0;
+  for (int64_t i = begin; i < end; ++i) count += words[i] & 1;
+  return static_cast<int64_t>(count);
+}
+
+extern "C" void FR_FN(fr_clicks_weights)(const uint64_t *words, const double *weights, int64_t begin, int64_t end,
+                                         double *negative_positive) {
+  double sums[2] = {0.0, 0.0};
+  for (int64_t i = begin; i < end; ++i) sums[words[i] & 1] += weights[i];
+  negative_positive[0] = sums[0];
+  negative_positive[1] = sums[1];
+}
+
+extern "C" void FR_FN(fr_clicks_sweep)(const uint64_t *words, uint64_t mask, int64_t begin, int64_t end, int64_t tp,
+                                       int64_t fp, int64_t positives, int64_t negatives, int all,
+                                       fr_clicks_sweep_sums *out) {
+  const double p = static_cast<double>(positives), n = static_cast<double>(negatives);
+  if (all) sweep<true, int64_t>(words, mask, Counted{}, begin, end, tp, fp, p, n, out);
+  else sweep<false, int64_t>(words, mask, Counted{}, begin, end, tp, fp, p, n, out);
+}
+
+extern "C" void FR_FN(fr_clicks_sweep_weighted)(const uint64_t *words, uint64_t mask, const double *weights,
+                                                int64_t begin, int64_t end, double tp, double fp, double positives,
+                                                double negatives, fr_clicks_sweep_sums *out) {
+  sweep<true, double>(words, mask, Weighted{weights}, begin, end, tp, fp, positives, negatives, out);
+}
+
+extern "C" void FR_FN(fr_clicks_groups)(const uint64_t *words, uint64_t mask, const int64_t *offsets, int64_t begin,
+                                        int64_t end, int64_t *positives, int64_t *pairs2) {
+  for (int64_t g = begin; g < end; ++g) {
+    int64_t negatives;
+    group<int64_t>(words, mask, Counted{}, offsets[g], offsets[g + 1], positives[g], negatives, pairs2[g]);
+  }
+}
+
+extern "C" void FR_FN(fr_clicks_groups_weighted)(const uint64_t *words, uint64_t mask, const double *weights,
+                                                 const int64_t *offsets, int64_t begin, int64_t end, double *positives,
+                                                 double *negatives, double *pairs2) {
+  for (int64_t g = begin; g < end; ++g)
+    group<double>(words, mask, Weighted{weights}, offsets[g], offsets[g + 1], positives[g], negatives[g], pairs2[g]);
+}
+
+// lanes: scratch of (bins + 1) * 24 doubles; bin_sums: (bins + 1) * 3, holding w, w y, w p of each bin.
+extern "C" void FR_FN(fr_clicks_points)(const void *y, int y_kind, const void *p, int p_kind, const double *weights,
+                                        int64_t begin, int64_t end, int loss, double eps, double centre, int bins,
+                                        const double *edges, double *lanes, double *sums, double *bin_sums) {
+  double acc[FR_CLICKS_POINT_SUMS][LANES] = {};
+  double ys[BLOCK], ps[BLOCK], ws[BLOCK], losses[BLOCK];
+  const bool hard = y_kind == FR_CLICKS_U8;
+  for (int64_t i = 0; bins && i < (bins + 1) * 3 * LANES; ++i) lanes[i] = 0.0;
+  for (int64_t start = begin; start < end; start += BLOCK) {
+    const int64_t n = end - start < BLOCK ? end - start : BLOCK;
+    load(y, y_kind, start, n, ys);
+    load(p, p_kind, start, n, ps);
+    if (weights) load_as(weights + start, n, ws);
+    else for (int64_t i = 0; i < n; ++i) ws[i] = 1.0;
+    for (int64_t i = n; i < (n + LANES - 1) / LANES * LANES; ++i) ys[i] = ps[i] = ws[i] = 0.0;  // weigh nothing
+    const int64_t padded = (n + LANES - 1) / LANES * LANES;
+    if (loss) {
+      const double most = 1.0 - eps;
+      if (hard) {
+        for (int64_t i = 0; i < padded; ++i) {
+          double q = ys[i] != 0.0 ? ps[i] : 1.0 - ps[i];
+          q = q < eps ? eps : q;
+          q = q > most ? most : q;
+          losses[i] = -log_of(q);
+        }
+      } else {
+        for (int64_t i = 0; i < padded; ++i) {
+          double q = ps[i] < eps ? eps : ps[i], r = 1.0 - ps[i] < eps ? eps : 1.0 - ps[i];
+          q = q > most ? most : q;
+          r = r > most ? most : r;
+          const double u = ys[i], v = 1.0 - ys[i];
+          losses[i] = -((u != 0.0 ? u * log_of(q) : 0.0) + (v != 0.0 ? v * log_of(r) : 0.0));
+        }
+      }
+      for (int64_t i = 0; i < padded; i += LANES)
+        for (int l = 0; l < LANES; ++l)
+          acc[FR_CLICKS_LOSS][l] += ws[i + l] != 0.0 ? ws[i + l] * losses[i + l] : 0.0;
+    }
+    for (int64_t i = 0; i < padded; i += LANES)
+      for (int l = 0; l < LANES; ++l) {
+        const double w = ws[i + l], t = ys[i + l], d = ps[i + l] - t, e = t - centre;
+        acc[FR_CLICKS_WEIGHT][l] += w;
+        acc[FR_CLICKS_LABEL][l] += w * t;
+        acc[FR_CLICKS_PROB][l] += w * ps[i + l];
+        acc[FR_CLICKS_SQUARE][l] += w * (d * d);
+        acc[FR_CLICKS_ABSOLUTE][l] += w * (d < 0.0 ? -d : d);
+        acc[FR_CLICKS_SPREAD][l] += w * (e * e);
+      }
+    if (bins)
+      for (int64_t i = 0; i < n; ++i) {
+        double *bin = lanes + (bin_of(ps[i], bins, edges) * LANES + (i & (LANES - 1))) * 3;
+        bin[0] += ws[i];
+        bin[1] += ws[i] * ys[i];
+        bin[2] += ws[i] * ps[i];
+      }
+  }
+  for (int s = 0; s < FR_CLICKS_POINT_SUMS; ++s) sums[s] = fold(acc[s]);
+  for (int b = 0; bins && b <= bins; ++b)
+    for (int s = 0; s < 3; ++s) {
+      double of_bin[LANES];
+      for (int l = 0; l < LANES; ++l) of_bin[l] = lanes[(b * LANES + l) * 3 + s];
+      bin_sums[b * 3 + s] = fold(of_bin);
+    }
+}
