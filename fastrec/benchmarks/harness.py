@@ -207,7 +207,14 @@ class Lab:
             del self._shared[key]
 
 
-def run(plan: Plan, lab: Lab, *, budget: float, rounds: tuple[int, int]) -> Result:
+def run(
+    plan: Plan,
+    lab: Lab,
+    *,
+    budget: float,
+    rounds: tuple[int, int],
+    progress: Callable[[str], None] = lambda _: None,
+) -> Result:
     """Prepare, check and time one case within about ``budget`` seconds of timing."""
     started = time.perf_counter()
     result = Result(plan)
@@ -223,6 +230,7 @@ def run(plan: Plan, lab: Lab, *, budget: float, rounds: tuple[int, int]) -> Resu
     runnable: list[tuple[Contender, Timing]] = []
     with lab.peers.limited():
         for contender in case.contenders:
+            progress(f"{plan.name}: {contender.name}")
             timing, answer = examine(contender)
             result.timings.append(timing)
             if contender.peer == OURS and not timing.verdict.agrees:
@@ -234,6 +242,7 @@ def run(plan: Plan, lab: Lab, *, budget: float, rounds: tuple[int, int]) -> Resu
             if timing.ran:
                 runnable.append((contender, timing))
             del answer
+        progress(f"{plan.name}: timing")
         interleave(runnable, budget=budget, rounds=rounds)
     result.seconds = time.perf_counter() - started
     return result

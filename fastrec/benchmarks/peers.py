@@ -33,7 +33,7 @@ class Peer:
 def _numba_threads(_: ModuleType, threads: int) -> None:
     import numba
 
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
 PEERS: dict[str, Peer] = {

@@ -1,0 +1,128 @@
+"""What the cases work on: seeded synthetic embeddings and labels, and the real data that ships in the wheel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import fastrec as fr
+from fastrec.benchmarks.harness import Lab
+
+
+def embeddings(lab: Lab, queries: int, items: int, d: int, norms: str) -> tuple[np.ndarray, np.ndarray]:
+    """Normally distributed directions; item norms all equal (nothing can be stopped early) or drawn from gamma(2)."""
+
+    def make() -> tuple[np.ndarray, np.ndarray]:
+        rng = lab.rng(f"embeddings {queries} {items} {d}")
+        vectors = rng.standard_normal((items, d), np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        if norms == "gamma":
+            vectors *= rng.gamma(2.0, size=(items, 1)).astype(np.float32)
+        return rng.standard_normal((queries, d), np.float32), vectors
+
+    return lab.shared(f"embeddings {queries} {items} {d} {norms}", make)
+
+
+def random_csr(rng: np.random.Generator, rows: int, columns: int, a_row: int) -> Any:
+    """A CSR matrix of ones with ``a_row`` sorted random columns in each row."""
+    from scipy.sparse import csr_matrix
+
+    indices = np.concatenate([np.sort(rng.choice(columns, a_row, replace=False)) for _ in range(rows)])
+    return csr_matrix(
+        (np.ones(rows * a_row, np.float32), indices.astype(np.int32), np.arange(rows + 1) * a_row),
+        shape=(rows, columns),
+    )
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows and 0/1 labels, split into a training and a test part."""
+
+    X: Any
+    y: np.ndarray
+    X_test: Any
+    y_test: np.ndarray
+
+
+def labelled(lab: Lab, rows: int, columns: int) -> Labelled:
+    """Normal features and labels drawn from a logistic model with a third of positives."""
+
+    def make() -> Labelled:
+        rng = lab.rng(f"labelled {rows} {columns}")
+        features = rng.standard_normal((rows, columns), np.float32)
+        slopes = rng.standard_normal(columns) / np.sqrt(columns)
+        chance = 1 / (1 + np.exp(-(features @ slopes * 1.5 - 0.9)))
+        y = (rng.random(rows) < chance).astype(np.int64)
+        cut = rows * 4 // 5
+        return Labelled(features[:cut], y[:cut], features[cut:], y[cut:])
+
+    return lab.shared(f"labelled {rows} {columns}", make)
+
+
+@dataclass(frozen=True)
+class Purchases:
+    """The Complete Journey: what households bought in a first window, and which new products in a later one.
+
+    ``users`` and ``items`` are the factors of a truncated SVD of log(1 + times bought) in the first window; ``seen``
+    and ``later`` are CSR matrices, households x products, without overlap.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    seen: Any
+    later: Any
+    popularity: np.ndarray
+    train_weeks: str
+    test_weeks: str
+
+    def recommended(self, lab: Lab, k: int = 100) -> Any:
+        """The k best products by factors for every household, none that it has bought before."""
+        return fr.Index(self.items).topk(self.users, k, exclude=self.seen, threads=lab.threads)
+
+    def popular(self, lab: Lab, k: int = 100) -> Any:
+        """The k products that most households bought, without those that this one has."""
+        one = np.ones((len(self.users), 1), np.float32)
+        return fr.topk(one, self.popularity[:, None], k, exclude=self.seen, threads=lab.threads)
+
+
+def purchases(lab: Lab, *, factors: int = 64, test_weeks: int = 6) -> Purchases:
+    """The purchases that ship in the wheel, split by week; prepared once a run, the same for every seed."""
+    return lab.shared("purchases", lambda: _purchases(factors, test_weeks))
+
+
+def _purchases(factors: int, test_weeks: int) -> Purchases:
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.linalg import svds
+
+    rows = fr.datasets.load("complete_journey").purchases
+    households, user = np.unique(rows["household"].to_numpy(), return_inverse=True)
+    products, item = np.unique(rows["product"].to_numpy(), return_inverse=True)
+    week = rows["week"].to_numpy()
+    first, last = int(week.min()), int(week.max())
+    late = week > last - test_weeks
+    shape = (len(households), len(products))
+
+    def counts(which: np.ndarray) -> Any:
+        bought = csr_matrix((np.ones(which.sum()), (user[which], item[which])), shape=shape)
+        bought.sum_duplicates()
+        return bought
+
+    seen, later = counts(~late), counts(late)
+    later = later - later.multiply(seen > 0)
+    later.eliminate_zeros()
+    weighted = seen.copy()
+    weighted.data = np.log1p(weighted.data)
+    left, values, right = svds(weighted, k=factors, v0=np.ones(min(shape)))
+    root = np.sqrt(values)
+    later.data[:], seen.data[:] = 1.0, 1.0
+    return Purchases(
+        users=np.ascontiguousarray(left * root, np.float32),
+        items=np.ascontiguousarray(right.T * root, np.float32),
+        seen=seen.tocsr(),
+        later=later.tocsr(),
+        popularity=np.asarray(seen.sum(axis=0), np.float32).ravel(),
+        train_weeks=f"weeks {first} to {last - test_weeks}",
+        test_weeks=f"weeks {last - test_weeks + 1} to {last}",
+    )
