@@ -1,5 +1,13 @@
+"""Measure: offline metrics of ranked lists and of predictions, with their uncertainty."""
+
+from __future__ import annotations
+
 from fastrec.evaluation.bootstrap import Bootstrap, bootstrap
 from fastrec.evaluation.compare import compare
 from fastrec.evaluation.comparison import Comparison
+from fastrec.evaluation.conventions import Convention
+from fastrec.evaluation.evaluate import evaluate
+from fastrec.evaluation.result import Evaluation
+from fastrec.evaluation.truth import Truth
 
-__all__ = ["Bootstrap", "Comparison", "bootstrap", "compare"]
+__all__ = ["Bootstrap", "Comparison", "Convention", "Evaluation", "Truth", "bootstrap", "compare", "evaluate"]

@@ -1,4 +1,857 @@
+// Ranking metrics: one pass over each query's list gives every metric at every cutoff.
+//
+// 1. Order.  Lists with scores are checked, sorted only where they are not in order already, and their tied blocks
+//    put into the order that was asked for.
+// 2. Find.  Positions of the list go into a small hash table that is never cleared: a slot is believed only when the
+//    list really holds the id at the position it names.  Items that lost their slot are kept aside (a handful), so
+//    that the same table answers "is this relevant item in the list, and where" and "is an item in it twice".
+//    The cost is O(list + truth), in cache, whatever the ids are.
+// 3. Sum.  What was found becomes a short vector of judged items by position; prefix sums over it give each metric
+//    at each cutoff by a lookup.
+//
+// All sums are float64, in order of position: the same on every instruction set and thread count.
 #include "evaluation_types.h"
+
+#include <math.h>
+#include <string.h>
+
+namespace {
+
+const int64_t SHORT_LIST = 4096;  // longer lists use an ordinary hash table
+const int SHORT_BITS = 16;
+
+FR_INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+
+FR_INLINE int lowest_bit(uint64_t word) {
+#if defined(_MSC_VER)
+  unsigned long index;
+  _BitScanForward64(&index, word);
+  return (int)index;
+#else
+  return __builtin_ctzll(word);
+#endif
+}
+
+FR_INLINE uint32_t mix(int32_t id) { return (uint32_t)id * 0x9E3779B1u; }
+// The same for an id that fits 32 bits, whatever type holds it, so that a list of int32 meets a truth of int64.
+FR_INLINE uint32_t mix(int64_t id) {
+  const uint32_t high = (uint32_t)((uint64_t)id >> 32) + ((uint32_t)id >> 31);  // 0 where id fits int32
+  return ((uint32_t)id ^ (high * 0x85EBCA6Bu)) * 0x9E3779B1u;
+}
+
+int short_bits(int64_t n) { return n <= 256 ? 13 : n <= 1024 ? 14 : SHORT_BITS; }
+
+int64_t long_slots(int64_t n) {
+  int64_t slots = 2;
+  while (slots < 2 * n) slots *= 2;
+  return slots;
+}
+
+// Scratch of one thread, cut from one block.
+struct Bump {
+  char *next;
+  char *take(int64_t bytes) {
+    char *here = next;
+    next += (bytes + 63) & ~(int64_t)63;
+    return here;
+  }
+};
+
+struct Pair {
+  double key;
+  int64_t item;
+};
+
+// Where the ids of a list are.  Memory is lent; `find` may be called after `build`.
+template <class I>
+struct Lookup {
+  uint16_t *slots;     // short lists
+  uint16_t *hashes;
+  int32_t *wide;       // long lists: position + 1, 0 is free
+  int32_t *losers;     // positions whose slot belongs to another
+  const I *ids;
+  int64_t n;
+  int64_t lost;
+  int bits;
+
+  void lend(Bump &bump, int64_t longest) {
+    slots = (uint16_t *)bump.take(sizeof(uint16_t) << SHORT_BITS);
+    hashes = (uint16_t *)bump.take(2 * min64(longest, SHORT_LIST) + 64);
+    losers = (int32_t *)bump.take(4 * (longest + 1));
+    wide = longest > SHORT_LIST ? (int32_t *)bump.take(4 * long_slots(longest)) : nullptr;
+  }
+
+  // Returns how many entries repeat an earlier one; their bits are set in `repeated` (cleared here when needed).
+  int64_t build(const I *list, int64_t length, uint64_t *repeated) {
+    ids = list;
+    n = length;
+    lost = 0;
+    return n <= SHORT_LIST ? build_short(repeated) : build_long(repeated);
+  }
+
+  int64_t build_short(uint64_t *repeated) {
+    bits = short_bits(n);
+    const int shift = 32 - bits;
+    for (int64_t i = 0; i < n; ++i) hashes[i] = (uint16_t)(mix(ids[i]) >> shift);
+    for (int64_t i = n; i-- > 0;) slots[hashes[i]] = (uint16_t)i;  // the earliest wins
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      losers[count] = (int32_t)i;
+      count += slots[hashes[i]] != (uint16_t)i;
+    }
+    lost = count;
+    int64_t repeats = 0;
+    for (int64_t j = 0; j < count; ++j) {
+      const int32_t i = losers[j];
+      bool again = ids[slots[hashes[i]]] == ids[i];
+      for (int64_t e = 0; e < j && !again; ++e) again = ids[losers[e]] == ids[i];
+      if (FR_UNLIKELY(again)) repeats += mark(repeated, i, repeats);
+    }
+    return repeats;
+  }
+
+  int64_t build_long(uint64_t *repeated) {
+    const int64_t mask = long_slots(n) - 1;
+    memset(wide, 0, sizeof(int32_t) * (size_t)(mask + 1));
+    int64_t repeats = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      int64_t slot = start(ids[i]) & mask;
+      while (wide[slot] && ids[wide[slot] - 1] != ids[i]) slot = (slot + 1) & mask;
+      if (wide[slot]) repeats += mark(repeated, i, repeats);
+      else wide[slot] = (int32_t)i + 1;
+    }
+    return repeats;
+  }
+
+  int64_t mark(uint64_t *repeated, int64_t i, int64_t before) {
+    if (before == 0) memset(repeated, 0, 8 * (size_t)((n + 63) / 64));
+    repeated[i >> 6] |= (uint64_t)1 << (i & 63);
+    return 1;
+  }
+
+  static int64_t start(int64_t id) {
+    const uint64_t h = (uint64_t)id * 0x9E3779B97F4A7C15u;
+    return (int64_t)(h ^ (h >> 32));
+  }
+
+  // Position of `id` in the list, or -1.
+  FR_INLINE int64_t find(int64_t id) const {
+    if (FR_LIKELY(n <= SHORT_LIST)) {
+      const int64_t at = slots[mix(id) >> (32 - bits)];
+      if (at < n && (int64_t)ids[at] == id) return at;
+      for (int64_t j = 0; j < lost; ++j)
+        if ((int64_t)ids[losers[j]] == id) return losers[j];
+      return -1;
+    }
+    const int64_t mask = long_slots(n) - 1;
+    int64_t slot = start(id) & mask;
+    while (wide[slot] && (int64_t)ids[wide[slot] - 1] != id) slot = (slot + 1) & mask;
+    return (int64_t)wide[slot] - 1;
+  }
+};
+
+// Stable merge sort of `n` elements, `spare` as long; `before(a, b)` says a must come first.
+template <class T, class Before>
+void merge_sort(T *data, T *spare, int64_t n, Before before) {
+  const int64_t RUN = 12;
+  for (int64_t lo = 0; lo < n; lo += RUN) {
+    const int64_t hi = min64(lo + RUN, n);
+    for (int64_t i = lo + 1; i < hi; ++i) {
+      const T x = data[i];
+      int64_t j = i;
+      for (; j > lo && before(x, data[j - 1]); --j) data[j] = data[j - 1];
+      data[j] = x;
+    }
+  }
+  T *from = data, *to = spare;
+  for (int64_t width = RUN; width < n; width *= 2) {
+    for (int64_t lo = 0; lo < n; lo += 2 * width) {
+      const int64_t mid = min64(lo + width, n), hi = min64(lo + 2 * width, n);
+      int64_t a = lo, b = mid, o = lo;
+      while (a < mid && b < hi) to[o++] = before(from[b], from[a]) ? from[b++] : from[a++];
+      while (a < mid) to[o++] = from[a++];
+      while (b < hi) to[o++] = from[b++];
+    }
+    T *swap = from;
+    from = to;
+    to = swap;
+  }
+  if (from != data) memcpy(data, from, sizeof(T) * (size_t)n);
+}
+
+struct HighKeyFirst {
+  bool operator()(const Pair &a, const Pair &b) const { return a.key > b.key; }
+};
+
+// Order of integers written in decimal, as text: "10" < "9", "1" < "10", "-" before every digit.
+bool decimal_less(int64_t a, int64_t b) {
+  if ((a < 0) != (b < 0)) return a < 0;
+  uint64_t x = a < 0 ? 0 - (uint64_t)a : (uint64_t)a, y = b < 0 ? 0 - (uint64_t)b : (uint64_t)b;
+  int dx = 1, dy = 1;
+  for (uint64_t t = x; t >= 10; t /= 10) ++dx;
+  for (uint64_t t = y; t >= 10; t /= 10) ++dy;
+  for (int i = dx; i < 19; ++i) x *= 10;  // an int64 has at most 19 digits, and 19 nines fit uint64
+  for (int i = dy; i < 19; ++i) y *= 10;
+  return x != y ? x < y : dx < dy;
+}
+
+struct DecimalDesc {
+  bool operator()(int64_t a, int64_t b) const { return decimal_less(b, a); }
+};
+struct RankDesc {
+  const int64_t *rank;
+  int64_t key(int64_t id) const { return rank ? rank[id] : id; }
+  bool operator()(int64_t a, int64_t b) const { return key(a) > key(b); }
+};
+struct RankAsc {
+  const int64_t *rank;
+  int64_t key(int64_t id) const { return rank ? rank[id] : id; }
+  bool operator()(int64_t a, int64_t b) const { return key(a) < key(b); }
+};
+struct Shuffled {
+  uint64_t seed;
+  uint64_t key(int64_t id) const {  // splitmix64
+    uint64_t z = seed + (uint64_t)id * 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+  }
+  bool operator()(int64_t a, int64_t b) const {
+    const uint64_t x = key(a), y = key(b);
+    return x != y ? x < y : a < b;
+  }
+};
+
+FR_INLINE double power(double base, int64_t exponent) {
+  double result = 1.0;
+  for (; exponent > 0; exponent >>= 1, base *= base)
+    if (exponent & 1) result *= base;
+  return result;
+}
+
+// One query: its list, what was found in it, and the prefix sums.
+template <class I>
+struct Query {
+  const fr_rank_job *job;
+  Lookup<I> lookup;
+  // the list
+  I *ids;            // own copy, once ordered
+  double *keys;      // scores
+  Pair *pairs, *pairs_spare;
+  int64_t *block_ids, *block_spare;
+  int32_t *block;    // first position of the tied block each position is in
+  int32_t *block_end;
+  uint64_t *marks;
+  bool scored, tied;
+  int64_t n;
+  // judged items found, by position
+  double *gain_at, *value_at;
+  int32_t *position;
+  double *gain, *value;
+  int32_t *hits;     // [e] relevant among the first e
+  double *dcg, *ap;  // [e] sums over the first e
+  int64_t events;
+  int32_t *below;    // [c] events above cutoff c
+  double *best;      // [c] ideal dcg at cutoff c
+  double *dense, *dense_ideal, *sorted_values;
+  int64_t relevant, nonrelevant;  // in the truth
+
+  void lend(const fr_rank_job *j, char *scratch) {
+    job = j;
+    Bump bump = {scratch};
+    const int64_t longest = j->longest, events_max = min64(longest, j->longest_truth);
+    lookup.lend(bump, longest);
+    ids = (I *)bump.take((int64_t)sizeof(I) * longest);
+    keys = (double *)bump.take(8 * longest);
+    const bool sorts = j->scores32 || j->scores64;
+    pairs = (Pair *)bump.take(sorts ? (int64_t)sizeof(Pair) * longest : 0);
+    pairs_spare = (Pair *)bump.take(sorts ? (int64_t)sizeof(Pair) * longest : 0);
+    block_ids = (int64_t *)pairs;  // the two are never in use together
+    block_spare = (int64_t *)pairs_spare;
+    block = (int32_t *)bump.take(4 * longest);
+    block_end = (int32_t *)bump.take(4 * longest);
+    marks = (uint64_t *)bump.take(8 * (longest / 64 + 1));
+    gain_at = (double *)bump.take(8 * longest);
+    value_at = (double *)bump.take(8 * longest);
+    position = (int32_t *)bump.take(4 * (events_max + 1));
+    gain = (double *)bump.take(8 * (events_max + 1));
+    value = (double *)bump.take(8 * (events_max + 1));
+    hits = (int32_t *)bump.take(4 * (events_max + 1));
+    dcg = (double *)bump.take(8 * (events_max + 1));
+    ap = (double *)bump.take(8 * (events_max + 1));
+    below = (int32_t *)bump.take(4 * (j->cutoff_count + 1));
+    best = (double *)bump.take(8 * (j->cutoff_count + 1));
+    dense = (double *)bump.take(8 * longest);
+    dense_ideal = (double *)bump.take(8 * j->longest_truth);
+    sorted_values = (double *)bump.take(8 * 2 * (events_max + 1));
+    end_of_scratch = bump.next;
+  }
+  char *end_of_scratch;
+
+  FR_INLINE bool is_relevant(double g) const { return job->strict ? g > job->level : g >= job->level; }
+
+  // 1. Order -----------------------------------------------------------------------------------------------------
+
+  // Fills keys; false where a score is NaN.
+  bool read_scores(int64_t first) {
+    bool good = true;
+    if (job->scores32) {
+      const float *s = job->scores32 + first;
+      for (int64_t i = 0; i < n; ++i) {
+        keys[i] = s[i];
+        good &= s[i] == s[i];
+      }
+    } else if (job->float32_scores) {
+      const double *s = job->scores64 + first;
+      for (int64_t i = 0; i < n; ++i) {
+        keys[i] = (float)s[i];
+        good &= s[i] == s[i];
+      }
+    } else {
+      const double *s = job->scores64 + first;
+      for (int64_t i = 0; i < n; ++i) {
+        keys[i] = s[i];
+        good &= s[i] == s[i];
+      }
+    }
+    return good;
+  }
+
+  const I *order(const I *list) {
+    bool sorted = true, strictly = true;
+    for (int64_t i = 1; i < n; ++i) {
+      sorted &= keys[i - 1] >= keys[i];
+      strictly &= keys[i - 1] > keys[i];
+    }
+    tied = false;
+    if (strictly) return list;
+    if (sorted) {
+      memcpy(ids, list, sizeof(I) * (size_t)n);
+    } else {
+      for (int64_t i = 0; i < n; ++i) pairs[i] = {keys[i], (int64_t)list[i]};
+      merge_sort(pairs, pairs_spare, n, HighKeyFirst());
+      for (int64_t i = 0; i < n; ++i) {
+        keys[i] = pairs[i].key;
+        ids[i] = (I)pairs[i].item;
+      }
+    }
+    find_blocks();
+    if (tied && job->ties != FR_TIES_GIVEN) order_blocks();
+    return ids;
+  }
+
+  void find_blocks() {
+    int64_t count = 0;
+    for (int64_t i = 0; i < n;) {
+      int64_t j = i + 1;
+      while (j < n && keys[j] == keys[i]) ++j;
+      if (j > i + 1) count += j - i;
+      for (int64_t p = i; p < j; ++p) {
+        block[p] = (int32_t)i;
+        block_end[p] = (int32_t)j;
+      }
+      i = j;
+    }
+    tied = count > 0;
+    tied_items = count;
+  }
+  int64_t tied_items;
+
+  template <class Before>
+  void sort_block(int64_t from, int64_t to, Before before) {
+    for (int64_t p = from; p < to; ++p) block_ids[p - from] = (int64_t)ids[p];
+    merge_sort(block_ids, block_spare, to - from, before);
+    for (int64_t p = from; p < to; ++p) ids[p] = (I)block_ids[p - from];
+  }
+
+  void order_blocks() {
+    for (int64_t from = 0; from < n; from = block_end[from]) {
+      const int64_t to = block_end[from];
+      if (to - from < 2) continue;
+      switch (job->ties) {
+        case FR_TIES_DECIMAL_DESC: sort_block(from, to, DecimalDesc()); break;
+        case FR_TIES_ID_DESC: sort_block(from, to, RankDesc{job->tie_rank}); break;
+        case FR_TIES_ID_ASC: sort_block(from, to, RankAsc{job->tie_rank}); break;
+        case FR_TIES_RANDOM: sort_block(from, to, Shuffled{job->seed}); break;
+        default: return;
+      }
+    }
+  }
+
+  // 2. Find ------------------------------------------------------------------------------------------------------
+
+  // Keep the entries whose mark is `keep`; the list moves into `ids`.
+  const I *compress(const I *list, bool keep) {
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      if ((marks[i >> 6] >> (i & 63) & 1) != (uint64_t)keep) continue;
+      ids[kept] = list[i];
+      keys[kept] = keys[i];
+      ++kept;
+    }
+    n = kept;
+    if (scored && tied) find_blocks();
+    return ids;
+  }
+
+  // Marks the judged items of the list; returns how many.
+  int64_t mark_judged(int64_t row) {
+    memset(marks, 0, 8 * (size_t)((n + 63) / 64));
+    int64_t count = 0;
+    const int64_t from = job->truth_ptr[row], to = job->truth_ptr[row + 1];
+    for (int64_t t = from; t < to; ++t) {
+      const int64_t at = lookup.find(job->truth_ids[t]);
+      if (at < 0) continue;
+      marks[at >> 6] |= (uint64_t)1 << (at & 63);
+      if (job->gains) {
+        gain_at[at] = job->gains[t];
+        value_at[at] = job->values[t];
+      }
+      ++count;
+    }
+    return count;
+  }
+
+  void collect() {
+    int64_t e = 0;
+    for (int64_t w = 0; w < (n + 63) / 64; ++w) {
+      for (uint64_t word = marks[w]; word; word &= word - 1) {
+        const int32_t at = (int32_t)(w * 64 + lowest_bit(word));
+        position[e] = at;
+        gain[e] = job->gains ? gain_at[at] : 1.0;
+        value[e] = job->gains ? value_at[at] : 1.0;
+        ++e;
+      }
+    }
+    events = e;
+  }
+
+  // Best or worst order inside tied blocks: useful items first (or last), the rest last (or first).
+  void shift_in_blocks(bool best_first) {
+    for (int64_t e = 0; e < events;) {
+      const int32_t from = block[position[e]], to = block_end[position[e]];
+      int64_t last = e;
+      while (last < events && position[last] < to) ++last;
+      for (int64_t i = e + 1; i < last; ++i) {  // by gain: descending for the best, ascending for the worst
+        const double g = gain[i], v = value[i];
+        int64_t j = i;
+        for (; j > e && (best_first ? gain[j - 1] < g : gain[j - 1] > g); --j) {
+          gain[j] = gain[j - 1];
+          value[j] = value[j - 1];
+        }
+        gain[j] = g;
+        value[j] = v;
+      }
+      int32_t head = 0;
+      for (int64_t i = e; i < last; ++i) {
+        const bool useful = gain[i] > 0;
+        if (useful == best_first) position[i] = from + head++;
+        else position[i] = to - (int32_t)(last - i);
+      }
+      e = last;
+    }
+  }
+
+  // 3. Sum -------------------------------------------------------------------------------------------------------
+
+  void prefix_sums() {
+    int32_t h = 0;
+    double d = 0.0, a = 0.0;
+    hits[0] = 0;
+    dcg[0] = ap[0] = 0.0;
+    for (int64_t e = 0; e < events; ++e) {
+      const int32_t at = position[e];
+      if (is_relevant(gain[e])) {
+        ++h;
+        a += (double)h / (double)(at + 1);
+      }
+      d += value[e] * job->discounts[at];
+      hits[e + 1] = h;
+      dcg[e + 1] = d;
+      ap[e + 1] = a;
+    }
+    int64_t e = 0;
+    for (int c = 0; c < job->cutoff_count; ++c) {
+      while (e < events && position[e] < job->cutoffs[c]) ++e;
+      below[c] = (int32_t)e;
+    }
+  }
+
+  void ideal_sums(int64_t row) {
+    if (job->ideal_mode == FR_IDEAL_FULL) {
+      for (int c = 0; c < job->cutoff_count; ++c)
+        best[c] = job->discount_sums[job->cutoffs[c] == INT64_MAX ? n : job->cutoffs[c]];
+      return;
+    }
+    const double *sorted;
+    int64_t size;
+    if (job->ideal_mode == FR_IDEAL_LIST) {
+      for (int64_t e = 0; e < events; ++e) sorted_values[e] = value[e];
+      merge_sort(sorted_values, sorted_values + events, events, [](double a, double b) { return a > b; });
+      sorted = sorted_values;
+      size = events;
+    } else {
+      size = job->truth_ptr[row + 1] - job->truth_ptr[row];
+      if (!job->ideal) {
+        for (int c = 0; c < job->cutoff_count; ++c) best[c] = job->discount_sums[min64(job->cutoffs[c], size)];
+        return;
+      }
+      sorted = job->ideal + job->truth_ptr[row];
+    }
+    double sum = 0.0;
+    int64_t i = 0;
+    for (int c = 0; c < job->cutoff_count; ++c) {
+      const int64_t to = min64(job->cutoffs[c], size);
+      for (; i < to && sorted[i] > 0.0; ++i) sum += sorted[i] * job->discounts[i];
+      best[c] = sum;
+    }
+  }
+
+  void count_truth(int64_t row) {
+    const int64_t from = job->truth_ptr[row], to = job->truth_ptr[row + 1];
+    relevant = to - from;
+    nonrelevant = 0;
+    if (job->all_relevant) return;
+    relevant = 0;
+    for (int64_t t = from; t < to; ++t) {
+      const double g = job->gains ? job->gains[t] : 1.0;
+      if (is_relevant(g)) ++relevant;
+      else if (g >= 0.0) ++nonrelevant;
+    }
+  }
+
+  double relevant_above(int64_t k) const {  // for a cutoff that is not in the table (R)
+    int64_t e = 0;
+    while (e < events && position[e] < k) ++e;
+    return (double)hits[e];
+  }
+
+  double ap_denominator(int64_t k, double found) const {
+    const int64_t reach = min64(k, n);
+    switch (job->ap_denominator) {
+      case FR_AP_CAPPED: return (double)min64(relevant, k);
+      case FR_AP_CUTOFF: return (double)(k == INT64_MAX ? n : k);
+      case FR_AP_HITS: return found;
+      case FR_AP_LENGTH: return (double)min64(relevant, reach);
+      default: return (double)relevant;
+    }
+  }
+
+  double precision_denominator(int64_t k) const {
+    return (double)(k == INT64_MAX || job->short_lists ? min64(k, n) : k);
+  }
+  double recall_denominator(int64_t k) const { return (double)(job->recall_capped ? min64(relevant, k) : relevant); }
+
+  static FR_INLINE double ratio(double a, double b) { return b > 0.0 ? a / b : 0.0; }
+
+  double f_beta(double h, int64_t k, double beta) const {
+    const double p = ratio(h, precision_denominator(k)), r = ratio(h, recall_denominator(k)), b = beta * beta;
+    return ratio((1.0 + b) * p * r, b * p + r);
+  }
+
+  double reciprocal_cascade(int64_t e_end, double largest) const {  // ERR
+    double sum = 0.0, left = 1.0;
+    const double scale = exp2(largest);
+    for (int64_t e = 0; e < e_end; ++e) {
+      if (!(gain[e] > 0.0)) continue;
+      const double stop = (exp2(gain[e]) - 1.0) / scale;
+      sum += left * stop / (double)(position[e] + 1);
+      left *= 1.0 - stop;
+    }
+    return sum;
+  }
+
+  double rank_biased(int64_t e_end, double p) const {
+    double sum = 0.0, weight = 1.0;
+    int64_t at = 0;
+    for (int64_t e = 0; e < e_end; ++e) {
+      if (!is_relevant(gain[e])) continue;
+      weight *= power(p, position[e] - at);
+      at = position[e];
+      sum += weight;
+    }
+    return (1.0 - p) * sum;
+  }
+
+  double bpref(int64_t e_end) const {
+    double sum = 0.0;
+    int64_t above = 0;
+    const double most = (double)min64(nonrelevant, relevant);
+    for (int64_t e = 0; e < e_end; ++e) {
+      if (is_relevant(gain[e])) sum += above ? 1.0 - (double)min64(above, relevant) / most : 1.0;
+      else if (gain[e] >= 0.0) ++above;
+    }
+    return ratio(sum, (double)relevant);
+  }
+
+  // Yilmaz and Aslam (2006), with trec_eval's smoothing; gain -1 marks an item that was pooled but never judged.
+  double inferred_ap(int64_t e_end) const {
+    const double eps = 0.00001;
+    double sum = 0.0, rel = 0.0, non = 0.0, unjudged = 0.0;
+    for (int64_t e = 0; e < e_end; ++e) {
+      if (gain[e] < 0.0 && !is_relevant(gain[e])) {
+        if (gain[e] == -1.0) unjudged += 1.0;
+        continue;
+      }
+      if (!is_relevant(gain[e])) {
+        non += 1.0;
+        continue;
+      }
+      const double j = (double)position[e];
+      if (position[e] == 0) sum += 1.0;
+      else
+        sum += 1.0 / (j + 1.0) + (j / (j + 1.0)) * ((rel + non + unjudged) / j) * ((rel + eps) / (rel + non + 2.0 * eps));
+      rel += 1.0;
+    }
+    return ratio(sum, (double)relevant);
+  }
+
+  // Highest precision at or after the point where `recall` of the relevant items is reached.
+  double interpolated(double recall, int64_t e_end) const {
+    const int64_t need = (int64_t)(recall * (double)relevant + 0.9);  // trec_eval's rounding
+    double top = 0.0;
+    for (int64_t e = 0; e < e_end; ++e) {
+      if (hits[e + 1] == hits[e] || hits[e + 1] < need) continue;
+      const double p = (double)hits[e + 1] / (double)(position[e] + 1);
+      if (p > top) top = p;
+    }
+    return top;
+  }
+
+  double eleven_point(int64_t e_end) const {
+    double sum = 0.0;
+    for (int i = 0; i <= 10; ++i) sum += interpolated((double)i / 10.0, e_end);
+    return sum / 11.0;
+  }
+
+  // Share of (relevant, other) pairs of the first k that are in order, half for a tied pair.
+  double auc(int64_t e_end, int64_t k) const {
+    const int64_t size = min64(k, n);
+    const double positives = (double)hits[e_end], negatives = (double)size - positives;
+    if (!(positives > 0.0) || !(negatives > 0.0)) return NAN;
+    double won = 0.0;
+    for (int64_t e = 0; e < e_end;) {
+      int64_t from = position[e], to = from + 1;
+      if (tied) {
+        from = block[position[e]];
+        to = min64(block_end[position[e]], size);
+      }
+      const double rel_before = (double)hits[e];
+      int64_t last = e;
+      while (last < e_end && position[last] < to) ++last;
+      const double rel_in = (double)(hits[last] - hits[e]);
+      const double other_before = (double)from - rel_before, other_in = (double)(to - from) - rel_in;
+      won += rel_in * (negatives - other_before - other_in) + 0.5 * rel_in * other_in;
+      e = last;
+    }
+    return won / (positives * negatives);
+  }
+
+  double mean_rank(int64_t e_end) const {
+    double sum = 0.0;
+    for (int64_t e = 0; e < e_end; ++e) {
+      if (hits[e + 1] == hits[e]) continue;
+      double rank = (double)position[e] + 1.0;
+      if (tied && job->ties == FR_TIES_AVERAGE)
+        rank = 0.5 * ((double)block[position[e]] + 1.0 + (double)block_end[position[e]]);
+      sum += rank;
+    }
+    return hits[e_end] ? sum / (double)hits[e_end] : NAN;
+  }
+
+  // Share of the pairs of the first k with different gains that are in order, half for a tied pair.
+  double pair_accuracy(int64_t e_end, int64_t k) const {
+    const int64_t size = min64(k, n);
+    const double unjudged = (double)(size - e_end);
+    double won = 0.0, pairs_seen = 0.0;
+    for (int64_t e = 0; e < e_end; ++e) {
+      const double g = gain[e];
+      const int64_t at = position[e];
+      const int64_t from = tied ? block[at] : at, to = tied ? min64(block_end[at], size) : at + 1;
+      if (g != 0.0) {
+        int64_t judged_before = 0, judged_in = 0;
+        for (int64_t o = 0; o < e_end; ++o) {
+          judged_before += position[o] < from;
+          judged_in += position[o] >= from && position[o] < to;
+        }
+        const double above = (double)(from - judged_before), level_with = (double)(to - from - judged_in);
+        const double under = unjudged - above - level_with;
+        won += (g > 0.0 ? under : above) + 0.5 * level_with;
+        pairs_seen += unjudged;
+      }
+      for (int64_t o = e + 1; o < e_end; ++o) {
+        if (gain[o] == g) continue;
+        pairs_seen += 1.0;
+        if (position[o] < to) won += 0.5;
+        else if (g > gain[o]) won += 1.0;
+      }
+    }
+    return pairs_seen > 0.0 ? won / pairs_seen : NAN;
+  }
+
+  double custom(int m, int64_t k, int64_t row, int32_t *counts) {
+    for (int64_t i = 0; i < n; ++i) dense[i] = 0.0;
+    for (int64_t e = 0; e < events; ++e) dense[position[e]] = gain[e];
+    const int64_t from = job->truth_ptr[row], size = job->truth_ptr[row + 1] - from;
+    for (int64_t i = 0; i < size; ++i) dense_ideal[i] = job->gains ? job->gains[from + i] : 1.0;
+    int64_t status = 0;
+    const double value = ((fr_rank_custom)(intptr_t)job->functions[m])(
+        dense, n, dense_ideal, size, k == INT64_MAX ? -1 : k, &status);
+    if (status) counts[FR_COUNT_BAD] = FR_COUNTS + m;
+    return value;
+  }
+
+  double column(int m, int64_t row, int32_t *counts) {
+    const int c = job->cutoff_of[m];
+    const int64_t k = job->cutoffs[c], e_end = below[c];
+    const double found = (double)hits[e_end];
+    switch (job->kinds[m]) {
+      case FR_DCG: return dcg[e_end];
+      case FR_NDCG: return ratio(dcg[e_end], best[c]);
+      case FR_AP: return ratio(ap[e_end], ap_denominator(k, found));
+      case FR_RR: {
+        for (int64_t e = 0; e < e_end; ++e)
+          if (hits[e + 1]) return 1.0 / (double)(position[e] + 1);
+        return 0.0;
+      }
+      case FR_RECALL: return ratio(found, recall_denominator(k));
+      case FR_PRECISION: return ratio(found, precision_denominator(k));
+      case FR_HIT: return hits[e_end] ? 1.0 : 0.0;
+      case FR_FBETA: return f_beta(found, k, job->parameters[m]);
+      case FR_RPREC: return ratio(relevant_above(min64(relevant, k)), (double)relevant);
+      case FR_ERR: return reciprocal_cascade(e_end, job->parameters[m]);
+      case FR_RBP: return rank_biased(e_end, job->parameters[m]);
+      case FR_BPREF: return bpref(e_end);
+      case FR_INFAP: return inferred_ap(e_end);
+      case FR_IPREC: return interpolated(job->parameters[m], e_end);
+      case FR_ELEVEN_POINT: return eleven_point(e_end);
+      case FR_AUC: return auc(e_end, k);
+      case FR_MEAN_RANK: return mean_rank(e_end);
+      case FR_PAIR_ACCURACY: return pair_accuracy(e_end, k);
+      case FR_JUDGED: return ratio((double)e_end, precision_denominator(k));
+      case FR_RETRIEVED: return (double)min64(n, k);
+      case FR_RELEVANT: return (double)relevant;
+      case FR_RELEVANT_RETRIEVED: return found;
+      default: return custom(m, k, row, counts);
+    }
+  }
+
+  // Expected values over every order of the tied blocks (McSherry and Najork, 2008): each block of the list with a
+  // judged item in it is visited once for a column.
+  double averaged_column(int m, int64_t row, int32_t *counts) {
+    const int c = job->cutoff_of[m], kind = job->kinds[m];
+    int64_t k = min64(job->cutoffs[c], n);
+    if (kind == FR_RPREC) k = min64(k, relevant);
+    double gained = 0.0, found = 0.0, precisions = 0.0, none = 1.0, first = 0.0, before = 0.0;
+    for (int64_t e = 0; e < events;) {
+      const int64_t from = block[position[e]], to = block_end[position[e]];
+      if (from >= k) break;
+      double value_sum = 0.0, rel = 0.0;
+      for (; e < events && position[e] < to; ++e) {
+        value_sum += value[e];
+        rel += is_relevant(gain[e]) ? 1.0 : 0.0;
+      }
+      const double size = (double)(to - from);
+      const int64_t reach = min64(to, k);
+      gained += value_sum / size * (job->discount_sums[reach] - job->discount_sums[from]);
+      found += rel / size * (double)(reach - from);
+      double miss = 1.0;  // chance that the block's items so far hold nothing relevant
+      if (kind == FR_AP || kind == FR_RR || kind == FR_HIT)
+        for (int64_t i = 0; i < reach - from; ++i) {
+          const double rank = (double)(from + i + 1), more = size > 1.0 ? (double)i * (rel - 1.0) / (size - 1.0) : 0.0;
+          precisions += rel / size * (before + 1.0 + more) / rank;
+          const double here = rel < size - (double)i ? rel / (size - (double)i) : 1.0;
+          first += none * miss * here / rank;
+          miss *= 1.0 - here;
+        }
+      none *= miss;
+      before += rel;
+    }
+    const int64_t cut = job->cutoffs[c];
+    switch (kind) {
+      case FR_DCG: return gained;
+      case FR_NDCG: return ratio(gained, best[c]);
+      case FR_RECALL: return ratio(found, recall_denominator(cut));
+      case FR_PRECISION: return ratio(found, precision_denominator(cut));
+      case FR_FBETA: return f_beta(found, cut, job->parameters[m]);
+      case FR_RPREC: return ratio(found, (double)relevant);
+      case FR_AP: return ratio(precisions, ap_denominator(cut, found));
+      case FR_RR: return first;
+      case FR_HIT: return 1.0 - none;
+      case FR_RELEVANT_RETRIEVED: return found;
+      default: return column(m, row, counts);  // does not depend on the order inside a block, or refused by the caller
+    }
+  }
+
+  void evaluate(int64_t row, const I *list, int64_t first, int64_t length) {
+    int32_t *counts = job->counts + row * FR_COUNTS;
+    double *out = job->out + row * job->metrics;
+    for (int i = 0; i < FR_COUNTS; ++i) counts[i] = 0;
+    n = length;
+    if (!job->run_ptr) {
+      while (n > 0 && list[n - 1] == (I)-1) --n;
+      bool hole = false;
+      for (int64_t i = 0; i < n; ++i) hole |= list[i] == (I)-1;
+      if (hole) {
+        counts[FR_COUNT_BAD] = FR_BAD_PADDING;
+        n = 0;
+      }
+    }
+    counts[FR_COUNT_RETRIEVED] = (int32_t)n;
+    scored = job->scores32 || job->scores64;
+    tied = false;
+    tied_items = 0;
+    if (scored) {
+      if (!read_scores(first)) {
+        counts[FR_COUNT_BAD] = FR_BAD_SCORE;
+        n = 0;
+      }
+      list = order(list);
+      counts[FR_COUNT_TIED] = (int32_t)tied_items;
+    }
+    const int64_t repeats = lookup.build(list, n, marks);
+    if (FR_UNLIKELY(repeats > 0)) {
+      counts[FR_COUNT_DUPLICATES] = (int32_t)repeats;
+      list = compress(list, false);
+      lookup.build(list, n, marks);
+    }
+    const int64_t judged = mark_judged(row);
+    if (job->skip_unjudged && judged < n) {
+      list = compress(list, true);
+      lookup.build(list, n, marks);
+      mark_judged(row);
+    }
+    collect();
+    if (tied && job->ties == FR_TIES_OPTIMISTIC) shift_in_blocks(true);
+    if (tied && job->ties == FR_TIES_PESSIMISTIC) shift_in_blocks(false);
+    count_truth(row);
+    prefix_sums();
+    ideal_sums(row);
+    counts[FR_COUNT_RELEVANT] = (int32_t)relevant;
+    counts[FR_COUNT_HITS] = hits[events];
+    if (tied && job->ties == FR_TIES_AVERAGE)
+      for (int m = 0; m < job->metrics; ++m) out[m] = averaged_column(m, row, counts);
+    else
+      for (int m = 0; m < job->metrics; ++m) out[m] = column(m, row, counts);
+  }
+};
+
+template <class I>
+void evaluate_rows(const fr_rank_job *job, const I *run, int64_t begin, int64_t end, char *scratch) {
+  Query<I> query;
+  query.lend(job, scratch);
+  for (int64_t q = begin; q < end; ++q) {
+    const int64_t row = job->run_row ? job->run_row[q] : q;
+    int64_t first = 0, length = 0;
+    if (row >= 0) {
+      first = job->run_ptr ? job->run_ptr[row] : row * job->width;
+      length = job->run_ptr ? job->run_ptr[row + 1] - first : job->width;
+    }
+    query.evaluate(q, run + first, first, length);
+  }
+}
+
+}  // namespace
 
 extern "C" int FR_FN(fr_evaluation_level)(void) {
 #if defined(FR_VNNI)
@@ -10,4 +863,43 @@ extern "C" int FR_FN(fr_evaluation_level)(void) {
 #else
   return 0;
 #endif
+}
+
+extern "C" int64_t FR_FN(fr_rank_scratch)(const fr_rank_job *job) {
+  Query<int64_t> query;
+  query.lend(job, (char *)nullptr);
+  return (int64_t)(intptr_t)query.end_of_scratch + 64;
+}
+
+extern "C" void FR_FN(fr_rank_metrics)(const fr_rank_job *job, int64_t begin, int64_t end, char *scratch) {
+  if (job->run32) evaluate_rows(job, job->run32, begin, end, scratch);
+  else evaluate_rows(job, job->run64, begin, end, scratch);
+}
+
+extern "C" int64_t FR_FN(fr_repeat_scratch)(int64_t longest) {
+  Lookup<int64_t> lookup;
+  Bump bump = {nullptr};
+  lookup.lend(bump, longest);
+  bump.take(8 * (longest / 64 + 1));
+  return (int64_t)(intptr_t)bump.next + 64;
+}
+
+extern "C" int64_t FR_FN(fr_first_repeat)(const int64_t *ptr, const int64_t *ids, int64_t begin, int64_t end,
+                                          char *scratch, int64_t *place) {
+  int64_t longest = 0;
+  for (int64_t r = begin; r < end; ++r)
+    if (ptr[r + 1] - ptr[r] > longest) longest = ptr[r + 1] - ptr[r];
+  Lookup<int64_t> lookup;
+  Bump bump = {scratch};
+  lookup.lend(bump, longest);
+  uint64_t *marks = (uint64_t *)bump.take(8 * (longest / 64 + 1));
+  for (int64_t r = begin; r < end; ++r) {
+    if (lookup.build(ids + ptr[r], ptr[r + 1] - ptr[r], marks) == 0) continue;
+    for (int64_t w = 0;; ++w)
+      if (marks[w]) {
+        *place = ptr[r] + w * 64 + lowest_bit(marks[w]);
+        return r;
+      }
+  }
+  return -1;
 }

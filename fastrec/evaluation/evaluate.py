@@ -1,0 +1,380 @@
+"""``fr.evaluate``: offline ranking metrics of a run against a truth."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fastrec._core import checks
+from fastrec._kernels import evaluation as kernels
+from fastrec.evaluation import ids
+from fastrec.evaluation.conventions import Convention, resolve
+from fastrec.evaluation.ids import Labels
+from fastrec.evaluation.metrics import Column, parse
+from fastrec.evaluation.metrics.average_precision import GMAP_FLOOR
+from fastrec.evaluation.rank_metrics import rank_metrics
+from fastrec.evaluation.result import Evaluation
+from fastrec.evaluation.runs import Run, read_run
+from fastrec.evaluation.truth import Truth
+
+DEFAULT_METRICS = ("ndcg@10", "map", "mrr", "recall@100", "precision@10")
+RETRIEVED, RELEVANT, HITS, DUPLICATES, TIED, BAD = range(6)
+
+
+def evaluate(
+    run: Any,
+    truth: Any,
+    metrics: str | Iterable[str] = DEFAULT_METRICS,
+    convention: str | Convention = "trec",
+    *,
+    queries: Any = None,
+    per_query: bool = True,
+    weights: Any = None,
+    threads: int | None = None,
+    ties: str | None = None,
+    empty: str | None = None,
+    missing: str | None = None,
+    duplicates: str | None = None,
+    unjudged: str | None = None,
+    short: str | None = None,
+    gain: Any = None,
+    relevance_level: float | None = None,
+    ideal: str | None = None,
+    map_denominator: str | None = None,
+    recall_denominator: str | None = None,
+    precision_average: str | None = None,
+    score_precision: str | None = None,
+    seed: int | None = None,
+) -> Evaluation:
+    """Every metric at every cutoff, for every query, in one pass.
+
+    Parameters
+    ----------
+    run : ranked items by query, as one of
+
+        - a ``TopK`` (``fr.Index(...).topk(...)``), read without a conversion;
+        - an id matrix (Q, k), best first, that -1 may pad; or a list of id lists;
+        - a frame (pandas, polars, Arrow) with columns ``query, item`` and ``score`` (or ``rank``; with neither, the
+          rows are best first);
+        - a SciPy sparse matrix (queries x items) of scores;
+        - a dict ``{query: {item: score}}`` or ``{query: [items]}``;
+        - a path of a TREC run, Parquet, CSV or JSON Lines file.
+    truth : judgements, as :class:`fastrec.Truth` reads them (give a ``Truth`` to read them once for many runs).
+        A frame or dict names its queries; elsewhere row r is query r.
+    metrics : names such as ``"ndcg@10"``, ``"recall@5,20,100"``, ``"rbp(p=0.8)"``; ``fastrec.evaluation.metrics``
+        lists them.
+    convention : preset of the policies below: ``trec`` (trec_eval), ``sklearn``, ``ranx``, ``recbole``, ``rectools``,
+        ``lenskit``, ``implicit``; or a :class:`~fastrec.evaluation.conventions.Convention`, which documents each.
+    queries : labels of the run's rows, for a run that has none; by default they are numbered from 0.
+    per_query : keep the value of every query.
+    weights : what each query counts in the mean: a dict or Series by query, or one number a query of the truth.
+    threads : threads to use; results do not depend on it.
+    ties, empty, missing, duplicates, unjudged, short, gain, relevance_level, ideal, map_denominator,
+    recall_denominator, precision_average, score_precision, seed : policies that replace the preset's.
+
+    Returns
+    -------
+    Evaluation : ``.mean``, ``.per_query``, ``.counts``, ``.convention``, ``.values``, ``.query_ids``.
+
+    Raises
+    ------
+    ValueError : an unknown metric or policy, a bad cutoff, a NaN score, an item twice in a list (unless
+        ``duplicates="first"``), missing ids, rows that do not match.
+    TypeError : a run or truth of a kind that cannot be read.
+
+    Notes
+    -----
+    Order: score descending, then as ``ties`` says; scores that are infinite are legal.  A query of the run that the
+    truth does not know is left out and counted.  An empty run scores 0, an empty truth has no queries and mean 0.
+    Values are float64 and never rounded.  Cost: O(items listed + items judged).
+
+    Examples
+    --------
+    >>> ev = fr.evaluate({"q": {"a": 0.9, "b": 0.8}}, {"q": {"b": 1}}, ["mrr", "recall@1"])
+    >>> ev["mrr"], ev["recall@1"]
+    (0.5, 0.0)
+    """
+    columns = parse(metrics)
+    policy = resolve(
+        convention, ties=ties, empty=empty, missing=missing, duplicates=duplicates, unjudged=unjudged, short=short,
+        gain=gain, relevance_level=relevance_level, ideal=ideal, map_denominator=map_denominator,
+        recall_denominator=recall_denominator, precision_average=precision_average, score_precision=score_precision,
+        seed=seed,
+    )  # fmt: skip
+    adopted = read_run(run, queries)
+    judgements = (
+        truth if isinstance(truth, Truth) else Truth(truth, queries=_row_queries(truth, queries, adopted))
+    )
+    return evaluate_adopted(adopted, judgements, columns, policy, weights, threads, per_query)
+
+
+def _row_queries(truth: Any, queries: Any, run: Run) -> Any:
+    """``queries`` labels the rows of a truth as well, where it too has nothing but rows."""
+    if (
+        queries is None
+        or isinstance(truth, Mapping)
+        or hasattr(truth, "columns")
+        or hasattr(truth, "column_names")
+    ):
+        return None
+    rowwise = isinstance(truth, (list, tuple, np.ndarray)) or type(truth).__module__.startswith(
+        "scipy.sparse"
+    )
+    return run.queries.array() if rowwise and len(run) else None
+
+
+def evaluate_adopted(
+    run: Run,
+    truth: Truth,
+    columns: list[Column],
+    policy: Convention,
+    weights: Any = None,
+    threads: int | None = None,
+    per_query: bool = True,
+) -> Evaluation:
+    """``evaluate`` after its arguments have been read."""
+    columns = [_with_largest_gain(column, truth) for column in columns]
+    if policy.ties == "average":
+        for column in columns:
+            if not column.metric.averages_ties:
+                raise ValueError(
+                    f"ties='average' is not defined for {column.metric.name!r}; "
+                    f"choose another order of ties{'' if policy.name != 'sklearn' else ' (the sklearn preset averages)'}"
+                )
+    rows = _match_queries(run, truth)
+    values, counts = _compute(run, truth, rows, columns, policy, threads)
+    _refuse(run, truth, rows, counts, columns, policy)
+    for m, column in enumerate(columns):
+        if column.metric.mean == "geometric":
+            np.maximum(values[:, m], GMAP_FLOOR, out=values[:, m])
+
+    none, absent = counts[:, RELEVANT] == 0, counts[:, RETRIEVED] == 0
+    tally: dict[str, Any] = {
+        "queries": len(truth),
+        "empty": int(none.sum()),
+        "missing": int(absent.sum()),
+        "unjudged": len(run) - (len(run) if rows is None else int((rows >= 0).sum())),
+        "duplicates": int(counts[:, DUPLICATES].sum()),
+        "tied": int(counts[:, TIED].sum()),
+    }
+    _apply(values, none, "empty", policy.empty, columns, truth)
+    if policy.missing == "error" and absent.any():
+        raise ValueError(
+            f"`run` has no item for query {truth._queries[int(np.argmax(absent))]!r} (missing='error')"
+        )
+    kept = np.ones(len(truth), bool)
+    if policy.empty == "skip":
+        kept &= ~none
+    if policy.missing == "skip":
+        kept &= ~absent
+    query_ids, importance = truth.query_ids, _weights(weights, truth)
+    relevant = counts[:, RELEVANT]
+    if not kept.all():
+        values, query_ids, relevant = values[kept], query_ids[kept], relevant[kept]
+        importance = None if importance is None else importance[kept]
+        tally["queries"] = len(values)
+    tally["undefined"] = {
+        column.label: int(n) for column, n in zip(columns, np.isnan(values).sum(axis=0)) if n
+    }
+    micro = policy.precision_average == "micro"
+    result = Evaluation(
+        [column.label for column in columns],
+        values,
+        query_ids,
+        counts=tally,
+        convention={column.label: describe(column, policy) for column in columns},
+        weights=importance,
+        averages={column.label: column.metric.mean for column in columns},
+        shares={
+            column.label: np.minimum(relevant, column.cutoff or relevant).astype(np.float64)
+            for column in columns
+            if micro and column.metric.name == "precision"
+        },
+    )
+    return result if per_query else result.drop_queries()
+
+
+def _with_largest_gain(column: Column, truth: Truth) -> Column:
+    if column.metric.name != "err":
+        return column
+    largest = truth.max_gain
+    if math.isnan(column.parameter):
+        return replace(column, parameter=max(largest, 0.0))
+    if column.parameter < largest:
+        raise ValueError(
+            f"`metrics`: max_gain of {column.label!r} is below the truth's largest gain, {largest:g}"
+        )
+    return column
+
+
+def _match_queries(run: Run, truth: Truth) -> np.ndarray | None:
+    """The run's row of every query of the truth (-1: none), or ``None`` where row q is query q."""
+    ours, theirs = run.queries, truth._queries
+    if ours.values is None and theirs.values is None:
+        if ours.size != theirs.size:
+            raise ValueError(
+                f"`run` and `truth` must have the same rows where neither names its queries; got {ours.size} and {theirs.size}"
+            )
+        return None
+    rows = ours.locate(theirs)
+    if len(rows) and ours.size and rows.max() < 0:
+        if ours.values is None:
+            raise ValueError(
+                f"no query of `truth` (such as {theirs[0]!r}) is among the rows of `run`, which are numbered 0 to "
+                f"{ours.size - 1}; label them with `queries=`"
+            )
+        warnings.warn(
+            f"no query of `truth` (such as {theirs[0]!r}) is in `run` (such as {ours[0]!r}); do their ids match?",
+            UserWarning,
+            stacklevel=4,
+        )
+    if ours.size == len(rows) and np.array_equal(rows, np.arange(len(rows))):
+        return None
+    return rows
+
+
+def _match_items(run: Run, truth: Truth) -> np.ndarray:
+    """The truth's items as ids of the run; an item the run does not know gets an id that no list holds."""
+    flat, theirs = truth._ids, truth._items
+    if run.items is None:
+        if theirs is None:
+            return flat
+        known_ids, known = ids._integers_of(theirs.array())
+        low = int(run.ids.min(initial=0))
+        fresh = (
+            low - 1 - np.arange(len(known), dtype=np.int64)
+            if low > -(2**62)
+            else _unused(run.ids, len(known))
+        )
+        return np.where(known, known_ids, fresh)[flat]
+    if theirs is None:
+        distinct, codes = np.unique(flat, return_inverse=True)
+        theirs, flat = Labels.of(distinct), codes
+    place = run.items.locate(theirs)
+    unknown = place < 0
+    place[unknown] = run.items.size + np.arange(int(unknown.sum()))
+    return place[flat]
+
+
+def _unused(taken: np.ndarray, count: int) -> np.ndarray:
+    candidates = np.setdiff1d(np.arange(count + len(taken), dtype=np.int64), taken)
+    return candidates[:count]
+
+
+def _compute(
+    run: Run,
+    truth: Truth,
+    rows: np.ndarray | None,
+    columns: list[Column],
+    policy: Convention,
+    threads: int | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    arguments: dict[str, Any] = dict(
+        ids=run.ids, truth_ptr=truth._ptr, truth_ids=_match_items(run, truth), metrics=columns, gains=truth._gains,
+        scores=run.scores, ptr=run.ptr, width=run.width, run_row=rows, threads=threads,
+    )  # fmt: skip
+    by_label = (
+        policy.ties in ("trec", "id_desc", "id_asc") and run.items is not None and run.scores is not None
+    )
+    if not by_label:
+        return rank_metrics(**arguments, convention=policy)
+    # Codes are not in the order of their labels; ranking the labels is only worth its price where something is tied.
+    values, counts = rank_metrics(**arguments, convention=replace(policy, ties="given"))
+    if not counts[:, TIED].any():
+        return values, counts
+    assert run.items is not None
+    numeric = policy.ties != "trec" and not run.items.is_text
+    ranks = np.argsort(np.argsort(run.items.array())) if numeric else run.items.ranks()
+    return rank_metrics(**arguments, convention=policy, tie_rank=ranks)
+
+
+def _refuse(
+    run: Run,
+    truth: Truth,
+    rows: np.ndarray | None,
+    counts: np.ndarray,
+    columns: list[Column],
+    policy: Convention,
+) -> None:
+    """Raise for what the kernel found wrong, naming the query."""
+    bad = counts[:, BAD]
+    if bad.any():
+        q = int(np.argmax(bad != 0))
+        query = truth._queries[q]
+        if bad[q] == kernels.BAD_SCORE:
+            raise ValueError(
+                f"`run` has a score that is NaN, in query {query!r}; drop that item or give it a score"
+            )
+        if bad[q] == kernels.BAD_PADDING:
+            raise ValueError(f"`run` has -1 before an item in query {query!r}; padding may only end a row")
+        raise RuntimeError(
+            f"the metric {columns[int(bad[q]) - len(kernels.COUNTS)].label!r} failed in query {query!r}"
+        )
+    if policy.duplicates == "error" and counts[:, DUPLICATES].any():
+        q = int(np.argmax(counts[:, DUPLICATES] > 0))
+        row = q if rows is None else int(rows[q])
+        start, stop = (
+            (run.ptr[row], run.ptr[row + 1])
+            if run.ptr is not None
+            else (row * run.width, (row + 1) * run.width)
+        )
+        distinct, times = np.unique(run.ids[start:stop], return_counts=True)
+        again = int(distinct[(times > 1) & ((distinct != -1) | (run.ptr is not None))][0])
+        item = again if run.items is None else run.items[again]
+        raise ValueError(
+            f"`run` has item {item!r} twice in query {truth._queries[q]!r}; drop the repeats, or pass duplicates='first'"
+        )
+
+
+def _apply(
+    values: np.ndarray, rows: np.ndarray, name: str, policy: str, columns: list[Column], truth: Truth
+) -> None:
+    if not rows.any():
+        return
+    if policy == "error":
+        raise ValueError(
+            f"query {truth._queries[int(np.argmax(rows))]!r} has no relevant item ({name}='error')"
+        )
+    if policy in ("nan", "one"):
+        scored = [m for m, column in enumerate(columns) if not column.metric.name.startswith("num_")]
+        values[np.ix_(np.flatnonzero(rows), scored)] = np.nan if policy == "nan" else 1.0
+
+
+def _weights(weights: Any, truth: Truth) -> np.ndarray | None:
+    if weights is None:
+        return None
+    if hasattr(weights, "to_dict") and hasattr(weights, "index"):  # a pandas Series
+        weights = weights.to_dict()
+    if isinstance(weights, Mapping):
+        try:
+            weights = [weights[query] for query in truth.query_ids.tolist()]
+        except KeyError as error:
+            raise ValueError(f"`weights` has none for query {error.args[0]!r}") from None
+    found = checks.vector(
+        weights, "weights", dtype=np.float64, size=len(truth), like="one number a query of the truth"
+    )
+    if not np.isfinite(found).all() or (found < 0).any():
+        raise ValueError("`weights` must be finite and not negative")
+    if len(found) and found.sum() == 0:
+        raise ValueError("`weights` must not all be 0")
+    return found
+
+
+def describe(column: Column, policy: Convention) -> str:
+    """The column's name with every choice its value rests on."""
+    parts = {
+        name: getattr(policy, name) for name in (*column.metric.uses, "ties", "empty", "missing", "unjudged")
+    }
+    if policy.relevance_level is not None:
+        parts["relevance_level"] = policy.relevance_level
+    if column.metric.parameter is not None:
+        parts = {column.metric.parameter[0]: f"{column.parameter:g}", **parts}
+    if policy.ties == "random":
+        parts["seed"] = policy.seed
+    cutoff = "" if column.cutoff is None else f"@{column.cutoff}"
+    return f"{column.metric.name}{cutoff}[{','.join(f'{name}={value}' for name, value in parts.items())}]"

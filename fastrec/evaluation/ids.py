@@ -1,0 +1,272 @@
+"""Identifiers: columns of integers or text made into compact codes, and one side's ids found among the other's.
+
+Ids are compared as integers where both sides hold integers, and as text otherwise (the integer 7 meets the text "7",
+so that a run of integers can be measured against a TREC file).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastrec._core import arrays
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The distinct ids of one side, by code: int64 values, text, or (``values`` is ``None``) simply 0..size-1."""
+
+    values: np.ndarray | None
+    size: int
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Labels:
+        return cls(values, len(values))
+
+    @classmethod
+    def numbered(cls, size: int) -> Labels:
+        return cls(None, size)
+
+    @property
+    def is_text(self) -> bool:
+        return self.values is not None and self.values.dtype.kind == "O"
+
+    def array(self) -> np.ndarray:
+        return np.arange(self.size, dtype=np.int64) if self.values is None else self.values
+
+    def __getitem__(self, code: int) -> Any:
+        return int(code) if self.values is None else self.values[code]
+
+    def locate(self, wanted: Labels) -> np.ndarray:
+        """The code here of each id of ``wanted``, int64, -1 where it is not known here."""
+        if self is wanted:
+            return np.arange(self.size, dtype=np.int64)
+        here, there = self.values, wanted.array()
+        if self.is_text and not wanted.is_text:
+            there = there.astype(str).astype(object)
+        elif wanted.is_text and not self.is_text:
+            there, known = _integers_of(there)
+            found = self.locate(Labels.of(there))
+            found[~known] = -1
+            return found
+        if here is None:
+            return np.where((there >= 0) & (there < self.size), there, -1).astype(np.int64)
+        if len(here) == len(there) and np.array_equal(here, there):
+            return np.arange(self.size, dtype=np.int64)
+        import pandas as pd
+
+        return pd.Index(here).get_indexer(pd.Index(there)).astype(np.int64)
+
+    def ranks(self) -> np.ndarray:
+        """The rank of each id in the order of its text (code points, as in UTF-8), int64."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        values = self.array()
+        text = values if self.is_text else values.astype(str).astype(object)
+        order = pc.sort_indices(pa.array(text, type=pa.large_string())).to_numpy()
+        ranks = np.empty(self.size, np.int64)
+        ranks[order] = np.arange(self.size)
+        return ranks
+
+
+def _integers_of(text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Text that is exactly how an int64 prints, as that integer; and which of it is."""
+    values = np.zeros(len(text), np.int64)
+    known = np.zeros(len(text), bool)
+    for i, label in enumerate(text):
+        if len(label) <= 20 and label.lstrip("-").isdecimal() and label.isascii():
+            number = int(label)
+            if str(number) == label and -(2**63) <= number < 2**63:
+                values[i], known[i] = number, True
+    return values, known
+
+
+def _missing(name: str) -> ValueError:
+    return ValueError(f"`{name}` has missing ids (None or NaN); drop those rows first")
+
+
+def column(values: Any, name: str) -> tuple[np.ndarray, Labels | None]:
+    """A column of ids: (integers, None), or (codes, labels) where it holds anything else.
+
+    Takes NumPy arrays, pandas, polars and Arrow columns, and sequences.  Missing ids are a ``ValueError``.
+    """
+    found = _as_integers(values, name)
+    if found is not None:
+        return found, None
+    codes, distinct = _factorise(values, name)
+    return _tidy(codes, distinct, name)
+
+
+def coded(values: Any, name: str) -> tuple[np.ndarray, Labels]:
+    """The same, with integers made into codes as well."""
+    found, labels = column(values, name)
+    if labels is not None:
+        return found, labels
+    import pandas as pd
+
+    codes, distinct = pd.factorize(found)
+    return codes.astype(np.int64, copy=False), Labels.of(np.asarray(distinct, np.int64))
+
+
+def _as_integers(values: Any, name: str) -> np.ndarray | None:
+    dtype = getattr(values, "dtype", None)
+    if isinstance(values, np.ndarray):
+        array = values
+    elif isinstance(dtype, np.dtype) and dtype.kind in "iufb" and hasattr(values, "to_numpy"):
+        array = values.to_numpy()
+    elif _is_arrow(values):
+        import pyarrow as pa
+
+        if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+            return None
+        if values.null_count:
+            raise _missing(name)
+        array = values.to_numpy()
+    elif dtype is not None and hasattr(values, "isna") and str(dtype).lower().startswith(("int", "uint")):
+        if values.isna().any():  # pandas' nullable integers
+            raise _missing(name)
+        array = values.to_numpy(dtype=np.uint64 if str(dtype).lower().startswith("u") else np.int64)
+    else:
+        return None
+    return integers(array, name)
+
+
+def integers(array: np.ndarray, name: str) -> np.ndarray | None:
+    """The array as int32 or int64 where it holds integers (also as floats), ``None`` where it holds something else."""
+    kind = array.dtype.kind
+    if kind == "f":
+        if np.isnan(array).any():
+            raise _missing(name)
+        whole = array.astype(np.int64) if np.isfinite(array).all() and (np.abs(array) < 2**53).all() else None
+        if whole is None or (whole != array).any():
+            raise TypeError(f"`{name}` must hold integers or text; got {array.dtype} with fractions")
+        return whole
+    if kind == "u" and array.dtype.itemsize == 8 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"`{name}` holds ids above 2**63 - 1; pass them as text")
+    if kind in "iu":
+        small = array.dtype.itemsize < 4 or array.dtype == np.int32
+        return np.ascontiguousarray(array, np.int32 if small else np.int64)
+    if kind == "b":
+        raise TypeError(f"`{name}` must hold integers or text; got bool")
+    return None
+
+
+def _is_arrow(values: Any) -> bool:
+    return type(values).__module__.startswith("pyarrow")
+
+
+def _to_arrow(values: Any) -> Any:
+    """The column as one Arrow array of text where it is text held by Arrow, else ``None``."""
+    import pyarrow as pa
+
+    if type(values).__module__.startswith("polars"):
+        values = values.to_arrow()
+    elif not _is_arrow(values):
+        backing = getattr(values, "array", values)
+        data = getattr(backing, "_pa_array", None)
+        if data is None:
+            return None
+        values = data
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks() if values.num_chunks != 1 else values.chunk(0)
+    if pa.types.is_dictionary(values.type):
+        return values
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        return values
+    return values.cast(pa.large_string())
+
+
+def _factorise(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    import pandas as pd
+
+    text = _to_arrow(values)
+    if text is not None:
+        if text.null_count:
+            raise _missing(name)
+        import pyarrow as pa
+
+        encoded = text if pa.types.is_dictionary(text.type) else text.dictionary_encode()
+        codes, distinct = encoded.indices.to_numpy(zero_copy_only=False), encoded.dictionary
+        return codes.astype(np.int64), distinct.to_numpy(zero_copy_only=False)
+    if hasattr(values, "cat"):  # pandas categorical
+        codes = values.cat.codes.to_numpy()
+        distinct = values.cat.categories.to_numpy()
+    else:
+        source = values if isinstance(values, (np.ndarray, pd.Series, pd.Index)) else _as_objects(values)
+        if isinstance(source, np.ndarray) and source.dtype.kind in "US":
+            source = source.astype(object)
+        codes, distinct = pd.factorize(source)
+        distinct = np.asarray(distinct)
+    if codes.size and codes.min() < 0:
+        raise _missing(name)
+    return codes.astype(np.int64), distinct
+
+
+def _as_objects(values: Any) -> np.ndarray:
+    out = np.empty(len(values), object)
+    out[:] = list(values)
+    return out
+
+
+def _tidy(codes: np.ndarray, distinct: np.ndarray, name: str) -> tuple[np.ndarray, Labels | None]:
+    """Labels as integers or text; two that print alike are one."""
+    if distinct.dtype.kind != "O":
+        whole = integers(distinct, name) if distinct.dtype.kind in "iuf" else None
+        if whole is not None:
+            return whole[codes], None
+        distinct = distinct.astype(object)
+    kinds = {type(label) for label in distinct}
+    if not kinds:
+        return codes.astype(np.int64), None
+    if kinds == {str}:
+        return codes, Labels.of(distinct)
+    if all(issubclass(kind, (int, np.integer)) and kind is not bool for kind in kinds):
+        whole = integers(np.array([int(label) for label in distinct]), name)
+        if whole is not None:
+            return whole[codes], None
+    import pandas as pd
+
+    text = _as_objects([label.decode() if isinstance(label, bytes) else str(label) for label in distinct])
+    merged, labels = pd.factorize(text)
+    return merged.astype(np.int64)[codes], Labels.of(np.asarray(labels, object))
+
+
+def host(array: Any, name: str) -> np.ndarray:
+    """An adopted array that must be in host memory."""
+    adopted = arrays.adopt(array, name)
+    if arrays.device(adopted) != arrays.CPU:
+        raise TypeError(
+            f"`{name}` is on {arrays.device(adopted)}; evaluation runs on the CPU: pass `{name}.get()`"
+        )
+    return adopted
+
+
+def group(values: Any, name: str) -> tuple[np.ndarray, np.ndarray | None, Labels]:
+    """Rows by query: (ptr, order, labels); ``order`` is ``None`` where the rows of each query stand together.
+
+    Queries are numbered in the order they first appear.
+    """
+    found, labels = column(values, name)
+    if not len(found):
+        return np.zeros(1, np.int64), None, labels or Labels.of(np.empty(0, np.int64))
+    starts = np.flatnonzero(np.concatenate(([True], found[1:] != found[:-1])))
+    heads = found[starts]
+    ends = np.append(starts, len(found)).astype(np.int64)
+    if (
+        labels is not None and len(heads) == labels.size
+    ):  # codes come in order of appearance, except for categories
+        return ends, None, Labels.of(labels.values[heads]) if labels.values is not None else labels
+    import pandas as pd
+
+    codes, distinct = pd.factorize(heads)
+    values_of = distinct if labels is None else labels.array()[distinct]
+    named = Labels.of(np.asarray(values_of, np.int64 if labels is None else object))
+    if len(distinct) == len(heads):
+        return ends, None, named
+    codes = np.repeat(codes, np.diff(ends))
+    order = np.argsort(codes, kind="stable")
+    ptr = np.concatenate(([0], np.cumsum(np.bincount(codes, minlength=len(distinct))))).astype(np.int64)
+    return ptr, order, named

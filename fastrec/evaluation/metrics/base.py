@@ -1,0 +1,101 @@
+"""What a metric is: a name, a readable definition, and the number of the kernel that computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastrec.evaluation.conventions import Convention
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query, as a metric's definition sees it: its list in final order, and its truth.
+
+    ``gains`` holds the gain of each item of the list, best first; 0 for an item without a judgement (``judged`` says
+    which have one).  ``truth`` holds the gains of all judged items of the query, descending.  ``block`` numbers the
+    tied blocks of the list.  ``cutoff`` is k, or ``None``.
+    """
+
+    gains: np.ndarray
+    judged: np.ndarray
+    block: np.ndarray
+    truth: np.ndarray
+    cutoff: int | None
+    parameter: float
+    convention: Convention
+
+    @property
+    def k(self) -> int:
+        """The cutoff, or the length of the list where there is none."""
+        return len(self.gains) if self.cutoff is None else self.cutoff
+
+    def relevant(self, gains: np.ndarray) -> np.ndarray:
+        level = self.convention.relevance_level
+        return gains > 0 if level is None else gains >= level
+
+    @property
+    def hits(self) -> np.ndarray:
+        """Which of the first k items are relevant."""
+        return (self.relevant(self.gains) & self.judged)[: self.k]
+
+    @property
+    def num_relevant(self) -> int:
+        return int(self.relevant(self.truth).sum())
+
+    @property
+    def capped(self) -> int:
+        """min(R, k)."""
+        return self.num_relevant if self.cutoff is None else min(self.num_relevant, self.cutoff)
+
+    @property
+    def depth(self) -> int:
+        """What precision divides by."""
+        short = self.cutoff is None or self.convention.short == "len"
+        return min(self.k, len(self.gains)) if short else self.k
+
+
+def ratio(a: float, b: float) -> float:
+    """a / b, and 0 where b is 0."""
+    return float(a) / float(b) if b > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric by name.
+
+    Attributes
+    ----------
+    name : canonical name; ``aliases`` are understood as well (case, spaces, ``-`` and ``_`` do not matter).
+    definition : ``definition(query: Query) -> float``, the specification; runs where there is no kernel.
+    kernel : its name in the compiled kernel, or ``""``.
+    parameter : name and default of the one number it takes (``"rbp(p=0.8)"``), or ``None``.
+    takes_cutoff : whether ``@k`` may follow.
+    averages_ties : its expected value under ``ties="average"`` is known, or no order inside a tied block matters.
+    mean : how queries are averaged: ``arithmetic`` or ``geometric``.
+    uses : the policies its value depends on, for the echo in the result.
+    """
+
+    name: str
+    definition: Callable[[Query], float]
+    kernel: str = ""
+    aliases: tuple[str, ...] = ()
+    parameter: tuple[str, float | None] | None = None
+    takes_cutoff: bool = True
+    averages_ties: bool = False
+    mean: str = "arithmetic"
+    uses: tuple[str, ...] = ()
+    function: Any = None  # a user's function, compiled when first used
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a result: a metric at a cutoff, under the name it was asked for."""
+
+    label: str
+    metric: Metric
+    cutoff: int | None
+    parameter: float

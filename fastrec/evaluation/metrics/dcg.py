@@ -1,0 +1,46 @@
+"""Discounted cumulative gain (Järvelin and Kekäläinen 2002), discount 1 / log2(rank + 1)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastrec.evaluation.metrics.base import Metric, Query, ratio
+
+
+def gain_values(gains: np.ndarray, gain: object, level: float | None) -> np.ndarray:
+    """The gain function of each grade: never negative."""
+    if gain == "binary":
+        return np.where(gains > 0 if level is None else gains >= level, 1.0, 0.0)
+    if isinstance(gain, dict):
+        values = np.zeros(len(gains))
+        for grade, value in gain.items():
+            values[gains == grade] = value
+        return np.maximum(values, 0.0)
+    positive = np.maximum(gains, 0.0)
+    return np.exp2(positive) - 1.0 if gain == "exponential" else positive
+
+
+def discounted(values: np.ndarray) -> float:
+    return float((values / np.log2(np.arange(2, len(values) + 2))).sum())
+
+
+def dcg(q: Query) -> float:
+    """Sum of gain / log2(rank + 1) over the first k."""
+    values = gain_values(q.gains, q.convention.gain, q.convention.relevance_level)
+    return discounted(np.where(q.judged, values, 0.0)[: q.k])
+
+
+def ndcg(q: Query) -> float:
+    """DCG over that of the ideal list, cut at k as well."""
+    convention = q.convention
+    if convention.ideal == "full":
+        return ratio(dcg(q), discounted(np.ones(q.k)))
+    gains = q.truth if convention.ideal == "judged" else q.gains[q.judged]
+    ideal = np.sort(gain_values(gains, convention.gain, convention.relevance_level))[::-1]
+    return ratio(dcg(q), discounted(ideal[: q.cutoff]))
+
+
+METRICS = [
+    Metric("dcg", dcg, "dcg", averages_ties=True, uses=("gain",)),
+    Metric("ndcg", ndcg, "ndcg", ("ndcg_cut",), averages_ties=True, uses=("gain", "ideal")),
+]

@@ -1,0 +1,340 @@
+"""The operation behind ``fr.evaluate``: flat lists and judgements in, the value of every metric and query out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fastrec._core import checks, threads as threading
+from fastrec._core.op import operation
+from fastrec._kernels import evaluation as kernels
+from fastrec.evaluation.conventions import Convention, resolve
+from fastrec.evaluation.metrics import Column, Query, parse
+from fastrec.evaluation.metrics.dcg import gain_values
+
+MAX_ORDERS = 5040  # the reference averages ties by trying every order
+MAX_TABLE = 1 << 27
+_tables: tuple[np.ndarray, np.ndarray] = kernels.discounts(1024)
+
+
+def _discounts(size: int) -> tuple[np.ndarray, np.ndarray]:
+    global _tables
+    if len(_tables[0]) < size:
+        if size > MAX_TABLE:
+            raise ValueError(
+                f"lists, truths and (with ideal='full') cutoffs may be at most {MAX_TABLE} long; got {size}"
+            )
+        _tables = kernels.discounts(size + size // 2)
+    return _tables
+
+
+@operation(arrays=("ids",))
+def rank_metrics(
+    ids: Any,
+    truth_ptr: Any,
+    truth_ids: Any,
+    metrics: Any,
+    *,
+    gains: Any = None,
+    scores: Any = None,
+    ptr: Any = None,
+    width: int = 0,
+    run_row: Any = None,
+    tie_rank: Any = None,
+    convention: str | Convention = "trec",
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Every metric at every cutoff for every query, in one pass.
+
+    Parameters
+    ----------
+    ids : flat int32 or int64 item ids: row r of the run is ``ids[ptr[r]:ptr[r + 1]]``, or without ``ptr`` the
+        ``width`` ids from ``r * width``, which -1 may end.
+    truth_ptr, truth_ids : (Q + 1,) and flat int64: the distinct judged items of each query, by gain descending.
+    metrics : names as ``fr.evaluate`` takes them, or parsed columns.
+    gains : flat float64 beside ``truth_ids``; ``None``: all 1.
+    scores : flat float32 or float64 beside ``ids``; ``None``: the lists are best first.
+    run_row : (Q,) int64, the run's row of each query, -1 for none; ``None``: row q.
+    tie_rank : int64 by id, where ids are codes: what ``id_desc``, ``id_asc`` and ``trec`` compare instead of ids.
+
+    Returns
+    -------
+    values : (Q, M) float64.  0 where a ratio has nothing below the line; NaN for auc, mean_rank and pair_accuracy of a
+        list without a pair.
+    counts : (Q, 6) int32: retrieved, relevant, hits, repeats removed, tied items, fault (1: NaN score, 2: -1 before an
+        id, 6 + m: the user's metric m failed).
+
+    Cost O(list + truth) a query, plus a sort where scores are not in order; scratch about 100 bytes a list item and
+    thread.  Sums run in float64 by rank: the same bits for any thread count and instruction set.
+    """
+    columns = (
+        metrics
+        if isinstance(metrics, list) and metrics and isinstance(metrics[0], Column)
+        else parse(metrics)
+    )
+    ids = np.ascontiguousarray(ids)
+    if ids.dtype not in (np.int32, np.int64):
+        raise TypeError(f"`ids` must be int32 or int64; got {ids.dtype}")
+    if scores is not None:
+        scores = np.ascontiguousarray(scores)
+        if scores.dtype not in (np.float32, np.float64):
+            raise TypeError(f"`scores` must be float32 or float64; got {scores.dtype}")
+    return {
+        "ids": ids.reshape(-1),
+        "truth_ptr": np.ascontiguousarray(truth_ptr, np.int64),
+        "truth_ids": np.ascontiguousarray(truth_ids, np.int64),
+        "columns": columns,
+        "gains": None if gains is None else np.ascontiguousarray(gains, np.float64),
+        "scores": None if scores is None else scores.reshape(-1),
+        "ptr": None if ptr is None else np.ascontiguousarray(ptr, np.int64),
+        "width": checks.integer(width, "width", low=0),
+        "run_row": None if run_row is None else np.ascontiguousarray(run_row, np.int64),
+        "tie_rank": None if tie_rank is None else np.ascontiguousarray(tie_rank, np.int64),
+        "convention": resolve(convention),
+        "threads": threading.resolve(threads),
+    }
+
+
+# The specification -----------------------------------------------------------------------------------------------------
+
+
+@rank_metrics.reference
+def _reference(
+    xp: Any, ids: Any, truth_ptr: Any, truth_ids: Any, columns: Any, gains: Any, scores: Any, ptr: Any, width: int,
+    run_row: Any, tie_rank: Any, convention: Convention, threads: int,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    queries = len(truth_ptr) - 1
+    values, counts = np.zeros((queries, len(columns))), np.zeros((queries, len(kernels.COUNTS)), np.int32)
+    for q in range(queries):
+        judged = truth_ids[truth_ptr[q] : truth_ptr[q + 1]].tolist()
+        truth = np.ones(len(judged)) if gains is None else gains[truth_ptr[q] : truth_ptr[q + 1]]
+        row = q if run_row is None else run_row[q]
+        start, stop = (
+            (0, 0)
+            if row < 0
+            else (ptr[row], ptr[row + 1])
+            if ptr is not None
+            else (row * width, (row + 1) * width)
+        )
+        items = ids[start:stop].tolist()
+        score = None if scores is None else scores[start:stop]
+        if ptr is None:
+            length = next((i + 1 for i in reversed(range(len(items))) if items[i] != -1), 0)
+            items, score = items[:length], None if score is None else score[:length]
+        counts[q, 0] = len(items)
+        if ptr is None and -1 in items:
+            counts[q, 5], items, score = kernels.BAD_PADDING, [], None
+        elif score is not None and np.isnan(score).any():
+            counts[q, 5], items, score = kernels.BAD_SCORE, [], None
+        views, repeats, tied = _orders(items, score, dict(zip(judged, truth)), truth, tie_rank, convention)
+        for m, column in enumerate(columns):
+            of = [column.metric.definition(_at(view, column, convention)) for view in views]
+            values[q, m] = math.fsum(of) / len(of)
+        hits = views[0].relevant(views[0].gains) & views[0].judged
+        counts[q, 1:5] = views[0].num_relevant, hits.sum(), repeats, tied
+    return values, counts
+
+
+def _at(view: Query, column: Column, convention: Convention) -> Query:
+    return Query(view.gains, view.judged, view.block, view.truth, column.cutoff, column.parameter, convention)
+
+
+def _orders(
+    items: list[int],
+    scores: Any,
+    gain_of: dict[int, float],
+    truth: np.ndarray,
+    tie_rank: Any,
+    convention: Convention,
+) -> tuple[list[Query], int, int]:
+    """The query under its final order, or under every order of its tied blocks when they are to be averaged."""
+    keys = np.arange(len(items), 0, -1) if scores is None else scores.astype(convention.score_precision)
+    order = sorted(range(len(items)), key=lambda i: -keys[i])  # stable
+    blocks = [list(block) for _, block in itertools.groupby(order, key=lambda i: keys[i])]
+    tied = sum(len(block) for block in blocks if len(block) > 1)
+    blocks = [_tie_order(block, items, gain_of, tie_rank, convention) for block in blocks]
+    arrangements = [[tuple(block)] for block in blocks]
+    if convention.ties == "average" and tied:
+        if math.prod(math.factorial(len(block)) for block in blocks) > MAX_ORDERS:
+            raise ValueError("the reference averages ties over every order, and there are too many here")
+        arrangements = [list(itertools.permutations(block)) for block in blocks]
+    views, repeats = [], 0
+    for arrangement in itertools.product(*arrangements):
+        seen: set[int] = set()
+        listed: list[tuple[int, int]] = []
+        for number, block in enumerate(arrangement):
+            for i in block:
+                if items[i] not in seen and (convention.unjudged == "nonrel" or items[i] in gain_of):
+                    listed.append((items[i], number))
+                seen.add(items[i])
+        repeats = len(items) - len(seen)
+        views.append(
+            Query(
+                gains=np.array([gain_of.get(item, 0.0) for item, _ in listed]),
+                judged=np.array([item in gain_of for item, _ in listed], bool),
+                block=np.array([number for _, number in listed], int),
+                truth=truth,
+                cutoff=None,
+                parameter=math.nan,
+                convention=convention,
+            )
+        )
+    return views, repeats, tied
+
+
+def _tie_order(
+    block: list[int], items: list[int], gain_of: dict[int, float], tie_rank: Any, convention: Convention
+) -> list[int]:
+    def by_id(i: int) -> Any:
+        return items[i] if tie_rank is None else tie_rank[items[i]]
+
+    def by_gain(i: int) -> tuple[int, float]:
+        gain = gain_of.get(items[i])
+        return (1, 0.0) if gain is None else (2, gain) if gain > 0 else (0, gain)
+
+    if len(block) < 2 or convention.ties in ("given", "average"):
+        return block
+    if convention.ties == "trec":
+        return sorted(block, key=(lambda i: str(items[i])) if tie_rank is None else by_id, reverse=True)
+    if convention.ties == "random":
+        return sorted(block, key=lambda i: (_shuffle(items[i], convention.seed), items[i]))
+    if convention.ties in ("id_desc", "id_asc"):
+        return sorted(block, key=by_id, reverse=convention.ties == "id_desc")
+    return sorted(block, key=by_gain, reverse=convention.ties == "optimistic")
+
+
+def _shuffle(item: int, seed: int) -> int:
+    """splitmix64."""
+    mask = 2**64 - 1
+    z = (seed + item * 0x9E3779B97F4A7C15) & mask
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & mask
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & mask
+    return z ^ (z >> 31)
+
+
+# The kernel ------------------------------------------------------------------------------------------------------------
+
+
+@rank_metrics.cpu
+def _cpu(
+    ids: Any, truth_ptr: Any, truth_ids: Any, columns: Any, gains: Any, scores: Any, ptr: Any, width: int, run_row: Any,
+    tie_rank: Any, convention: Convention, threads: int,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    compiled = [c for c in columns if c.metric.kernel]
+    queries = len(truth_ptr) - 1
+    values = np.empty((queries, len(compiled)))
+    counts = np.empty((queries, len(kernels.COUNTS)), np.int32)
+    cutoffs = sorted({kernels.NO_CUTOFF if c.cutoff is None else c.cutoff for c in compiled})
+    longest = width if ptr is None else int(np.diff(ptr).max(initial=0))
+    longest_truth = int(np.diff(truth_ptr).max(initial=0))
+    finite = [c for c in cutoffs if c != kernels.NO_CUTOFF] if convention.ideal == "full" else []
+    table, sums = _discounts(max(longest, longest_truth, *finite, 1))
+    worth, ideal, level = _worth(truth_ptr, gains, convention)
+    kinds = [_kind(c, convention) for c in compiled]
+    single = ids.dtype == np.int32
+    half = scores is not None and scores.dtype == np.float32
+    kernels.rank_metrics(
+        ids if single else None, None if single else ids, scores if half else None, None if half else scores,
+        ptr, width, run_row, tie_rank, truth_ptr, truth_ids, None if worth is None else gains, worth, ideal,
+        np.array(kinds, np.int32),
+        np.array([cutoffs.index(c.cutoff or kernels.NO_CUTOFF) for c in compiled], np.int32),
+        np.array([c.parameter for c in compiled], np.float64),
+        np.array([getattr(c.metric.function, "address", 0) for c in compiled], np.int64),
+        np.array(cutoffs, np.int64), table, sums,
+        0.0 if level is None else level, level is None, _ties(convention, tie_rank),
+        convention.score_precision == "float32", kernels.IDEALS.index(convention.ideal),
+        kernels.AP_DENOMINATORS.index(convention.map_denominator),
+        convention.recall_denominator == "capped", convention.short == "len", convention.unjudged == "skip",
+        worth is None and (level is None or level <= 1.0), convention.seed, longest, longest_truth, values, counts,
+        threads,
+    )  # fmt: skip
+    if len(compiled) == len(columns):
+        return values, counts
+    rest = [c for c in columns if not c.metric.kernel]  # metrics that only have a definition
+    defined, _ = _reference(
+        np, ids, truth_ptr, truth_ids, rest, gains, scores, ptr, width, run_row, tie_rank, convention, threads
+    )
+    whole = np.empty((queries, len(columns)))
+    whole[:, [bool(c.metric.kernel) for c in columns]] = values
+    whole[:, [not c.metric.kernel for c in columns]] = defined
+    return whole, counts
+
+
+def _kind(column: Column, convention: Convention) -> int:
+    kernel = column.metric.kernel
+    if kernel == "precision" and convention.precision_average == "micro":
+        kernel = "recall"
+    return kernels.METRICS.index(kernel)
+
+
+def _ties(convention: Convention, tie_rank: Any) -> int:
+    ties = convention.ties
+    if ties == "trec":
+        ties = "decimal_desc" if tie_rank is None else "id_desc"
+    return kernels.TIES.index(ties)
+
+
+def _worth(truth_ptr: Any, gains: Any, convention: Convention) -> tuple[Any, Any, float | None]:
+    """(gain function of every judgement, the same descending within a row, relevance level); ``None``: all 1."""
+    level = convention.relevance_level
+    binary = convention.gain == "binary" and level is None
+    if gains is None and (binary or convention.gain in ("linear", "exponential")):
+        return None, None, level
+    if gains is None:
+        gains = np.ones(int(truth_ptr[-1]))
+    worth = gain_values(gains, convention.gain, level)
+    ideal = worth
+    if isinstance(convention.gain, dict):
+        rows = np.repeat(np.arange(len(truth_ptr) - 1), np.diff(truth_ptr))
+        ideal = worth[np.lexsort((-worth, rows))]
+    return np.ascontiguousarray(worth), np.ascontiguousarray(ideal), level
+
+
+# What tests and benchmarks run -----------------------------------------------------------------------------------------
+
+CASE_METRICS = [
+    "ndcg@1,5,20", "ndcg", "dcg@10", "map", "map@5", "mrr", "mrr@3", "recall@5,1000", "precision@5", "precision",
+    "hit_rate@2", "f1@10", "f_beta(beta=2)@7", "r_precision", "err(max_gain=4)@10", "rbp(p=0.7)@9", "bpref", "infap",
+    "iprec_at_recall(0.4)", "11pt_avg", "auc", "mean_rank", "pair_accuracy@8", "judged@10", "num_ret", "num_rel",
+    "num_rel_ret@6",
+]  # fmt: skip
+
+
+@rank_metrics.cases
+def _cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    for length in (0, 1, 2, 15, 16, 17, 33, 64, 65, 300):
+        for scored in (False, True):
+            yield _case(rng, queries=12, length=length, scored=scored)
+    for ties in ("given", "id_desc", "id_asc", "optimistic", "pessimistic", "random"):
+        yield _case(rng, 20, 12, True) | {"convention": Convention(ties=ties, seed=3)}
+    for changes in (
+        {"unjudged": "skip"}, {"short": "len"}, {"gain": "exponential"}, {"gain": {1.0: 2.0, 2.0: 1.0}},
+        {"gain": "binary"}, {"relevance_level": 2.0}, {"ideal": "list"}, {"ideal": "full"},
+        {"map_denominator": "capped"}, {"map_denominator": "cutoff"}, {"map_denominator": "hits"},
+        {"map_denominator": "length"}, {"recall_denominator": "capped"}, {"score_precision": "float64"},
+    ):  # fmt: skip
+        yield _case(rng, 20, 30, True) | {"convention": Convention(**changes)}  # type: ignore[arg-type]
+    yield _case(rng, 3, 5000, True)
+
+
+def _case(rng: np.random.Generator, queries: int, length: int, scored: bool) -> dict[str, Any]:
+    pool = max(length, 8) * 2
+    sizes = rng.integers(0, 9, queries)
+    ids = np.stack([rng.choice(pool, length, replace=False) for _ in range(queries)]) - 3
+    truth = [rng.choice(pool, size, replace=False) - 3 for size in sizes]
+    gains = [np.sort(rng.integers(-1, 4, size))[::-1] for size in sizes]
+    return {
+        "ids": ids.reshape(-1).astype(rng.choice([np.int32, np.int64])),
+        "ptr": np.arange(queries + 1) * length,
+        "scores": rng.integers(0, max(length // 3, 2), queries * length).astype(np.float64)
+        if scored
+        else None,
+        "truth_ptr": np.concatenate(([0], np.cumsum(sizes))),
+        "truth_ids": np.concatenate(truth),
+        "gains": np.concatenate(gains).astype(np.float64),
+        "metrics": CASE_METRICS,
+    }

@@ -1,0 +1,164 @@
+"""``Evaluation``: what ``fr.evaluate`` returns."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Evaluation:
+    """Metrics of one run: the value of every query, their mean, and what was counted on the way.
+
+    Attributes
+    ----------
+    metrics : list of str, the columns' names as they were asked for.
+    values : (Q, M) float64, one row a query; NaN where a metric is undefined for a query (``counts`` says how often).
+    query_ids : (Q,) the queries, in the order of the truth.
+    weights : (Q,) float64, or ``None``: what each query counts in the mean.
+    counts : dict: ``queries`` (rows of ``values``), ``empty`` (truth without a relevant item), ``missing`` (no item
+        in the run), ``unjudged`` (queries of the run that the truth does not know), ``duplicates`` (repeats removed),
+        ``tied`` (items with the score of another), ``undefined`` ({metric: queries with NaN}).
+    convention : dict from metric to its resolved convention, such as ``ndcg@10[gain=linear,ideal=judged,ties=trec,
+        empty=zero]``.
+    """
+
+    def __init__(
+        self,
+        metrics: list[str],
+        values: np.ndarray,
+        query_ids: np.ndarray,
+        *,
+        counts: dict[str, Any],
+        convention: dict[str, str],
+        weights: np.ndarray | None = None,
+        averages: dict[str, str] | None = None,
+        shares: dict[str, np.ndarray] | None = None,
+    ) -> None:
+        self.metrics = list(metrics)
+        self.query_ids = query_ids
+        self.weights = weights
+        self.counts = counts
+        self.convention = convention
+        self._values: np.ndarray | None = values
+        self._averages = averages or {}
+        self._shares = shares or {}
+        self._means = self._average(values)
+
+    def _average(self, values: np.ndarray) -> np.ndarray:
+        """Weighted mean of every column over the queries where it is defined; 0 without queries."""
+        means = np.zeros(len(self.metrics))
+        for m, name in enumerate(self.metrics):
+            column = np.ascontiguousarray(values[:, m])
+            weights = self.weights
+            if name in self._shares:  # ratio of sums
+                weights = self._shares[name] if weights is None else weights * self._shares[name]
+            defined = ~np.isnan(column)
+            if not defined.all():
+                column, weights = column[defined], None if weights is None else weights[defined]
+            if not len(column):
+                means[m] = np.nan if len(values) else 0.0
+                continue
+            if self._averages.get(name) == "geometric":
+                column = np.log(column)
+            mean = column.mean() if weights is None else _ratio((column * weights).sum(), weights.sum())
+            means[m] = np.exp(mean) if self._averages.get(name) == "geometric" else mean
+        return means
+
+    @property
+    def values(self) -> np.ndarray:
+        if self._values is None:
+            raise ValueError(
+                "the values of each query were not kept; call `fr.evaluate(..., per_query=True)`"
+            )
+        return self._values
+
+    @property
+    def mean(self) -> pd.Series:
+        """The mean of every metric over the queries, a pandas Series indexed by metric."""
+        import pandas as pd
+
+        return pd.Series(self._means, index=pd.Index(self.metrics, name="metric"), name="mean")
+
+    @property
+    def per_query(self) -> pd.DataFrame:
+        """The value of every query, a pandas frame indexed by query."""
+        import pandas as pd
+
+        return pd.DataFrame(self.values, index=pd.Index(self.query_ids, name="query"), columns=self.metrics)
+
+    def __getitem__(self, metric: str) -> float:
+        """The mean of one metric."""
+        try:
+            return float(self._means[self.metrics.index(metric)])
+        except ValueError:
+            raise KeyError(f"{metric!r} was not computed; there are {', '.join(self.metrics)}") from None
+
+    def __len__(self) -> int:
+        return len(self.query_ids)
+
+    def drop_queries(self) -> Evaluation:
+        """Forget the values of each query, keeping the means."""
+        self._values = None
+        return self
+
+    def interval(self, *args: Any, **kwargs: Any) -> Any:
+        """Confidence intervals of the means; see ``fastrec.evaluation.bootstrap.interval``."""
+        return importlib.import_module("fastrec.evaluation.bootstrap").interval(self, *args, **kwargs)
+
+    def plot(self, *args: Any, **kwargs: Any) -> Any:
+        """A plot of the means with their intervals; see ``fastrec.evaluation.plots.plot_evaluation``."""
+        return importlib.import_module("fastrec.evaluation.plots").plot_evaluation(self, *args, **kwargs)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A pandas frame ``metric, mean, queries, convention``: one row a metric."""
+        import pandas as pd
+
+        undefined = self.counts.get("undefined", {})
+        return pd.DataFrame(
+            {
+                "metric": self.metrics,
+                "mean": self._means,
+                "queries": [len(self.query_ids) - undefined.get(name, 0) for name in self.metrics],
+                "convention": [self.convention[name] for name in self.metrics],
+            }
+        )
+
+    def to_markdown(self, digits: int = 4) -> str:
+        """The means as a Markdown table; only this text is rounded."""
+        lines = ["| metric | mean | queries |", "|---|---:|---:|"]
+        for row in self.to_frame().itertuples():
+            lines.append(f"| {row.metric} | {row.mean:.{digits}f} | {row.queries} |")
+        return "\n".join(lines)
+
+    def to_latex(self, digits: int = 4) -> str:
+        """The means as a LaTeX table (booktabs); only this text is rounded."""
+        lines = [r"\begin{tabular}{lrr}", r"\toprule", r"metric & mean & queries \\", r"\midrule"]
+        for row in self.to_frame().itertuples():
+            lines.append(rf"{_latex(str(row.metric))} & {row.mean:.{digits}f} & {row.queries} \\")
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+    def __repr__(self) -> str:
+        width = max(map(len, self.metrics))
+        lines = [f"{name:<{width}}  {mean:.6f}" for name, mean in zip(self.metrics, self._means)]
+        noted = ", ".join(
+            f"{n} {what}"
+            for what, n in self.counts.items()
+            if isinstance(n, int) and (n or what == "queries")
+        )
+        return "\n".join([f"<Evaluation: {noted}>", *lines])
+
+    def _repr_html_(self) -> str:
+        return str(self.mean.to_frame().to_html())
+
+
+def _ratio(a: float, b: float) -> float:
+    return float(a / b) if b > 0 else 0.0
+
+
+def _latex(text: str) -> str:
+    return "".join("\\" + c if c in "_%&#$" else c for c in text)
