@@ -107,8 +107,8 @@ class Evaluation:
         return self
 
     def interval(self, *args: Any, **kwargs: Any) -> Any:
-        """Confidence intervals of the means; see ``fastrec.evaluation.bootstrap.interval``."""
-        return importlib.import_module("fastrec.evaluation.bootstrap").interval(self, *args, **kwargs)
+        """Confidence intervals of the means; see :func:`fastrec.evaluation.bootstrap`."""
+        return importlib.import_module("fastrec.evaluation.bootstrap").bootstrap(self, *args, **kwargs)
 
     def plot(self, *args: Any, **kwargs: Any) -> Any:
         """A plot of the means with their intervals; see ``fastrec.evaluation.plots.plot_evaluation``."""

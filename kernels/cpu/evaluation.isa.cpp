@@ -584,13 +584,13 @@ struct Query {
     return ratio(sum, (double)relevant);
   }
 
-  // Yilmaz and Aslam (2006), with trec_eval's smoothing; gain -1 marks an item that was pooled but never judged.
+  // Yilmaz and Aslam (2006), with trec_eval's smoothing; a negative gain marks an item that was pooled but never judged.
   double inferred_ap(int64_t e_end) const {
     const double eps = 0.00001;
     double sum = 0.0, rel = 0.0, non = 0.0, unjudged = 0.0;
     for (int64_t e = 0; e < e_end; ++e) {
       if (gain[e] < 0.0 && !is_relevant(gain[e])) {
-        if (gain[e] == -1.0) unjudged += 1.0;
+        unjudged += 1.0;
         continue;
       }
       if (!is_relevant(gain[e])) {

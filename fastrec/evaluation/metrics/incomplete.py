@@ -24,7 +24,7 @@ def bpref(q: Query) -> float:
 def infap(q: Query) -> float:
     """Inferred average precision (Yilmaz and Aslam 2006) as trec_eval computes it.
 
-    Gain -1 marks an item that was pooled and not judged.
+    A negative gain marks an item that was pooled and not judged.
     """
     eps = 0.00001
     total = rel = non = unjudged = 0.0
@@ -38,7 +38,7 @@ def infap(q: Query) -> float:
             rel += 1
         elif judged and gain >= 0:
             non += 1
-        elif judged and gain == -1:
+        elif judged:
             unjudged += 1
     return ratio(total, q.num_relevant)
 
