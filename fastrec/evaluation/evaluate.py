@@ -144,7 +144,7 @@ def evaluate_adopted(
             if not column.metric.averages_ties:
                 raise ValueError(
                     f"ties='average' is not defined for {column.metric.name!r}; "
-                    f"choose another order of ties{'' if policy.name != 'sklearn' else ' (the sklearn preset averages)'}"
+                    "choose another order of ties (the sklearn preset averages)"
                 )
     rows = _match_queries(run, truth)
     values, counts = _compute(run, truth, rows, columns, policy, threads)
@@ -218,7 +218,8 @@ def _match_queries(run: Run, truth: Truth) -> np.ndarray | None:
     if ours.values is None and theirs.values is None:
         if ours.size != theirs.size:
             raise ValueError(
-                f"`run` and `truth` must have the same rows where neither names its queries; got {ours.size} and {theirs.size}"
+                f"`run` and `truth` must have the same rows where neither names its queries; "
+                f"got {ours.size} and {theirs.size}"
             )
         return None
     rows = ours.locate(theirs)
@@ -274,10 +275,18 @@ def _compute(
     policy: Convention,
     threads: int | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    arguments: dict[str, Any] = dict(
-        ids=run.ids, truth_ptr=truth._ptr, truth_ids=_match_items(run, truth), metrics=columns, gains=truth._gains,
-        scores=run.scores, ptr=run.ptr, width=run.width, run_row=rows, threads=threads,
-    )  # fmt: skip
+    arguments: dict[str, Any] = {
+        "ids": run.ids,
+        "truth_ptr": truth._ptr,
+        "truth_ids": _match_items(run, truth),
+        "metrics": columns,
+        "gains": truth._gains,
+        "scores": run.scores,
+        "ptr": run.ptr,
+        "width": run.width,
+        "run_row": rows,
+        "threads": threads,
+    }
     by_label = (
         policy.ties in ("trec", "id_desc", "id_asc") and run.items is not None and run.scores is not None
     )
@@ -327,7 +336,8 @@ def _refuse(
         again = int(distinct[(times > 1) & ((distinct != -1) | (run.ptr is not None))][0])
         item = again if run.items is None else run.items[again]
         raise ValueError(
-            f"`run` has item {item!r} twice in query {truth._queries[q]!r}; drop the repeats, or pass duplicates='first'"
+            f"`run` has item {item!r} twice in query {truth._queries[q]!r}; "
+            "drop the repeats, or pass duplicates='first'"
         )
 
 
@@ -342,7 +352,7 @@ def _apply(
         )
     if policy in ("nan", "one"):
         scored = [m for m, column in enumerate(columns) if not column.metric.name.startswith("num_")]
-        values[np.ix_(np.flatnonzero(rows), scored)] = np.nan if policy == "nan" else 1.0
+        values[np.ix_(np.flatnonzero(rows), np.array(scored, np.intp))] = np.nan if policy == "nan" else 1.0
 
 
 def _weights(weights: Any, truth: Truth) -> np.ndarray | None:

@@ -33,7 +33,7 @@ def _discounts(size: int) -> tuple[np.ndarray, np.ndarray]:
     return _tables
 
 
-@operation(arrays=("ids",))
+@operation(arrays=("ids",), rtol=1e-12)
 def rank_metrics(
     ids: Any,
     truth_ptr: Any,
@@ -61,6 +61,9 @@ def rank_metrics(
     scores : flat float32 or float64 beside ``ids``; ``None``: the lists are best first.
     run_row : (Q,) int64, the run's row of each query, -1 for none; ``None``: row q.
     tie_rank : int64 by id, where ids are codes: what ``id_desc``, ``id_asc`` and ``trec`` compare instead of ids.
+    convention : a preset's name or a ``Convention``; its policies on whole queries (empty, missing, duplicates) are
+        the caller's: here a repeat is taken out and counted.
+    threads : threads to use.
 
     Returns
     -------
@@ -77,20 +80,15 @@ def rank_metrics(
         if isinstance(metrics, list) and metrics and isinstance(metrics[0], Column)
         else parse(metrics)
     )
-    ids = np.ascontiguousarray(ids)
-    if ids.dtype not in (np.int32, np.int64):
-        raise TypeError(f"`ids` must be int32 or int64; got {ids.dtype}")
-    if scores is not None:
-        scores = np.ascontiguousarray(scores)
-        if scores.dtype not in (np.float32, np.float64):
-            raise TypeError(f"`scores` must be float32 or float64; got {scores.dtype}")
+    ids = _native(ids, "ids", (np.int32, np.int64))
+    scores = None if scores is None else _native(scores, "scores", (np.float32, np.float64))
     return {
-        "ids": ids.reshape(-1),
+        "ids": ids,
         "truth_ptr": np.ascontiguousarray(truth_ptr, np.int64),
         "truth_ids": np.ascontiguousarray(truth_ids, np.int64),
         "columns": columns,
         "gains": None if gains is None else np.ascontiguousarray(gains, np.float64),
-        "scores": None if scores is None else scores.reshape(-1),
+        "scores": scores,
         "ptr": None if ptr is None else np.ascontiguousarray(ptr, np.int64),
         "width": checks.integer(width, "width", low=0),
         "run_row": None if run_row is None else np.ascontiguousarray(run_row, np.int64),
@@ -100,7 +98,16 @@ def rank_metrics(
     }
 
 
-# The specification -----------------------------------------------------------------------------------------------------
+def _native(array: Any, name: str, dtypes: tuple[type, ...]) -> np.ndarray:
+    for dtype in dtypes:
+        if np.asarray(array).dtype.newbyteorder("=") == dtype:
+            return np.ascontiguousarray(array, dtype).reshape(-1)
+    raise TypeError(
+        f"`{name}` must be {' or '.join(np.dtype(d).name for d in dtypes)}; got {np.asarray(array).dtype}"
+    )
+
+
+# The specification --------------------------------------------------------------------------------------------------
 
 
 @rank_metrics.reference
@@ -217,7 +224,7 @@ def _shuffle(item: int, seed: int) -> int:
     return z ^ (z >> 31)
 
 
-# The kernel ------------------------------------------------------------------------------------------------------------
+# The kernel ---------------------------------------------------------------------------------------------------------
 
 
 @rank_metrics.cpu
@@ -295,7 +302,7 @@ def _worth(truth_ptr: Any, gains: Any, convention: Convention) -> tuple[Any, Any
     return np.ascontiguousarray(worth), np.ascontiguousarray(ideal), level
 
 
-# What tests and benchmarks run -----------------------------------------------------------------------------------------
+# What tests and benchmarks run --------------------------------------------------------------------------------------
 
 CASE_METRICS = [
     "ndcg@1,5,20", "ndcg", "dcg@10", "map", "map@5", "mrr", "mrr@3", "recall@5,1000", "precision@5", "precision",
@@ -318,7 +325,7 @@ def _cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         {"map_denominator": "capped"}, {"map_denominator": "cutoff"}, {"map_denominator": "hits"},
         {"map_denominator": "length"}, {"recall_denominator": "capped"}, {"score_precision": "float64"},
     ):  # fmt: skip
-        yield _case(rng, 20, 30, True) | {"convention": Convention(**changes)}  # type: ignore[arg-type]
+        yield _case(rng, 20, 30, True) | {"convention": Convention(**changes)}
     quick = [name for name in CASE_METRICS if not name.startswith(("auc", "pair_accuracy", "11pt"))]
     yield _case(rng, 3, 5000, True) | {"metrics": quick}
 
@@ -330,7 +337,7 @@ def _case(rng: np.random.Generator, queries: int, length: int, scored: bool) -> 
     truth = [rng.choice(pool, size, replace=False) - 3 for size in sizes]
     gains = [np.sort(rng.integers(-1, 4, size))[::-1] for size in sizes]
     return {
-        "ids": ids.reshape(-1).astype(rng.choice([np.int32, np.int64])),
+        "ids": ids.reshape(-1).astype(np.int32 if rng.random() < 0.5 else np.int64),
         "ptr": np.arange(queries + 1) * length,
         "scores": rng.integers(0, max(length // 3, 2), queries * length).astype(np.float64)
         if scored

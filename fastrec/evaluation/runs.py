@@ -161,7 +161,8 @@ def pick(frame: dict[str, Any], names: Sequence[str], what: str, *, required: bo
             return frame[lower[name]]
     if required:
         raise ValueError(
-            f"`{what}` needs a column named {names[0]!r} (or {', '.join(names[1:])}); it has {', '.join(frame) or 'none'}"
+            f"`{what}` needs a column named {names[0]!r} (or {', '.join(names[1:])}); "
+            f"it has {', '.join(frame) or 'none'}"
         )
     return None
 

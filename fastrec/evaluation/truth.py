@@ -196,7 +196,7 @@ def _from_mapping(truth: Mapping[Any, Any]) -> tuple[np.ndarray, np.ndarray, Any
     _, labels = ids.coded(list(truth), "truth (its keys)")
     if labels.size != len(truth):
         raise ValueError("`truth` has two queries that are the same as text")
-    lists = [
+    lists: list[Any] = [
         entry if isinstance(entry, Mapping) or hasattr(entry, "__len__") else list(entry)
         for entry in truth.values()
     ]
@@ -219,7 +219,8 @@ def _from_rows(truth: Any, queries: Any) -> tuple[np.ndarray, np.ndarray, Any, L
     array = ids.host(truth, "truth")
     if array.ndim != 2:
         raise ValueError(
-            f"`truth` must be a frame, a dict, a CSR, lists of ids or an id matrix (queries, n); got shape {array.shape}"
+            f"`truth` must be a frame, a dict, a CSR, lists of ids or an id matrix (queries, n); "
+            f"got shape {array.shape}"
         )
     labels = runs.row_labels(queries, len(array), "truth")
     if array.dtype.kind in "OUS":
