@@ -41,9 +41,6 @@ _SWEEP = np.dtype(
     ]
 )
 _POINT_SUMS = ("weight", "label", "prob", "loss", "square", "absolute", "spread")
-_SORTED_BITS = (
-    33  # bits a radix pass is worth; an insertion sort puts the few pairs right that differ below them
-)
 
 
 def _kind(array: np.ndarray) -> int:
@@ -281,11 +278,12 @@ class _Order:
             words = np.empty(self.n, np.uint64)
             kind = _kind(scores)
             _kernel.pack(_bytes(scores), kind, labels, groups, self.group_shift, self.top, words, threads)
-            self.words = self._sorted(words, 1, 1, 1 + bits)
+            self._sort(words, 1, 1, 1 + bits)
+            self.words = words
         else:
             pairs = np.empty(2 * self.n, np.uint64)
             _kernel.pair_up(_bytes(scores), _kind(scores), labels, self.top, pairs, threads)
-            pairs = self._sorted(pairs, 2, 0, bits)
+            self._sort(pairs, 2, 0, bits)
             self.words = np.empty(self.n, np.uint64)
             _kernel.ranks(pairs, groups, self.words)
             self.rows = (pairs[1::2] >> np.uint64(1)).astype(np.int64)
@@ -305,10 +303,9 @@ class _Order:
         wide = self.scores.dtype == np.float64
         return max(1, (self._ordered(high, wide) - self._ordered(low, wide)).bit_length())
 
-    def _sorted(self, keys: np.ndarray, stride: int, low: int, high: int) -> np.ndarray:
-        spare = np.empty_like(keys)
-        upper = _SORTED_BITS if self.n <= 1 << 24 else _SORTED_BITS + 11
-        return spare if _kernel.radix_sort(keys, spare, stride, low, high, upper, self.threads) else keys
+    def _sort(self, rows: np.ndarray, stride: int, low: int, high: int) -> None:
+        if high > low:
+            _kernel.radix_sort(rows, np.empty_like(rows), stride, low, high, self.threads)
 
     def _count(self) -> None:
         chunks = _kernel.chunks(self.n)
@@ -459,13 +456,14 @@ class _Order:
         offsets = np.append(0, np.cumsum(np.bincount(groups, minlength=n_groups)))
         low, high = self.group_shift, self.group_shift + self.group_bits
         if self.weights is None:
-            words = self._sorted(self.words, 1, low, high) if self.group_bits else self.words
+            words = self.words
+            self._sort(words, 1, low, high)
             positives, pairs2 = np.empty(n_groups, np.int64), np.empty(n_groups, np.int64)
             _kernel.group_counts(words, self.mask, offsets, positives, pairs2, self.threads)
             return positives.astype(float), (np.diff(offsets) - positives).astype(float), pairs2 / 2
         both = np.empty(2 * self.n, np.uint64)
         both[::2], both[1::2] = self.words, np.arange(self.n)
-        both = self._sorted(both, 2, low, high) if self.group_bits else both
+        self._sort(both, 2, low, high)
         words, weights = both[::2].copy(), self.weights[both[1::2].astype(np.int64)]
         sums = np.empty((3, n_groups))
         _kernel.group_weights(words, self.mask, weights, offsets, sums[0], sums[1], sums[2], self.threads)

@@ -21,6 +21,14 @@ FR_INLINE uint64_t ordered(double x) {
   return b ^ ((0ull - (b >> 63)) | 0x8000000000000000ull);
 }
 
+FR_INLINE float unordered(uint32_t b) {
+  b ^= (~(0u - (b >> 31))) | 0x80000000u;
+  float x;
+  __builtin_memcpy(&x, &b, 4);
+  return x;
+}
+FR_INLINE double unordered(uint64_t b) { return double_of(b ^ (~(0ull - (b >> 63)) | 0x8000000000000000ull)); }
+
 template <class T>
 int64_t copy_labels(const T *y, int64_t begin, int64_t end, uint8_t *out) {
   int bad = 0;
@@ -35,35 +43,22 @@ int64_t copy_labels(const T *y, int64_t begin, int64_t end, uint8_t *out) {
   return -1;
 }
 
-// Row number of the first NaN, or -1; low_high: smallest and largest score otherwise.
-template <class T>
+// Row number of the first NaN, or -1; low_high: smallest and largest score otherwise.  In order of their bits NaNs lie
+// outside the infinities, so one integer minimum and maximum tells both.
+template <class T, class Bits>
 int64_t range(const T *x, int64_t begin, int64_t end, double *low_high) {
-  T low[16], high[16];
-  int nan = 0;
-  for (int l = 0; l < 16; ++l) low[l] = high[l] = x[begin];
-  int64_t i = begin;
-  for (; i + 16 <= end; i += 16)
-    for (int l = 0; l < 16; ++l) {
-      const T v = x[i + l];
-      nan |= v != v;
-      low[l] = v < low[l] ? v : low[l];
-      high[l] = v > high[l] ? v : high[l];
-    }
-  for (; i < end; ++i) {
-    const T v = x[i];
-    nan |= v != v;
-    low[0] = v < low[0] ? v : low[0];
-    high[0] = v > high[0] ? v : high[0];
+  Bits low = ordered(x[begin]), high = low;
+  for (int64_t i = begin; i < end; ++i) {
+    const Bits b = ordered(x[i]);
+    low = b < low ? b : low;
+    high = b > high ? b : high;
   }
-  if (nan)
-    for (i = begin; i < end; ++i)
+  const T infinity = static_cast<T>(__builtin_inf());
+  if (low < ordered(-infinity) || high > ordered(infinity))
+    for (int64_t i = begin; i < end; ++i)
       if (x[i] != x[i]) return i;
-  for (int l = 1; l < 16; ++l) {
-    low[0] = low[l] < low[0] ? low[l] : low[0];
-    high[0] = high[l] > high[0] ? high[l] : high[0];
-  }
-  low_high[0] = static_cast<double>(low[0]);
-  low_high[1] = static_cast<double>(high[0]);
+  low_high[0] = static_cast<double>(unordered(low));
+  low_high[1] = static_cast<double>(unordered(high));
   return -1;
 }
 
@@ -217,6 +212,128 @@ FR_INLINE int bin_of(double p, int bins, const double *edges) {
   return bin;
 }
 
+// -- the sort -------------------------------------------------------------------------------------------------------
+
+FR_INLINE uint64_t key_of(uint64_t word) { return word; }
+FR_INLINE uint64_t key_of(const fr_clicks_pair &pair) { return pair.key; }
+
+template <class Row>
+void key_range(const Row *rows, int64_t begin, int64_t end, uint64_t mask, uint64_t *low_high) {
+  uint64_t low = key_of(rows[begin]) & mask, high = low;
+  for (int64_t i = begin; i < end; ++i) {
+    const uint64_t key = key_of(rows[i]) & mask;
+    low = key < low ? key : low;
+    high = key > high ? key : high;
+  }
+  low_high[0] = low;
+  low_high[1] = high;
+}
+
+// Two tables, because equal digits in a row would otherwise wait for one another.
+template <class Row>
+void count_digits(const Row *rows, int64_t begin, int64_t end, int shift, uint32_t mask, uint32_t *counts) {
+  uint32_t second[FR_CLICKS_DIGITS] = {};
+  for (uint32_t d = 0; d <= mask; ++d) counts[d] = 0;
+  int64_t i = begin;
+  for (; i + 2 <= end; i += 2) {
+    ++counts[(key_of(rows[i]) >> shift) & mask];
+    ++second[(key_of(rows[i + 1]) >> shift) & mask];
+  }
+  if (i < end) ++counts[(key_of(rows[i]) >> shift) & mask];
+  for (uint32_t d = 0; d <= mask; ++d) counts[d] += second[d];
+}
+
+template <class Row>
+void move(const Row *from, Row *to, int64_t begin, int64_t end, int shift, uint32_t mask, uint32_t *offsets) {
+  for (int64_t i = begin; i < end; ++i) {
+    const Row row = from[i];
+    to[offsets[(key_of(row) >> shift) & mask]++] = row;
+  }
+}
+
+// Insertion sort; false as soon as it has moved more than `budget` rows, with every row still in its place or its
+// neighbour's.  Stable.
+template <class Row>
+bool settle(Row *rows, int64_t n, uint64_t mask, int64_t budget) {
+  for (int64_t i = 1; i < n; ++i) {
+    const Row row = rows[i];
+    const uint64_t key = key_of(row) & mask;
+    int64_t j = i;
+    for (; j > 0 && (key_of(rows[j - 1]) & mask) > key; --j) {
+      rows[j] = rows[j - 1];
+      --budget;
+    }
+    rows[j] = row;
+    if (FR_UNLIKELY(budget < 0)) return false;
+  }
+  return true;
+}
+
+template <class Row>
+void copy(const Row *from, Row *to, int64_t n) {
+  if (from != to)
+    for (int64_t i = 0; i < n; ++i) to[i] = from[i];
+}
+
+FR_INLINE int bit_length(uint64_t x) {
+  int bits = 0;
+  for (int step = 32; step; step /= 2)
+    if (x >> step) {
+      x >>= step;
+      bits += step;
+    }
+  return bits + (x != 0);
+}
+
+// Stable passes by bits low..high-1, lowest digits first.  Returns the buffer that holds the result.
+template <class Row>
+Row *passes(Row *here, Row *there, int64_t n, int low, int high) {
+  enum { WIDTH = 10 };
+  const int digits = (high - low + WIDTH - 1) / WIDTH;
+  for (int digit = 0; digit < digits; ++digit) {
+    const int begin = low + (high - low) * digit / digits, end = low + (high - low) * (digit + 1) / digits;
+    const uint32_t mask = (1u << (end - begin)) - 1;
+    uint32_t offsets[1 << WIDTH] = {};
+    for (int64_t i = 0; i < n; ++i) ++offsets[(key_of(here[i]) >> begin) & mask];
+    uint32_t total = 0;
+    for (uint32_t d = 0; d <= mask; ++d) {
+      const uint32_t count = offsets[d];
+      offsets[d] = total;
+      total += count;
+    }
+    move(here, there, 0, n, begin, mask, offsets);
+    Row *swap = here;
+    here = there;
+    there = swap;
+  }
+  return here;
+}
+
+// A few bits more than it takes to tell n rows apart go through radix passes; insertion puts the few rows right whose
+// keys agree in them.  Where those are many, all bits go through passes.
+template <class Row>
+void leaf(Row *from, Row *other, Row *out, int64_t n, uint64_t mask) {
+  if (n <= 32) {
+    copy(from, out, n);
+    settle(out, n, mask, INT64_MAX);
+    return;
+  }
+  uint64_t low_high[2];
+  key_range(from, 0, n, mask, low_high);
+  const int high = bit_length(low_high[0] ^ low_high[1]);
+  const int lowest = bit_length(mask & (0 - mask)) - 1;
+  if (high == 0) {
+    copy(from, out, n);
+    return;
+  }
+  const int enough = bit_length(static_cast<uint64_t>(n)) + 3;
+  const int low = high - lowest > enough ? high - enough : lowest;
+  Row *sorted = passes(from, other, n, low, high);
+  if (low > lowest && !settle(sorted, n, mask, 4 * n))
+    sorted = passes(sorted, sorted == from ? other : from, n, lowest, high);
+  copy(sorted, out, n);
+}
+
 }  // namespace
 
 extern "C" int64_t FR_FN(fr_clicks_labels)(const void *y, int kind, int64_t begin, int64_t end, uint8_t *out) {
@@ -230,8 +347,8 @@ extern "C" int64_t FR_FN(fr_clicks_labels)(const void *y, int kind, int64_t begi
 }
 
 extern "C" int64_t FR_FN(fr_clicks_range)(const void *x, int kind, int64_t begin, int64_t end, double *low_high) {
-  return kind == FR_CLICKS_F32 ? range(static_cast<const float *>(x), begin, end, low_high)
-                               : range(static_cast<const double *>(x), begin, end, low_high);
+  return kind == FR_CLICKS_F32 ? range<float, uint32_t>(static_cast<const float *>(x), begin, end, low_high)
+                               : range<double, uint64_t>(static_cast<const double *>(x), begin, end, low_high);
 }
 
 extern "C" void FR_FN(fr_clicks_pack)(const void *scores, int kind, const uint8_t *labels, const int32_t *groups,
@@ -272,70 +389,38 @@ extern "C" void FR_FN(fr_clicks_pair_up)(const void *scores, int kind, const uin
   }
 }
 
-// How often each digit occurs.  Four tables, because equal digits in a row would otherwise wait for one another.
-extern "C" void FR_FN(fr_clicks_digits)(const uint64_t *keys, int stride, int64_t begin, int64_t end, int shift,
+// Smallest and largest key.
+extern "C" void FR_FN(fr_clicks_keys)(const uint64_t *rows, int stride, int64_t begin, int64_t end, uint64_t mask,
+                                      uint64_t *low_high) {
+  if (stride == 1) key_range(rows, begin, end, mask, low_high);
+  else key_range(reinterpret_cast<const fr_clicks_pair *>(rows), begin, end, mask, low_high);
+}
+
+// How often each of 64 digits occurs.
+extern "C" void FR_FN(fr_clicks_digits)(const uint64_t *rows, int stride, int64_t begin, int64_t end, int shift,
                                         uint32_t mask, uint32_t *counts) {
-  uint32_t tables[4][2048];
-  for (uint32_t d = 0; d <= mask; ++d) tables[0][d] = tables[1][d] = tables[2][d] = tables[3][d] = 0;
-  int64_t i = begin;
-  for (; i + 4 <= end; i += 4)
-    for (int l = 0; l < 4; ++l) ++tables[l][(keys[(i + l) * stride] >> shift) & mask];
-  for (; i < end; ++i) ++tables[0][(keys[i * stride] >> shift) & mask];
-  for (uint32_t d = 0; d <= mask; ++d) counts[d] = (tables[0][d] + tables[1][d]) + (tables[2][d] + tables[3][d]);
+  if (stride == 1) count_digits(rows, begin, end, shift, mask, counts);
+  else count_digits(reinterpret_cast<const fr_clicks_pair *>(rows), begin, end, shift, mask, counts);
 }
 
 // One stable pass: each row goes to the next free place of its digit.
 extern "C" void FR_FN(fr_clicks_move)(const uint64_t *from, uint64_t *to, int stride, int64_t begin, int64_t end,
                                       int shift, uint32_t mask, uint32_t *offsets) {
-  if (stride == 1) {
-    for (int64_t i = begin; i < end; ++i) {
-      const uint64_t key = from[i];
-      to[offsets[(key >> shift) & mask]++] = key;
-    }
-  } else {
-    const fr_clicks_pair *rows = reinterpret_cast<const fr_clicks_pair *>(from);
-    fr_clicks_pair *out = reinterpret_cast<fr_clicks_pair *>(to);
-    for (int64_t i = begin; i < end; ++i) {
-      const fr_clicks_pair row = rows[i];
-      out[offsets[(row.key >> shift) & mask]++] = row;
-    }
-  }
+  if (stride == 1)
+    move(from, to, begin, end, shift, mask, offsets);
+  else
+    move(reinterpret_cast<const fr_clicks_pair *>(from), reinterpret_cast<fr_clicks_pair *>(to), begin, end, shift,
+         mask, offsets);
 }
 
-// Insertion sort of rows that are already in order of their upper digits: few moves, unless very many keys share
-// those.  Stable.  Returns the moves, or -1 as soon as they exceed the budget.
-extern "C" int64_t FR_FN(fr_clicks_settle)(uint64_t *keys, int stride, int64_t begin, int64_t end, int shift,
-                                           int64_t budget) {
-  int64_t moves = 0;
-  if (stride == 1) {
-    for (int64_t i = begin + 1; i < end; ++i) {
-      const uint64_t key = keys[i];
-      int64_t j = i;
-      for (; j > begin && keys[j - 1] >> shift > key >> shift; --j) {
-        keys[j] = keys[j - 1];
-        if (++moves > budget) {
-          keys[j - 1] = key;
-          return -1;
-        }
-      }
-      keys[j] = key;
-    }
-  } else {
-    fr_clicks_pair *rows = reinterpret_cast<fr_clicks_pair *>(keys);
-    for (int64_t i = begin + 1; i < end; ++i) {
-      const fr_clicks_pair row = rows[i];
-      int64_t j = i;
-      for (; j > begin && rows[j - 1].key > row.key; --j) {
-        rows[j] = rows[j - 1];
-        if (++moves > budget) {
-          rows[j - 1] = row;
-          return -1;
-        }
-      }
-      rows[j] = row;
-    }
-  }
-  return moves;
+// Sorts the n rows of `from` into `out`, which is `from` or `other`, by the bits of `mask`.  Stable.
+extern "C" void FR_FN(fr_clicks_leaf)(uint64_t *from, uint64_t *other, uint64_t *out, int stride, int64_t n,
+                                      uint64_t mask) {
+  if (stride == 1)
+    leaf(from, other, out, n, mask);
+  else
+    leaf(reinterpret_cast<fr_clicks_pair *>(from), reinterpret_cast<fr_clicks_pair *>(other),
+         reinterpret_cast<fr_clicks_pair *>(out), n, mask);
 }
 
 // The first row at or after `at` that begins a block of equal (key & mask), in an array sorted by it.

@@ -31,6 +31,7 @@ cdef extern from "clicks_table.h" nogil:
         int64_t f1_at
     enum:
         FR_CLICKS_POINT_SUMS
+        FR_CLICKS_DIGITS
     ctypedef struct fr_clicks_functions:
         int64_t (*fr_clicks_labels)(const void *, int, int64_t, int64_t, uint8_t *) noexcept nogil
         int64_t (*fr_clicks_range)(const void *, int, int64_t, int64_t, double *) noexcept nogil
@@ -40,7 +41,8 @@ cdef extern from "clicks_table.h" nogil:
                                   fr_clicks_pair *) noexcept nogil
         void (*fr_clicks_digits)(const uint64_t *, int, int64_t, int64_t, int, uint32_t, uint32_t *) noexcept nogil
         void (*fr_clicks_move)(const uint64_t *, uint64_t *, int, int64_t, int64_t, int, uint32_t, uint32_t *) noexcept nogil
-        int64_t (*fr_clicks_settle)(uint64_t *, int, int64_t, int64_t, int, int64_t) noexcept nogil
+        void (*fr_clicks_keys)(const uint64_t *, int, int64_t, int64_t, uint64_t, uint64_t *) noexcept nogil
+        void (*fr_clicks_leaf)(uint64_t *, uint64_t *, uint64_t *, int, int64_t, uint64_t) noexcept nogil
         int64_t (*fr_clicks_boundary)(const uint64_t *, int, int64_t, int64_t, uint64_t) noexcept nogil
         void (*fr_clicks_ranks)(const fr_clicks_pair *, int64_t, const int32_t *, uint64_t *) noexcept nogil
         int64_t (*fr_clicks_positives)(const uint64_t *, int64_t, int64_t) noexcept nogil
@@ -64,7 +66,7 @@ cdef fr_parallel_for_type parallel_for = <fr_parallel_for_type>PyCapsule_GetPoin
 cdef enum:
     CHUNK = 65536    # rows of a task; part of the definition of every float sum
     GROUPS = 256     # groups of a task
-    BUCKETS = 2048
+    LEAF = 32768     # rows that are sorted at once, in cache, by one thread
 
 POINT_SUMS = FR_CLICKS_POINT_SUMS
 chunk_rows = CHUNK
@@ -177,103 +179,132 @@ def pair_up(const uint8_t[::1] bytes_of, int kind, const uint8_t[::1] labels, do
         parallel_for(_pair_up, &context, tasks_of(context.n, CHUNK), threads)
 
 
+cdef struct Segment:
+    int64_t begin
+    int64_t end
+    bint moved                  # its rows lie in the spare buffer
+
 cdef struct Radix:
-    uint64_t *here
-    uint64_t *there
+    uint64_t *rows[2]           # the rows, and the spare buffer
     int stride
-    int64_t n
+    uint64_t mask
+    # one pass over a segment
+    Segment now
     int64_t part
     int shift
-    uint32_t mask
-    uint32_t *counts    # (parts, BUCKETS)
-    int64_t budget
-    int64_t *moves
+    uint32_t digits
+    uint32_t *counts            # (parts, FR_CLICKS_DIGITS)
+    uint64_t *ranges            # (parts, 2)
+    Segment leaves[FR_CLICKS_DIGITS]     # parts of it that are sorted at once
+    int leaf_count
+    Segment *large              # those that must be split again
+    int64_t large_count
+
+cdef void _keys(void *context, int64_t task, int worker) noexcept nogil:
+    cdef Radix *radix = <Radix *>context
+    cdef int64_t begin = radix.now.begin + task * radix.part
+    kernels.fr_clicks_keys(radix.rows[radix.now.moved], radix.stride, begin, min(begin + radix.part, radix.now.end),
+                           radix.mask, &radix.ranges[2 * task])
 
 cdef void _digits(void *context, int64_t task, int worker) noexcept nogil:
     cdef Radix *radix = <Radix *>context
-    kernels.fr_clicks_digits(radix.here, radix.stride, task * radix.part, end_of(task, radix.part, radix.n),
-                             radix.shift, radix.mask, &radix.counts[task * BUCKETS])
+    cdef int64_t begin = radix.now.begin + task * radix.part
+    kernels.fr_clicks_digits(radix.rows[radix.now.moved], radix.stride, begin, min(begin + radix.part, radix.now.end),
+                             radix.shift, radix.digits, &radix.counts[task * FR_CLICKS_DIGITS])
 
 cdef void _move(void *context, int64_t task, int worker) noexcept nogil:
     cdef Radix *radix = <Radix *>context
-    kernels.fr_clicks_move(radix.here, radix.there, radix.stride, task * radix.part,
-                           end_of(task, radix.part, radix.n), radix.shift, radix.mask, &radix.counts[task * BUCKETS])
+    cdef int64_t begin = radix.now.begin + task * radix.part
+    kernels.fr_clicks_move(radix.rows[radix.now.moved], radix.rows[not radix.now.moved], radix.stride, begin,
+                           min(begin + radix.part, radix.now.end), radix.shift, radix.digits,
+                           &radix.counts[task * FR_CLICKS_DIGITS])
 
-cdef void _settle(void *context, int64_t task, int worker) noexcept nogil:
+cdef void _leaf(void *context, int64_t task, int worker) noexcept nogil:
     cdef Radix *radix = <Radix *>context
-    cdef uint64_t upper = (<uint64_t>-1) << radix.shift
-    cdef int64_t begin = kernels.fr_clicks_boundary(radix.here, radix.stride, task * CHUNK, radix.n, upper)
-    cdef int64_t end = kernels.fr_clicks_boundary(radix.here, radix.stride, (task + 1) * CHUNK, radix.n, upper)
-    radix.moves[task] = 0
-    if begin < end:
-        radix.moves[task] = kernels.fr_clicks_settle(radix.here, radix.stride, begin, end, radix.stride == 1,
-                                                     radix.budget)
+    cdef Segment leaf = radix.leaves[task]
+    cdef int64_t at = leaf.begin * radix.stride
+    kernels.fr_clicks_leaf(radix.rows[leaf.moved] + at, radix.rows[not leaf.moved] + at, radix.rows[0] + at,
+                           radix.stride, leaf.end - leaf.begin, radix.mask)
 
-cdef bint _pass(Radix *radix, int64_t parts, int threads) noexcept nogil:
-    """One stable pass from `here` to `there`; False, and nothing moved, where all digits are equal."""
-    cdef uint32_t before, count
+cdef void _keep(Radix *radix, int64_t begin, int64_t end, bint moved, bint whole) noexcept nogil:
+    """Note a segment for later; a `whole` one is sorted at once whatever its size."""
+    cdef Segment segment
+    segment.begin, segment.end, segment.moved = begin, end, moved
+    if whole or end - begin <= LEAF:
+        radix.leaves[radix.leaf_count] = segment
+        radix.leaf_count += end > begin
+    else:
+        radix.large[radix.large_count] = segment
+        radix.large_count += 1
+
+
+cdef void _split(Radix *radix, int low, int threads) noexcept nogil:
+    """Move the rows of segment `now` to the other buffer, by the highest 6 bits in which their keys differ."""
+    cdef int64_t n = radix.now.end - radix.now.begin
     cdef int64_t part
-    cdef uint32_t digit
-    cdef uint32_t total = 0
+    cdef int64_t parts = min(<int64_t>threads, tasks_of(n, LEAF))
+    cdef uint64_t least, most
+    cdef uint32_t digit, count, begin, total
+    cdef int bits = 0
+    radix.part = tasks_of(n, parts)
+    parts = tasks_of(n, radix.part)
+    parallel_for(_keys, radix, parts, threads)
+    least, most = radix.ranges[0], radix.ranges[1]
+    for part in range(1, parts):
+        least, most = min(least, radix.ranges[2 * part]), max(most, radix.ranges[2 * part + 1])
+    while bits < 64 and (least ^ most) >> bits:
+        bits += 1
+    if bits == 0:
+        _keep(radix, radix.now.begin, radix.now.end, radix.now.moved, True)
+        return
+    radix.shift = max(bits - 6, low)
+    radix.digits = (<uint32_t>1 << (bits - radix.shift)) - 1
     parallel_for(_digits, radix, parts, threads)
-    for digit in range(radix.mask + 1):
-        before = total
+    total = <uint32_t>radix.now.begin
+    for digit in range(radix.digits + 1):
+        begin = total
         for part in range(parts):
-            count = radix.counts[part * BUCKETS + digit]
-            radix.counts[part * BUCKETS + digit] = total
+            count = radix.counts[part * FR_CLICKS_DIGITS + digit]
+            radix.counts[part * FR_CLICKS_DIGITS + digit] = total
             total += count
-        if total - before == radix.n:
-            return False
+        _keep(radix, begin, total, not radix.now.moved, False)
     parallel_for(_move, radix, parts, threads)
-    radix.here, radix.there = radix.there, radix.here
-    return True
 
 
-cdef void _passes(Radix *radix, int low, int high, int64_t parts, int threads) noexcept nogil:
-    """Sort by bits low..high-1, lowest digits first."""
-    cdef int digits = (high - low + 10) // 11
-    cdef int digit, begin, end
-    for digit in range(digits):
-        begin = low + (high - low) * digit // digits
-        end = low + (high - low) * (digit + 1) // digits
-        radix.shift = begin
-        radix.mask = (<uint32_t>1 << (end - begin)) - 1
-        _pass(radix, parts, threads)
+def radix_sort(uint64_t[::1] rows, uint64_t[::1] spare, int stride, int low, int high, int threads) -> None:
+    """Stable sort of keys (stride 1), or of pairs by their keys (stride 2), by bits low..high-1.  Below 2^32 rows.
 
-
-def radix_sort(uint64_t[::1] keys, uint64_t[::1] spare, int stride, int low, int high, int upper, int threads) -> bool:
-    """Stable sort of keys (stride 1) or pairs (stride 2) by bits low..high-1; True: the result lies in `spare`.
-
-    Where there are more than `upper` bits, only that many of the highest go through the passes; an insertion sort
-    finishes, and where it would take too long (keys that share all upper bits but differ below), passes over all bits.
+    Large segments are split by 6 bits, in parallel; those of at most LEAF rows are sorted in cache, each by one thread.
     """
     cdef Radix radix
-    cdef int64_t n = keys.shape[0] // stride
-    cdef int64_t parts = min(threads, tasks_of(n, CHUNK // 4))
-    cdef int64_t chunks = tasks_of(n, CHUNK)
-    cdef int64_t i
-    cdef bint settled = True
-    cdef uint32_t *counts = <uint32_t *>malloc(parts * BUCKETS * sizeof(uint32_t))
-    cdef int64_t *moves = <int64_t *>malloc(chunks * sizeof(int64_t))
-    if counts == NULL or moves == NULL:
-        free(counts)
-        free(moves)
+    cdef int64_t n = rows.shape[0] // stride
+    # Segments that wait are apart and above LEAF rows each; a split adds to them before its own rows leave.
+    radix.large = <Segment *>malloc((n // LEAF + FR_CLICKS_DIGITS) * sizeof(Segment))
+    radix.counts = <uint32_t *>malloc(threads * FR_CLICKS_DIGITS * sizeof(uint32_t))
+    radix.ranges = <uint64_t *>malloc(threads * 2 * sizeof(uint64_t))
+    if radix.large == NULL or radix.counts == NULL or radix.ranges == NULL:
+        free(radix.large)
+        free(radix.counts)
+        free(radix.ranges)
         raise MemoryError("no memory to sort with")
     with nogil:
-        radix.here, radix.there, radix.stride, radix.n = &keys[0], &spare[0], stride, n
-        radix.part = tasks_of(n, parts)
-        radix.counts, radix.moves, radix.budget = counts, moves, 16 * CHUNK
-        if high - low > upper:
-            _passes(&radix, high - upper, high, parts, threads)
-            radix.shift = high - upper
-            parallel_for(_settle, &radix, chunks, threads)
-            for i in range(chunks):
-                settled = settled and moves[i] >= 0
-        if high - low <= upper or not settled:
-            _passes(&radix, low, high, parts, threads)
-    free(counts)
-    free(moves)
-    return radix.here == &spare[0]
+        radix.rows[0], radix.rows[1], radix.stride = &rows[0], &spare[0], stride
+        radix.mask = ((<uint64_t>-1) >> (64 - (high - low))) << low
+        radix.leaf_count = 0
+        radix.large_count = 0
+        _keep(&radix, 0, n, False, False)
+        while True:
+            if radix.leaf_count:
+                parallel_for(_leaf, &radix, radix.leaf_count, threads)
+                radix.leaf_count = 0
+            if not radix.large_count:
+                break
+            radix.large_count -= 1
+            radix.now = radix.large[radix.large_count]
+            _split(&radix, low, threads)
+    free(radix.large)
+    free(radix.counts)
+    free(radix.ranges)
 
 
 def ranks(const uint64_t[::1] pairs, const int32_t[::1] groups, uint64_t[::1] words) -> None:

@@ -5,6 +5,8 @@
 // Types of the arrays that are read as they come.
 enum { FR_CLICKS_U8, FR_CLICKS_I32, FR_CLICKS_I64, FR_CLICKS_F32, FR_CLICKS_F64 };
 
+enum { FR_CLICKS_DIGITS = 64 };  // buckets of a pass over all rows: more would not fit the level-1 TLB
+
 // A row on its way through the sort: an order-preserving key, and 2 * row number + label.
 typedef struct {
   uint64_t key;
