@@ -40,6 +40,7 @@ _PUBLIC = {
     "topk": "fastrec.ranking",
     "Truth": "fastrec.evaluation",
     "compare": "fastrec.evaluation",
+    "fuse": "fastrec.evaluation",
     "evaluate": "fastrec.evaluation",
     "evaluate_clicks": "fastrec.evaluation.clicks",
     "importance": "fastrec.weighing",
@@ -74,6 +75,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from fastrec._core.info import info as info
     from fastrec.evaluation import Truth as Truth
     from fastrec.evaluation import compare as compare
+    from fastrec.evaluation import fuse as fuse
     from fastrec.evaluation import evaluate as evaluate
     from fastrec.evaluation.clicks import evaluate_clicks as evaluate_clicks
     from fastrec.ranking import Index as Index

@@ -7,7 +7,8 @@ from fastrec.evaluation.compare import compare
 from fastrec.evaluation.comparison import Comparison
 from fastrec.evaluation.conventions import Convention
 from fastrec.evaluation.evaluate import evaluate
+from fastrec.evaluation.fuse import fuse
 from fastrec.evaluation.result import Evaluation
 from fastrec.evaluation.truth import Truth
 
-__all__ = ["Bootstrap", "Comparison", "Convention", "Evaluation", "Truth", "bootstrap", "compare", "evaluate"]
+__all__ = ["Bootstrap", "Comparison", "Convention", "Evaluation", "Truth", "bootstrap", "compare", "evaluate", "fuse"]

@@ -330,7 +330,9 @@ def _cluster_labels(clusters: Any, ids: np.ndarray) -> np.ndarray | None:
     if isinstance(clusters, (Mapping, pd.Series)):
         labels = pd.Series(clusters).reindex(ids)
         if labels.isna().any():
-            raise ValueError(f"`clusters` must label every query; it lacks {ids[labels.isna().argmax()]!r}")
+            raise ValueError(
+                f"`clusters` must label every query; it lacks {per_query.shown(ids[labels.isna().argmax()])}"
+            )
         return labels.to_numpy()
     labels = np.asarray(clusters)
     if labels.shape != (len(ids),):
@@ -348,8 +350,8 @@ def _refuse_undefined(
         if np.isnan(table).any():
             query, metric = np.argwhere(np.isnan(table))[0]
             raise ValueError(
-                f"run {name!r} has no {metrics[metric]!r} for query {ids[query]!r} (NaN); pass nan='drop' to "
-                "leave such queries out or nan='zero' to count them as 0"
+                f"run {name!r} has no {metrics[metric]!r} for query {per_query.shown(ids[query])} (NaN); "
+                "pass nan='drop' to leave such queries out or nan='zero' to count them as 0"
             )
 
 

@@ -52,6 +52,11 @@ def read(source: Any, name: str) -> PerQuery:
     return PerQuery(values, [str(metric) for metric in metrics], ids)
 
 
+def shown(label: Any) -> str:
+    """A label as a message should show it: 3, not np.int64(3)."""
+    return repr(label.item() if isinstance(label, np.generic) else label)
+
+
 def _as_pandas(source: Any) -> Any:
     """``source`` as a pandas frame where it is a frame of any kind or a Series, else None."""
     kind = f"{type(source).__module__}.{type(source).__name__}"
@@ -106,4 +111,6 @@ def _refuse_repeats(labels: np.ndarray, name: str, what: str) -> None:
 
     repeated = pd.Index(labels).duplicated()
     if repeated.any():
-        raise ValueError(f"`{name}` must name each {what} once; {labels[repeated.argmax()]!r} is repeated")
+        raise ValueError(
+            f"`{name}` must name each {what} once; {shown(labels[repeated.argmax()])} is repeated"
+        )
