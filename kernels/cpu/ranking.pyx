@@ -1,14 +1,339 @@
-"""Bindings of the ranking kernels."""
+"""Bindings of the ranking kernels: pointers, sizes and the thread pool.  The operations above validate."""
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport free, malloc
+
 from fastrec._core.isa import LEVEL
+from fastrec._kernels import runtime
+
+cdef extern from "pool.h" nogil:
+    ctypedef void (*fr_task)(void *context, int64_t task, int worker) noexcept nogil
+    ctypedef void (*fr_parallel_for_type)(fr_task fn, void *context, int64_t tasks, int threads) noexcept nogil
 
 cdef extern from "ranking_table.h" nogil:
+    ctypedef struct fr_items:
+        const void *data
+        int64_t n, d, stride
+        int dtype, metric
+        const float *bias
+    ctypedef struct fr_index:
+        fr_items items
+        int64_t panels
+        const uint32_t *order
+        const uint8_t *codes
+        const float *meta
+        const float *beta
+        const uint32_t *special
+        int64_t specials
+        int exponent
+    ctypedef struct fr_scan:
+        const fr_index *index
+        const float *queries
+        int64_t q, k, group, segments
+        const int64_t *exclude_indptr
+        const void *exclude_indices
+        int exclude_wide, use_codes
+        float min_score
+        float *shared
+        int64_t *rows
+        float *scores
+        int64_t *stats
+        char *scratch
+        int64_t scratch_bytes
+    ctypedef struct fr_pairs:
+        fr_items items
+        const float *queries
+        int64_t q
+        const int64_t *rows
+        const int64_t *cols
+        int64_t n, chunk
+        float *out
+    ctypedef struct fr_candidates:
+        fr_items items
+        const float *queries
+        int64_t q, k
+        const int64_t *indptr
+        const int64_t *indices
+        const int64_t *exclude_indptr
+        const void *exclude_indices
+        int exclude_wide
+        float min_score
+        int64_t *rows
+        float *scores
+        char *scratch
+        int64_t scratch_bytes
+    ctypedef struct fr_select:
+        const float *scores
+        int64_t q, n, k
+        int64_t *rows
+        float *values
+        char *scratch
+        int64_t scratch_bytes
     ctypedef struct fr_ranking_functions:
-        int (*fr_ranking_level)() noexcept
+        int (*fr_ranking_level)() noexcept nogil
+        void (*fr_norms)(const fr_items *items, int64_t begin, int64_t end, double *norms) noexcept nogil
+        void (*fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *codes, float *meta,
+                        float *beta) noexcept nogil
+        int64_t (*fr_scan_scratch)(const fr_scan *scan) noexcept nogil
+        void (*fr_scan_task)(const fr_scan *scan, int64_t task, int worker) noexcept nogil
+        void (*fr_pairs_task)(const fr_pairs *pairs, int64_t task) noexcept nogil
+        void (*fr_score_row)(const fr_items *items, const float *query, float *out) noexcept nogil
+        int64_t (*fr_candidates_scratch)(const fr_candidates *args) noexcept nogil
+        void (*fr_candidates_task)(const fr_candidates *args, int64_t task, int worker) noexcept nogil
+        int64_t (*fr_select_scratch)(const fr_select *args) noexcept nogil
+        void (*fr_select_task)(const fr_select *args, int64_t task, int worker) noexcept nogil
     const fr_ranking_functions *fr_ranking_table(int level)
 
 cdef const fr_ranking_functions *kernels = fr_ranking_table(LEVEL)
+cdef fr_parallel_for_type parallel_for = <fr_parallel_for_type>PyCapsule_GetPointer(
+    runtime.parallel_for, b"fastrec.parallel_for")
+
+cdef enum:
+    PANEL = 32
+    META = 8
+
+cdef int64_t SCRATCH_BUDGET = 40 << 20  # of one call, all threads together
 
 
 def level() -> int:
     """The instruction-set level these kernels were compiled for."""
     return kernels.fr_ranking_level()
+
+
+cdef class Items:
+    """The caller's matrix, viewed: an address, a shape, a row stride in elements, a dtype and a metric code."""
+    cdef fr_items view
+    cdef object owners
+
+    def __cinit__(self, uintptr_t address, int64_t n, int64_t d, int64_t stride, int dtype, int metric, bias, owner):
+        cdef const float[::1] terms
+        self.view.data = <const void *>address
+        self.view.n, self.view.d, self.view.stride = n, d, stride
+        self.view.dtype, self.view.metric = dtype, metric
+        self.view.bias = NULL
+        if bias is not None and bias.shape[0]:
+            terms = bias
+            self.view.bias = &terms[0]
+        self.owners = (owner, bias)
+
+
+cdef struct NormsJob:
+    const fr_items *items
+    int64_t chunk
+    double *norms
+
+cdef void norms_task(void *context, int64_t task, int worker) noexcept nogil:
+    cdef NormsJob *job = <NormsJob *>context
+    cdef int64_t begin = task * job.chunk
+    kernels.fr_norms(job.items, begin, min(begin + job.chunk, job.items.n), job.norms)
+
+
+def norms(Items items, double[::1] out, int threads) -> None:
+    """Euclidean norm of each item, in float64."""
+    cdef NormsJob job
+    if items.view.n == 0:
+        return
+    job.items, job.chunk, job.norms = &items.view, 1024, &out[0]
+    with nogil:
+        parallel_for(norms_task, &job, (items.view.n + 1023) // 1024, threads)
+
+
+cdef struct PackJob:
+    const fr_index *index
+    int64_t chunk
+    uint8_t *codes
+    float *meta
+    float *beta
+
+cdef void pack_task(void *context, int64_t task, int worker) noexcept nogil:
+    cdef PackJob *job = <PackJob *>context
+    cdef int64_t begin = task * job.chunk
+    kernels.fr_pack(job.index, begin, min(begin + job.chunk, job.index.panels), job.codes, job.meta, job.beta)
+
+
+cdef class Packed:
+    """The packed index: views of arrays that this object keeps alive."""
+    cdef fr_index view
+    cdef Items items
+    cdef object owners
+
+    def __cinit__(self, Items items, const uint32_t[::1] order, const uint8_t[::1] codes, const float[::1] meta,
+                  const float[::1] beta, const uint32_t[::1] special, int exponent):
+        self.items = items
+        self.view.items = items.view
+        self.view.panels = order.shape[0] // PANEL
+        self.view.order = &order[0] if order.shape[0] else NULL
+        self.view.codes = &codes[0] if codes is not None and codes.shape[0] else NULL
+        self.view.meta = &meta[0]
+        self.view.beta = &beta[0] if beta is not None and beta.shape[0] else NULL
+        self.view.special = &special[0] if special.shape[0] else NULL
+        self.view.specials = special.shape[0]
+        self.view.exponent = exponent
+        self.owners = (order, codes, meta, beta, special)
+
+
+def pack(Packed index, uint8_t[::1] codes, float[::1] meta, float[::1] beta, int threads) -> None:
+    """Fill codes (may be None), meta and beta (may be None) from the items, panel by panel."""
+    cdef PackJob job
+    if index.view.panels == 0:
+        return
+    job.index, job.chunk = &index.view, 64
+    job.codes = &codes[0] if codes is not None and codes.shape[0] else NULL
+    job.meta = &meta[0]
+    job.beta = &beta[0] if beta is not None and beta.shape[0] else NULL
+    with nogil:
+        parallel_for(pack_task, &job, (index.view.panels + 63) // 64, threads)
+
+
+cdef void scan_task(void *context, int64_t task, int worker) noexcept nogil:
+    kernels.fr_scan_task(<const fr_scan *>context, task, worker)
+
+
+def scan(Packed index, const float[:, ::1] queries, int64_t k, int64_t group, int64_t segments,
+         const int64_t[::1] exclude_indptr, exclude_indices, bint use_codes, float min_score, float[::1] shared,
+         int64_t[:, :, ::1] rows, float[:, :, ::1] scores, int64_t[:, ::1] stats, int threads) -> None:
+    """Top k of each query into rows and scores, shaped (queries, segments, k)."""
+    cdef fr_scan job
+    cdef const int64_t[::1] wide
+    cdef const int32_t[::1] narrow
+    cdef int64_t tasks
+    cdef int workers
+    job.index = &index.view
+    job.q, job.k, job.segments = queries.shape[0], k, segments
+    if job.q == 0 or k == 0:
+        return
+    job.queries = &queries[0, 0] if queries.shape[1] else NULL
+    job.exclude_indptr = NULL
+    job.exclude_indices = NULL
+    job.exclude_wide = 0
+    if exclude_indptr is not None:
+        job.exclude_indptr = &exclude_indptr[0]
+        if exclude_indices.dtype.itemsize == 8:
+            wide = exclude_indices
+            job.exclude_indices = &wide[0] if wide.shape[0] else NULL
+            job.exclude_wide = 1
+        else:
+            narrow = exclude_indices
+            job.exclude_indices = &narrow[0] if narrow.shape[0] else NULL
+    job.use_codes, job.min_score = use_codes, min_score
+    job.shared = &shared[0] if shared is not None else NULL
+    job.rows, job.scores = &rows[0, 0, 0], &scores[0, 0, 0]
+    job.stats = &stats[0, 0] if stats is not None else NULL
+    job.group = min(group, job.q)
+    while True:  # a smaller group where buffers would outgrow the budget
+        job.scratch_bytes = kernels.fr_scan_scratch(&job)
+        tasks = (job.q + job.group - 1) // job.group * segments
+        workers = <int>min(<int64_t>threads, tasks)
+        if job.group == 1 or job.scratch_bytes * workers <= SCRATCH_BUDGET:
+            break
+        job.group = max(1, job.group // 2)
+    job.scratch = <char *>malloc(job.scratch_bytes * workers)
+    if job.scratch == NULL:
+        raise MemoryError(f"cannot allocate {job.scratch_bytes * workers} bytes of scratch; use fewer threads")
+    with nogil:
+        parallel_for(scan_task, &job, tasks, workers)
+    free(job.scratch)
+
+
+cdef void pairs_task(void *context, int64_t task, int worker) noexcept nogil:
+    kernels.fr_pairs_task(<const fr_pairs *>context, task)
+
+
+def score_pairs(Items items, const float[:, ::1] queries, const int64_t[::1] rows, const int64_t[::1] cols,
+                float[::1] out, int threads) -> None:
+    """Canonical scores of (query, item) pairs."""
+    cdef fr_pairs job
+    if rows.shape[0] == 0:
+        return
+    job.items, job.q = items.view, queries.shape[0]
+    job.queries = &queries[0, 0] if queries.shape[1] else NULL
+    job.rows, job.cols, job.out = &rows[0], &cols[0], &out[0]
+    job.n, job.chunk = rows.shape[0], 4096
+    with nogil:
+        parallel_for(pairs_task, &job, (job.n + job.chunk - 1) // job.chunk, threads)
+
+
+cdef struct ScoreJob:
+    const fr_items *items
+    const float *queries
+    float *out
+
+cdef void score_task(void *context, int64_t task, int worker) noexcept nogil:
+    cdef ScoreJob *job = <ScoreJob *>context
+    kernels.fr_score_row(job.items, job.queries + task * job.items.d, job.out + task * job.items.n)
+
+
+def score(Items items, const float[:, ::1] queries, float[:, ::1] out, int threads) -> None:
+    """Canonical scores of every query with every item."""
+    cdef ScoreJob job
+    if out.shape[0] == 0 or out.shape[1] == 0:
+        return
+    job.items, job.out = &items.view, &out[0, 0]
+    job.queries = &queries[0, 0] if queries.shape[1] else NULL
+    with nogil:
+        parallel_for(score_task, &job, out.shape[0], threads)
+
+
+cdef void candidates_task(void *context, int64_t task, int worker) noexcept nogil:
+    kernels.fr_candidates_task(<const fr_candidates *>context, task, worker)
+
+
+def candidates(Items items, const float[:, ::1] queries, const int64_t[::1] indptr, const int64_t[::1] indices,
+               const int64_t[::1] exclude_indptr, exclude_indices, float min_score, int64_t[:, ::1] rows,
+               float[:, ::1] scores, int threads) -> None:
+    """Top k of each query among its own candidates, all scored canonically."""
+    cdef fr_candidates job
+    cdef const int64_t[::1] wide
+    cdef const int32_t[::1] narrow
+    cdef int workers
+    if rows.shape[0] == 0 or rows.shape[1] == 0:
+        return
+    job.items, job.q, job.k = items.view, queries.shape[0], rows.shape[1]
+    job.queries = &queries[0, 0] if queries.shape[1] else NULL
+    job.indptr = &indptr[0]
+    job.indices = &indices[0] if indices.shape[0] else NULL
+    job.exclude_indptr = NULL
+    job.exclude_indices = NULL
+    job.exclude_wide = 0
+    if exclude_indptr is not None:
+        job.exclude_indptr = &exclude_indptr[0]
+        if exclude_indices.dtype.itemsize == 8:
+            wide = exclude_indices
+            job.exclude_indices = &wide[0] if wide.shape[0] else NULL
+            job.exclude_wide = 1
+        else:
+            narrow = exclude_indices
+            job.exclude_indices = &narrow[0] if narrow.shape[0] else NULL
+    job.min_score = min_score
+    job.rows, job.scores = &rows[0, 0], &scores[0, 0]
+    job.scratch_bytes = kernels.fr_candidates_scratch(&job)
+    workers = <int>min(<int64_t>threads, job.q)
+    job.scratch = <char *>malloc(job.scratch_bytes * workers)
+    if job.scratch == NULL:
+        raise MemoryError(f"cannot allocate {job.scratch_bytes * workers} bytes of scratch; use fewer threads")
+    with nogil:
+        parallel_for(candidates_task, &job, job.q, workers)
+    free(job.scratch)
+
+
+cdef void select_task(void *context, int64_t task, int worker) noexcept nogil:
+    kernels.fr_select_task(<const fr_select *>context, task, worker)
+
+
+def select_topk(const float[:, ::1] scores, int64_t[:, ::1] rows, float[:, ::1] values, int threads) -> None:
+    """Top k of each row of a matrix."""
+    cdef fr_select job
+    cdef int workers
+    if rows.shape[0] == 0 or rows.shape[1] == 0:
+        return
+    job.q, job.n, job.k = scores.shape[0], scores.shape[1], rows.shape[1]
+    job.scores = &scores[0, 0] if scores.shape[1] else NULL
+    job.rows, job.values = &rows[0, 0], &values[0, 0]
+    job.scratch_bytes = kernels.fr_select_scratch(&job)
+    workers = <int>min(<int64_t>threads, job.q)
+    job.scratch = <char *>malloc(job.scratch_bytes * workers)
+    if job.scratch == NULL:
+        raise MemoryError(f"cannot allocate {job.scratch_bytes * workers} bytes of scratch; use fewer threads")
+    with nogil:
+        parallel_for(select_task, &job, job.q, workers)
+    free(job.scratch)

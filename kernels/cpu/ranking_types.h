@@ -1,3 +1,94 @@
-// Plain structs shared by the ranking bodies and their binding.
+// Plain structs shared by the ranking bodies and their binding.  Units and proofs: docs/adr/0010-int8-screen.md.
 #pragma once
 #include "common.h"
+
+enum { FR_DOT = 0, FR_COSINE = 1, FR_L2 = 2 };
+enum { FR_F32 = 0, FR_F16 = 1, FR_BF16 = 2 };
+enum { FR_PANEL = 32 };       // items of a panel
+enum { FR_META = 8 };         // floats of a panel's meta record
+enum { FR_LINE = 16384 };     // longest row of a half-precision matrix
+// Fields of a panel's record.  All in item units (values times 2^-exponent); bounds are rounded outwards.
+enum {
+  FR_SCALE = 0,    // one step of the int8 codes
+  FR_RESIDUAL = 1, // largest |item - scale * code|
+  FR_NORM = 2,     // largest |item|
+  FR_BETA_MAX = 3, // largest additive term, plus its rounding slack
+  FR_BETA_ABS = 4, // largest |additive term|
+  FR_BETA_TAIL = 5 // largest FR_BETA_MAX of this panel and all that follow
+};
+
+// The caller's item matrix, viewed.
+struct fr_items {
+  const void *data;   // (n, d), rows `stride` elements apart, elements of a row adjacent
+  int64_t n, d, stride;
+  int dtype, metric;
+  const float *bias;  // (n,) or null
+};
+
+// The packed index beside it.
+struct fr_index {
+  fr_items items;
+  int64_t panels;          // of FR_PANEL positions, norms descending
+  const uint32_t *order;   // (panels * FR_PANEL,) position -> row; padding repeats 0xffffffff
+  const uint8_t *codes;    // [panel][d/4][FR_PANEL][4] value + 128, or null without an int8 copy
+  const float *meta;       // [panel][FR_META]
+  const float *beta;       // (panels * FR_PANEL,) additive term in item units, or null
+  const uint32_t *special; // rows that hold infinities: scored canonically for every query
+  int64_t specials;
+  int exponent;            // item unit: value * 2^-exponent
+};
+
+// One call of topk.  The work is a grid of (query group) x (item segment) tasks.
+struct fr_scan {
+  const fr_index *index;
+  const float *queries;            // (q, d) contiguous
+  int64_t q, k;
+  int64_t group;                   // queries of a group
+  int64_t segments;                // interleaved shares of the panels
+  const int64_t *exclude_indptr;   // (q + 1,) or null
+  const void *exclude_indices;     // sorted within a row; int32 or int64
+  int exclude_wide;                // 1: int64
+  int use_codes;                   // screen with the int8 copy
+  float min_score;                 // -inf: none
+  float *shared;                   // (q,) best known threshold of each query, shared between segments; or null
+  int64_t *rows;                   // out: (q, segments, k)
+  float *scores;                   // out: (q, segments, k)
+  int64_t *stats;                  // (q, 4) or null: panels screened, survivors, re-scored, path
+  char *scratch;                   // scratch_bytes for each worker
+  int64_t scratch_bytes;
+};
+
+struct fr_pairs {
+  fr_items items;
+  const float *queries;
+  int64_t q;
+  const int64_t *rows;   // (n,) query of each pair
+  const int64_t *cols;   // (n,) item of each pair
+  int64_t n, chunk;
+  float *out;
+};
+
+struct fr_candidates {
+  fr_items items;
+  const float *queries;
+  int64_t q, k;
+  const int64_t *indptr;     // (q + 1,)
+  const int64_t *indices;
+  const int64_t *exclude_indptr;
+  const void *exclude_indices;
+  int exclude_wide;
+  float min_score;
+  int64_t *rows;
+  float *scores;
+  char *scratch;
+  int64_t scratch_bytes;
+};
+
+struct fr_select {
+  const float *scores;   // (q, n) contiguous
+  int64_t q, n, k;
+  int64_t *rows;
+  float *values;
+  char *scratch;
+  int64_t scratch_bytes;
+};

@@ -1,0 +1,519 @@
+"""``Index``: items packed once, searched exactly many times."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import numpy as np
+
+from fastrec._core import arrays, checks
+from fastrec._core import threads as _threads
+from fastrec._kernels import ranking as _kernels
+from fastrec.ranking import lists, order
+from fastrec.ranking.canonical import METRICS
+from fastrec.ranking.canonical import scores as _canonical_scores
+from fastrec.ranking.result import TopK
+
+PANEL, META = 32, 8
+MAX_DIM_INT8 = 16_384  # beyond it, int32 sums of codes could overflow
+MAX_ITEMS = 2**32 - 64  # rows are uint32 inside
+COPY_LIMIT = 0.3  # of the float32 matrix: what precision="auto" may hold beside it
+_GROUP = 240  # queries that share a pass over the items; a multiple of the tile
+_DTYPES = {"float32": 0, "float16": 1, "bfloat16": 2}
+
+
+class Index:
+    """Items packed for exact top-k search by inner product, cosine or Euclidean distance.
+
+    Parameters
+    ----------
+    items : (N, d) array
+        Item vectors.  float32, float16 and bfloat16 are searched where they lie, without a copy (rows may be strided);
+        other real types are converted to float32.  The index keeps a view: do not change the items while it is used.
+    metric : {"dot", "cosine", "l2"}
+        What a score is: ``sum(u*i)``; ``sum(u*i) / (|u| |i|)``, 0 where a norm is 0; ``-sum((u-i)^2)``.
+    bias : (N,) array, optional
+        Added to each item's score.
+    ids : (N,) array of int or str, optional
+        External labels, returned by ``TopK.ids`` in place of row positions.  They do not change the order.
+    precision : {"auto", "int8", "float32"}
+        How items are screened; the answer is the same to the bit.  ``"int8"`` keeps a copy in one byte a value and is
+        several times faster; ``"float32"`` keeps only the order of the items (5 bytes an item).  ``"auto"`` takes int8
+        where the copy fits in 0.3 of the float32 matrix (from d = 32 on, mostly).
+    threads : int, optional
+        Threads used to pack.
+
+    Notes
+    -----
+    Scores are *canonical*: computed from the given values in float64 in a fixed order, rounded to float32 once (see
+    :mod:`fastrec.ranking.canonical`).  Items that can reach the top are found by cheap bounds that err on the safe
+    side; what they let through is scored canonically.  Ids and scores therefore do not depend on ``precision``,
+    threads, batches or the processor.  NaN items are never returned.
+
+    Cost: packing reads the items twice, O(N d) plus a sort of N norms.  Memory beside the items: about
+    ``N * (d + 5)`` bytes with int8 (4 more an item with ``bias`` or ``metric="l2"``).
+
+    Raises ``TypeError`` / ``ValueError`` for items that are not a real (N, d) matrix, and for ``bias`` or ``ids`` of
+    another length.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrec as fr
+    >>> index = fr.Index(np.eye(3, dtype=np.float32))
+    >>> index.topk([[0.1, 0.3, 0.2]], k=2).ids
+    array([[1, 2]])
+    """
+
+    def __init__(
+        self,
+        items: Any,
+        metric: str = "dot",
+        bias: Any = None,
+        ids: Any = None,
+        *,
+        precision: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        workers = _threads.resolve(threads)
+        self.metric = checks.choice(metric, "metric", METRICS)
+        precision = checks.choice(precision, "precision", ("auto", "int8", "float32"))
+        self._items, self._dtype = item_matrix(items)
+        n, d = self._items.shape
+        if n > MAX_ITEMS:
+            raise ValueError(
+                f"`items` may have at most {MAX_ITEMS} rows; got {n}. Split them and use merge_topk"
+            )
+        self._bias = None
+        if bias is not None:
+            self._bias = checks.vector(bias, "bias", size=n, like=f"to match `items` {self._items.shape}")
+        self._labels = None if ids is None else _labels(ids, n)
+        self._device = arrays.common_device(items=self._items, bias=self._bias)
+        self.precision = "float32" if self._device != arrays.CPU else _choose(precision, d, self._has_terms)
+        if self._device == arrays.CPU:
+            self._pack(workers)
+
+    # ---- what it is -------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, d)."""
+        return self._items.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held beside the caller's items."""
+        held = (self._order, self._codes, self._meta, self._beta, self._special)
+        return sum(a.nbytes for a in held if a is not None) if self._device == arrays.CPU else 0
+
+    def __len__(self) -> int:
+        return self._items.shape[0]
+
+    def __repr__(self) -> str:
+        n, d = self.shape
+        return f"<fastrec.Index: {n} items, d={d}, metric={self.metric!r}, precision={self.precision!r}>"
+
+    @property
+    def _has_terms(self) -> bool:
+        return self._bias is not None or self.metric == "l2"
+
+    # ---- packing ----------------------------------------------------------------------------------------------------
+
+    def _view(self) -> _kernels.Items:
+        return view(self._items, self._dtype, self.metric, self._bias)
+
+    def _pack(self, workers: int) -> None:
+        n, d = self._items.shape
+        items = self._view()
+        norms = np.empty(n)
+        _kernels.norms(items, norms, workers)
+        infinite, nan = np.isinf(norms), np.isnan(norms)
+        if self._bias is not None:
+            infinite |= np.isinf(self._bias)
+            nan |= np.isnan(self._bias)
+        # An infinity meets a NaN in the float64 sum of squares as NaN; such an item can only score NaN.
+        self._special = np.flatnonzero(infinite & ~nan).astype(np.uint32)
+        finite = ~(infinite | nan)
+        sort_key = norms.astype(np.float32)
+        by_norm = np.argsort(-sort_key, kind="stable") if self.metric != "cosine" else np.arange(n)
+        if not finite.all():
+            by_norm = by_norm[finite[by_norm]]
+        panels = -(-len(by_norm) // PANEL)
+        self._order = np.full(panels * PANEL, 0xFFFFFFFF, np.uint32)
+        self._order[: len(by_norm)] = by_norm
+        self._exponent = self._unit(norms[finite])
+        self._codes = (
+            np.empty(panels * PANEL * 4 * (-(-d // 4)), np.uint8) if self.precision == "int8" else None
+        )
+        self._meta = np.zeros((panels + 1, META), np.float32)
+        self._beta = np.empty(panels * PANEL, np.float32) if self._has_terms else None
+        self._packed = self._bind(items)
+        _kernels.pack(self._packed, self._codes, self._meta.reshape(-1), self._beta, workers)
+        if panels:
+            tail = self._meta[:panels, 3]
+            self._meta[:panels, 5] = np.maximum.accumulate(tail[::-1])[::-1]
+            # the extra record holds the largest additive term of all
+            self._meta[panels, 0] = self._meta[:panels, 4].max()
+
+    def _bind(self, items: _kernels.Items) -> _kernels.Packed:
+        return _kernels.Packed(
+            items, self._order, self._codes, self._meta.reshape(-1), self._beta, self._special, self._exponent
+        )
+
+    def _unit(self, norms: np.ndarray) -> int:
+        """The power of two that item values are divided by, so that no norm and no additive term exceeds one."""
+        if self.metric == "cosine":
+            return 0
+        _, exponent = math.frexp(float(norms.max(initial=0.0)))
+        if self._bias is not None:
+            finite = np.abs(self._bias[np.isfinite(self._bias)]).max(initial=0.0)
+            _, of_bias = math.frexp(float(finite))
+            exponent = max(exponent, of_bias if self.metric == "dot" else -(-of_bias // 2))
+        return exponent
+
+    # ---- searching --------------------------------------------------------------------------------------------------
+
+    def topk(
+        self,
+        queries: Any,
+        k: int = 10,
+        exclude: Any = None,
+        candidates: Any = None,
+        min_score: float | None = None,
+        threads: int | None = None,
+        out: Any = None,
+    ) -> TopK:
+        """The ``k`` best items of each query: score descending, then row position ascending.
+
+        Parameters
+        ----------
+        queries : (Q, d) array
+            Query vectors, on the items' device; converted to float32.  Q = 0 is legal.
+        k : int
+            Items wanted, at least 1.  It may exceed N: rows are filled up with -1 and -inf.
+        exclude : CSR of shape (Q, N), or (indptr, indices), optional
+            Items never returned for a query, not even to fill its row.  Stored entries count, whatever their value.
+            Indices are row positions, sorted for you where they are not.
+        candidates : (C,) array, or CSR of shape (Q, N), or (indptr, indices), optional
+            The only items considered: one list of row positions for all queries, or one list a query.
+        min_score : float, optional
+            Items that score less are not returned.
+        threads : int, optional
+            Threads to use; the result does not depend on it.
+        out : (ids, scores), optional
+            C-contiguous (Q, k) int64 and float32 arrays to fill with rows and scores.
+
+        Returns
+        -------
+        TopK
+            ``.ids`` (Q, k) int64 (or labels), ``.scores`` (Q, k) float32.  NaN scores are never returned; a query
+            with a NaN gets an empty row.
+
+        Notes
+        -----
+        Cost: at most O(Q N d) byte operations, less where norms fall and the scan stops early, plus O(d) for each of
+        the few items that survive it.  Memory: the output, and at most 64 MB; never a (Q, N) matrix.
+        """
+        queries, k, banned, floor = self._checked(queries, k, exclude, min_score)
+        if self._device != arrays.CPU:
+            return self.reference_topk(queries, k, exclude, candidates, min_score, out)
+        workers = _threads.resolve(threads)
+        rows, scores = outputs(out, (len(queries), k), self._device)
+        if candidates is not None:
+            self._among(queries, candidates, banned, floor, rows, scores, workers)
+        else:
+            self._scan(queries, k, banned, floor, rows, scores, workers)
+        return TopK(rows, scores, self._labels)
+
+    def _checked(
+        self, queries: Any, k: int, exclude: Any, min_score: float | None
+    ) -> tuple[Any, int, tuple[np.ndarray, np.ndarray] | None, float]:
+        """Queries, k, exclusions and the lowest float32 score allowed, validated."""
+        n, d = self.shape
+        queries = checks.matrix(queries, "queries", columns=d, like=f"to match `items` {self.shape}")
+        arrays.common_device(items=self._items, queries=queries)
+        k = checks.integer(k, "k", low=1)
+        floor = _float32_at_least(-math.inf if min_score is None else checks.number(min_score, "min_score"))
+        banned = None if exclude is None else lists.csr(exclude, "exclude", queries=len(queries), items=n)
+        return queries, k, banned, floor
+
+    def _scan(
+        self,
+        queries: np.ndarray,
+        k: int,
+        banned: tuple[np.ndarray, np.ndarray] | None,
+        floor: float,
+        rows: np.ndarray,
+        scores: np.ndarray,
+        workers: int,
+        stats: np.ndarray | None = None,
+    ) -> None:
+        q, n = len(queries), len(self)
+        wanted = k
+        k = max(1, min(k, n))  # what lies beyond N is padding
+        group, segments = self._grid(q, workers)
+        whole = segments == 1 and k == wanted
+        found_rows = rows[:, None, :] if whole else np.empty((q, segments, k), np.int64)
+        found_scores = scores[:, None, :] if whole else np.empty((q, segments, k), np.float32)
+        shared = np.full(q, -np.inf, np.float32) if segments > 1 else None
+        indptr, indices = banned if banned is not None else (None, None)
+        _kernels.scan(
+            self._packed, queries, k, group, segments, indptr, indices, self.precision == "int8", floor, shared,
+            found_rows, found_scores, stats, workers,
+        )  # fmt: skip
+        if whole:
+            return
+        if segments > 1:
+            keys = found_scores.reshape(q, segments * k), found_rows.reshape(q, segments * k)
+            place = np.lexsort((keys[1], -keys[0], keys[1] < 0), axis=1)[:, :k]
+            found_scores, found_rows = (np.take_along_axis(a, place, axis=1) for a in keys)
+        rows[:, :k], scores[:, :k] = found_rows.reshape(q, k), found_scores.reshape(q, k)
+        rows[:, k:], scores[:, k:] = -1, -np.inf
+
+    def _grid(self, queries: int, workers: int) -> tuple[int, int]:
+        """Queries of a group, and shares of the items: enough tasks for every thread, none of them tiny."""
+        panels = len(self._order) // PANEL
+        if queries >= 24 * workers:
+            return min(_GROUP, -(-queries // (2 * workers) // 12) * 12), 1
+        groups = max(1, min(workers, queries // 12))
+        group = -(-queries // groups)
+        if workers == 1 or panels < 64:
+            return group, 1
+        return group, max(1, min(-(-2 * workers // groups), panels // 32))
+
+    def _among(
+        self,
+        queries: np.ndarray,
+        candidates: Any,
+        banned: tuple[np.ndarray, np.ndarray] | None,
+        floor: float,
+        rows: np.ndarray,
+        scores: np.ndarray,
+        workers: int,
+    ) -> None:
+        q, n = len(queries), len(self)
+        if _is_per_query(candidates):
+            indptr, indices = lists.csr(candidates, "candidates", queries=q, items=n)
+        else:
+            chosen = lists.shared(candidates, "candidates", items=n)
+            if q >= 32 and len(chosen) >= 256:  # worth packing: search an index of the chosen items alone
+                few = Index(
+                    self._items[chosen], self.metric, None if self._bias is None else self._bias[chosen],
+                    precision=self.precision, threads=workers,
+                )  # fmt: skip
+                banned = None if banned is None else lists.restricted(banned, chosen)
+                few._scan(queries, rows.shape[1], banned, floor, rows, scores, workers)
+                found = rows >= 0
+                rows[found] = chosen[rows[found]]
+                return
+            indptr, indices = lists.repeated(chosen, q)
+        out, barred = banned if banned is not None else (None, None)
+        _kernels.candidates(
+            self._view(), queries, indptr, np.ascontiguousarray(indices, np.int64), out, barred, floor, rows, scores,
+            workers,
+        )  # fmt: skip
+
+    def reference_topk(
+        self,
+        queries: Any,
+        k: int = 10,
+        exclude: Any = None,
+        candidates: Any = None,
+        min_score: float | None = None,
+        out: Any = None,
+    ) -> TopK:
+        """What :meth:`topk` must return, computed the obvious way, a query at a time, in NumPy or CuPy."""
+        queries, k, banned, floor = self._checked(queries, k, exclude, min_score)
+        rows, scores = outputs(out, (len(queries), k), self._device)
+        xp, n = arrays.namespace(queries), len(self)
+        chosen = None if candidates is None else _candidate_lists(candidates, len(queries), n)
+        items = self._float_items()
+        for q in range(len(queries)):
+            score = _canonical_scores(xp, queries[q][None, :], items, self.metric, self._bias)[None, :]
+            allowed = score >= xp.float32(floor)
+            if chosen is not None:
+                listed = xp.zeros(n, bool)
+                listed[xp.asarray(chosen[1][chosen[0][q] : chosen[0][q + 1]])] = True
+                allowed &= listed
+            if banned is not None:
+                allowed[0, xp.asarray(banned[1][banned[0][q] : banned[0][q + 1]])] = False
+            rows[q : q + 1], scores[q : q + 1] = order.best(xp, score, xp.arange(n), k, allowed)
+        return TopK(rows, scores, self._labels)
+
+    def _float_items(self) -> Any:
+        if self._dtype == "bfloat16":
+            return (self._items.astype(np.uint32) << 16).view(np.float32)
+        return self._items
+
+    def explain(
+        self,
+        queries: Any,
+        k: int = 10,
+        exclude: Any = None,
+        min_score: float | None = None,
+        threads: int | None = None,
+    ) -> dict[str, Any]:
+        """How a search went: what to read when it is slower than expected.
+
+        Returns a dictionary: ``precision``, ``isa``, ``threads``, ``queries``, ``panels`` (of 32 items, all of them),
+        ``group`` and ``segments`` (how the work was split), and over the queries ``screened`` (mean share of the
+        panels looked at; the rest was skipped because norms had fallen), ``survivors`` and ``rescored`` (mean number
+        of items a query that passed the screen, and that were scored canonically), ``fallback`` (queries whose int8
+        bounds were too loose and that used the float screen), ``exhaustive`` (queries with infinities, scored against
+        every item), ``zero`` and ``empty`` (zero queries, queries with a NaN).
+        """
+        from fastrec._core.isa import ACTIVE
+
+        queries, k, banned, floor = self._checked(queries, k, exclude, min_score)
+        if self._device != arrays.CPU:
+            raise NotImplementedError("explain() describes the CPU kernels; this index is on a GPU")
+        workers = _threads.resolve(threads)
+        rows, scores = outputs(None, (len(queries), k), self._device)
+        stats = np.zeros((max(1, len(queries)), 4), np.int64)
+        self._scan(queries, k, banned, floor, rows, scores, workers, stats)
+        stats = stats[: len(queries)]
+        group, segments = self._grid(len(queries), workers)
+        panels = len(self._order) // PANEL
+        searched = stats[(stats[:, 3] >> 1) == 0]
+
+        def mean(column: np.ndarray) -> float:
+            return float(column.mean()) if len(column) else 0.0
+
+        return {
+            "precision": self.precision,
+            "isa": ACTIVE,
+            "threads": workers,
+            "queries": len(queries),
+            "panels": panels,
+            "group": group,
+            "segments": segments,
+            "screened": mean(searched[:, 0]) / panels if panels else 0.0,
+            "survivors": mean(searched[:, 1]),
+            "rescored": mean(searched[:, 2]),
+            "fallback": int((stats[:, 3] & 1).sum()),
+            "zero": int((stats[:, 3] >> 2 & 1).sum()),
+            "exhaustive": int((stats[:, 3] >> 3 & 1).sum()),
+            "empty": int((stats[:, 3] >> 4 & 1).sum()),
+        }
+
+    # ---- files ------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write items, packed copy, bias and labels to one file; see :mod:`fastrec.ranking.storage`."""
+        from fastrec.ranking import storage
+
+        storage.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = True) -> Index:
+        """Read an index written by :meth:`save`.
+
+        With ``mmap=True`` the arrays are mapped, not read: pages come in as searches touch them and are shared between
+        processes.  The checksums are verified either way, which reads the file once.  A truncated, corrupted or
+        foreign file, or one of another version, is a ``ValueError``.
+        """
+        from fastrec.ranking import storage
+
+        return storage.load(cls, path, mmap=mmap)
+
+
+def view(items: np.ndarray, dtype: str, metric: str, bias: np.ndarray | None) -> _kernels.Items:
+    """What kernels need to know of an item matrix that `item_matrix` returned."""
+    n, d = items.shape
+    stride = items.strides[0] // items.itemsize if n > 1 else d
+    address = items.__array_interface__["data"][0]
+    return _kernels.Items(address, n, d, stride, _DTYPES[dtype], METRICS.index(metric), bias, items)
+
+
+def item_matrix(items: Any) -> tuple[Any, str]:
+    """The items as a 2-D array that kernels can walk, and the name of its dtype."""
+    array = _bfloat16_bits(items)
+    if array is not None:
+        name = "bfloat16"
+    else:
+        array = checks.real(items, "items")
+        if array.dtype.name == "bfloat16":
+            array, name = array.view(np.uint16), "bfloat16"
+        else:
+            name = array.dtype.name if array.dtype.name in _DTYPES and array.dtype.isnative else "float32"
+    if array.ndim != 2:
+        hint = " Reshape one vector with `x[None, :]`." if array.ndim == 1 else ""
+        raise ValueError(f"`items` must have shape (N, d); got {array.shape}.{hint}")
+    if name != "float32" and array.shape[1] > MAX_DIM_INT8:
+        if name == "bfloat16":
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        name = "float32"
+    if name == "float32" and array.dtype != np.float32:
+        array = array.astype(np.float32)
+    elif not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if not isinstance(array, np.ndarray):
+        return arrays.namespace(array).ascontiguousarray(array), name
+    # Rows may be apart, even in reverse; the elements of a row must be adjacent and aligned.
+    rows_fit = array.shape[0] <= 1 or array.strides[0] % array.itemsize == 0
+    adjacent = array.shape[1] <= 1 or array.strides[1] == array.itemsize
+    if not (rows_fit and adjacent and array.flags.aligned):
+        array = np.ascontiguousarray(array)
+    return array, name
+
+
+def _bfloat16_bits(items: Any) -> np.ndarray | None:
+    """The bits of a torch bfloat16 matrix on the CPU, which DLPack cannot hand to NumPy as what it is."""
+    if str(getattr(items, "dtype", "")) != "torch.bfloat16" or items.device.type != "cpu":
+        return None
+    import torch
+
+    return items.detach().view(torch.uint16).numpy()
+
+
+def _is_per_query(candidates: Any) -> bool:
+    return hasattr(candidates, "tocsr") or (isinstance(candidates, tuple) and len(candidates) == 2)
+
+
+def _candidate_lists(candidates: Any, queries: int, items: int) -> tuple[np.ndarray, np.ndarray]:
+    if _is_per_query(candidates):
+        return lists.csr(candidates, "candidates", queries=queries, items=items)
+    return lists.repeated(lists.shared(candidates, "candidates", items=items), queries)
+
+
+def _labels(ids: Any, n: int) -> np.ndarray:
+    labels = np.asarray(ids) if not hasattr(ids, "to_numpy") else ids.to_numpy()
+    if labels.shape != (n,):
+        raise ValueError(f"`ids` must have one label per item, shape ({n},); got {labels.shape}")
+    if labels.dtype.kind not in "iuUSOT":
+        raise TypeError(f"`ids` must be integers or strings; got dtype {labels.dtype}")
+    return labels
+
+
+def _choose(precision: str, d: int, terms: bool) -> str:
+    if d == 0 or d > MAX_DIM_INT8:
+        return "float32"
+    if precision != "auto":
+        return precision
+    copy = 4 * (-(-d // 4)) + 4 + META * 4 / PANEL + 4 * terms
+    return "int8" if copy <= COPY_LIMIT * 4 * d else "float32"
+
+
+def _float32_at_least(x: float) -> float:
+    """The smallest float32 that is not below ``x``."""
+    with np.errstate(over="ignore"):
+        y = np.float32(x)
+    return float(np.nextafter(y, np.float32(np.inf)) if float(y) < x else y)
+
+
+def outputs(out: Any, shape: tuple[int, int], device: str) -> tuple[Any, Any]:
+    if out is None:
+        if device != arrays.CPU:
+            import cupy as xp
+        else:
+            import numpy as xp  # type: ignore[no-redef]
+        return xp.empty(shape, xp.int64), xp.empty(shape, xp.float32)
+    try:
+        rows, scores = (out.rows, out.scores) if isinstance(out, TopK) else out
+    except (TypeError, ValueError):
+        raise TypeError(f"`out` must be a pair (ids, scores); got {type(out).__name__}") from None
+    return (
+        checks.output(rows, "out[0]", shape=shape, dtype=np.int64, device=device),
+        checks.output(scores, "out[1]", shape=shape, dtype=np.float32, device=device),
+    )

@@ -1,0 +1,104 @@
+"""Per-query lists of item rows (``exclude``, ``candidates``): whatever form they come in, sorted CSR goes out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastrec._core import arrays, checks
+
+_FORMS = "a SciPy sparse matrix of shape ({q}, {n}) or an (indptr, indices) pair"
+
+
+def csr(value: Any, name: str, *, queries: int, items: int) -> tuple[np.ndarray, np.ndarray]:
+    """``(indptr, indices)``, int64 and int32 or int64, each row's indices sorted and without duplicates.
+
+    Takes a SciPy sparse matrix or array of shape (queries, items), whose *stored* entries count whatever their value,
+    or an ``(indptr, indices)`` pair.  Unsorted and repeated indices are sorted and merged for the user (into a copy);
+    indices out of range and malformed pointers are a ``ValueError``.
+    """
+    if hasattr(value, "tocsr"):
+        if tuple(value.shape) != (queries, items):
+            raise ValueError(
+                f"`{name}` must have shape ({queries}, {items}), a row per query and a column per item; "
+                f"got {tuple(value.shape)}"
+            )
+        matrix = value.tocsr()
+        indptr, indices = matrix.indptr, matrix.indices
+    else:
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            raise TypeError(
+                f"`{name}` must be {_FORMS.format(q=queries, n=items)}; got {type(value).__name__}"
+            )
+        indptr = _integers(value[0], f"{name}[0]")
+        indices = _integers(value[1], f"{name}[1]")
+    indptr = np.ascontiguousarray(indptr, np.int64)
+    if indptr.shape != (queries + 1,):
+        raise ValueError(
+            f"`{name}` must have {queries + 1} row pointers, one more than there are queries; got shape {indptr.shape}"
+        )
+    if indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
+        raise ValueError(
+            f"`{name}` has malformed row pointers: they must rise from 0 to the number of indices ({len(indices)})"
+        )
+    if indices.dtype not in (np.int32, np.int64) or not indices.flags.c_contiguous:
+        indices = np.ascontiguousarray(indices, np.int64)
+    if not indices.dtype.isnative:
+        indices = indices.astype(indices.dtype.newbyteorder("="))
+    if len(indices):
+        low, high = int(indices.min()), int(indices.max())
+        if low < 0 or high >= items:
+            raise ValueError(
+                f"`{name}` must hold item rows in 0..{items - 1}; got {low if low < 0 else high}"
+            )
+        indptr, indices = _sorted(indptr, indices)
+    return indptr, indices
+
+
+def _integers(value: Any, name: str) -> np.ndarray:
+    array = arrays.adopt(value, name)
+    if array.ndim != 1:
+        raise ValueError(f"`{name}` must be one-dimensional; got shape {array.shape}")
+    if array.size == 0:
+        return np.empty(0, np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"`{name}` must hold integers; got dtype {array.dtype}")
+    return array
+
+
+def _sorted(indptr: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rising = np.empty(len(indices), bool)
+    rising[0] = True
+    np.greater(indices[1:], indices[:-1], out=rising[1:])
+    starts = indptr[:-1]
+    rising[starts[starts < len(indices)]] = True
+    if rising.all():
+        return indptr, indices
+    query = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    order = np.lexsort((indices, query))
+    query, indices = query[order], indices[order]
+    first = np.ones(len(indices), bool)
+    first[1:] = (query[1:] != query[:-1]) | (indices[1:] != indices[:-1])
+    counts = np.bincount(query[first], minlength=len(indptr) - 1)
+    return np.concatenate(([0], np.cumsum(counts))).astype(np.int64), np.ascontiguousarray(indices[first])
+
+
+def shared(value: Any, name: str, *, items: int) -> np.ndarray:
+    """One list of item rows for all queries: sorted, unique int64."""
+    return np.unique(checks.indices(value, name, below=items, what="items"))
+
+
+def repeated(rows: np.ndarray, queries: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same list for every query, as CSR."""
+    return np.arange(queries + 1, dtype=np.int64) * len(rows), np.tile(rows, queries)
+
+
+def restricted(lists: tuple[np.ndarray, np.ndarray], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the entries that are in ``rows`` (sorted, unique), renumbered by their place there."""
+    indptr, indices = lists
+    place = np.searchsorted(rows, indices)
+    found = place < len(rows)
+    found[found] = rows[place[found]] == indices[found]
+    kept = np.concatenate(([0], np.cumsum(found)))
+    return kept[indptr].astype(np.int64), np.ascontiguousarray(place[found], np.int64)

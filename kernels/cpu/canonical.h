@@ -1,0 +1,167 @@
+// The canonical score: what the public scores are, on every path and device.
+//
+// Inputs are float32 values (float16 and bfloat16 are exact in it).  A sum over dimensions runs in float64 in eight
+// lanes: lane j takes dimensions j, j + 8, j + 16, ... in order; then ((l0+l4)+(l2+l6)) + ((l1+l5)+(l3+l7)).  For dot
+// products every term is exact in float64 (24 + 24 bits), so fused and separate multiply-adds agree; squares of
+// differences are rounded once, and never fused.
+//   dot      float32( sum(u*i) + bias )
+//   cosine   float32( sum(u*i) / (sqrt(sum(u*u)) * sqrt(sum(i*i))) + bias ), the quotient 0 where a norm is 0
+//   l2       float32( -sum((u-i)^2) + bias )
+// Negative zero becomes zero.  NaN stays NaN.
+#pragma once
+#include <math.h>
+#include <string.h>
+
+#include "ranking_types.h"
+
+namespace {
+
+FR_INLINE float half_to_float(uint16_t h) {
+  const uint32_t sign = uint32_t(h & 0x8000u) << 16, exponent = (h >> 10) & 31u, mantissa = h & 0x3ffu;
+  uint32_t bits;
+  float value;
+  if (exponent == 31) {
+    bits = sign | 0x7f800000u | (mantissa << 13);
+  } else if (exponent) {
+    bits = sign | ((exponent + 112) << 23) | (mantissa << 13);
+  } else {
+    value = float(mantissa) * 0x1p-24f;
+    return sign ? -value : value;
+  }
+  memcpy(&value, &bits, 4);
+  return value;
+}
+
+// Row `row` as d floats: a view where the matrix is float32, else converted into `scratch`.
+FR_INLINE const float *item_row(const fr_items &items, int64_t row, float *scratch) {
+  if (items.dtype == FR_F32) return static_cast<const float *>(items.data) + row * items.stride;
+  const uint16_t *source = static_cast<const uint16_t *>(items.data) + row * items.stride;
+  int64_t t = 0;
+  if (items.dtype == FR_BF16) {
+    for (; t < items.d; ++t) {
+      const uint32_t bits = uint32_t(source[t]) << 16;
+      memcpy(scratch + t, &bits, 4);
+    }
+    return scratch;
+  }
+#if defined(FR_AVX2)
+  for (; t + 8 <= items.d; t += 8)
+    _mm256_storeu_ps(scratch + t, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(source + t))));
+#endif
+  for (; t < items.d; ++t) scratch[t] = half_to_float(source[t]);
+  return scratch;
+}
+
+FR_INLINE double tree(const double l[8]) {
+  return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));
+}
+
+#if defined(FR_AVX512)
+FR_INLINE double tree(__m512d v) {
+  const __m256d half = _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1));          // 0+4 1+5 2+6 3+7
+  const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));         // 04+26 15+37
+  return _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));
+}
+FR_INLINE __m512d widen(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+FR_INLINE __m512d widen_tail(const float *p, int64_t left) {
+  return _mm512_cvtps_pd(_mm256_maskz_loadu_ps(__mmask8((1u << left) - 1), p));
+}
+
+FR_INLINE double dot64(const float *a, const float *b, int64_t d) {
+  __m512d sum = _mm512_setzero_pd();
+  int64_t t = 0;
+  for (; t + 8 <= d; t += 8) sum = _mm512_fmadd_pd(widen(a + t), widen(b + t), sum);
+  if (t < d) sum = _mm512_fmadd_pd(widen_tail(a + t, d - t), widen_tail(b + t, d - t), sum);
+  return tree(sum);
+}
+FR_INLINE double square_distance64(const float *a, const float *b, int64_t d) {
+  __m512d sum = _mm512_setzero_pd();
+  for (int64_t t = 0; t < d; t += 8) {
+    const bool whole = t + 8 <= d;
+    const __m512d diff = _mm512_sub_pd(whole ? widen(a + t) : widen_tail(a + t, d - t),
+                                       whole ? widen(b + t) : widen_tail(b + t, d - t));
+    // -ffp-contract=off keeps these two apart
+    sum = _mm512_add_pd(sum, _mm512_mul_pd(diff, diff));
+  }
+  return tree(sum);
+}
+#elif defined(FR_AVX2)
+FR_INLINE double tree(__m256d low, __m256d high) {
+  const __m256d half = _mm256_add_pd(low, high);
+  const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));
+}
+FR_INLINE __m256d widen(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+FR_INLINE void pad(const float *a, int64_t left, float out[8]) {
+  for (int64_t j = 0; j < 8; ++j) out[j] = j < left ? a[j] : 0.0f;
+}
+FR_INLINE double dot64(const float *a, const float *b, int64_t d) {
+  __m256d low = _mm256_setzero_pd(), high = low;
+  int64_t t = 0;
+  for (; t + 8 <= d; t += 8) {
+    low = _mm256_fmadd_pd(widen(a + t), widen(b + t), low);
+    high = _mm256_fmadd_pd(widen(a + t + 4), widen(b + t + 4), high);
+  }
+  if (t < d) {
+    float x[8], y[8];
+    pad(a + t, d - t, x), pad(b + t, d - t, y);
+    low = _mm256_fmadd_pd(widen(x), widen(y), low);
+    high = _mm256_fmadd_pd(widen(x + 4), widen(y + 4), high);
+  }
+  return tree(low, high);
+}
+FR_INLINE double square_distance64(const float *a, const float *b, int64_t d) {
+  __m256d low = _mm256_setzero_pd(), high = low;
+  float x[8], y[8];
+  for (int64_t t = 0; t < d; t += 8) {
+    const float *p = a + t, *q = b + t;
+    if (t + 8 > d) pad(p, d - t, x), pad(q, d - t, y), p = x, q = y;
+    const __m256d e = _mm256_sub_pd(widen(p), widen(q)), f = _mm256_sub_pd(widen(p + 4), widen(q + 4));
+    low = _mm256_add_pd(low, _mm256_mul_pd(e, e));
+    high = _mm256_add_pd(high, _mm256_mul_pd(f, f));
+  }
+  return tree(low, high);
+}
+#else
+FR_INLINE double dot64(const float *a, const float *b, int64_t d) {
+  double l[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+  int64_t t = 0;
+  for (; t + 8 <= d; t += 8)
+    for (int j = 0; j < 8; ++j) l[j] += double(a[t + j]) * double(b[t + j]);
+  for (int j = 0; t < d; ++t, ++j) l[j] += double(a[t]) * double(b[t]);
+  return tree(l);
+}
+FR_INLINE double square_distance64(const float *a, const float *b, int64_t d) {
+  double l[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+  int64_t t = 0;
+  for (; t + 8 <= d; t += 8)
+    for (int j = 0; j < 8; ++j) {
+      const double e = double(a[t + j]) - double(b[t + j]);
+      l[j] += e * e;
+    }
+  for (int j = 0; t < d; ++t, ++j) {
+    const double e = double(a[t]) - double(b[t]);
+    l[j] += e * e;
+  }
+  return tree(l);
+}
+#endif
+
+// `query_norm` is sqrt(sum(u*u)), used by cosine only.
+FR_INLINE float canonical(const fr_items &items, const float *query, double query_norm, int64_t row, float *scratch) {
+  const float *item = item_row(items, row, scratch);
+  double score;
+  if (items.metric == FR_DOT) {
+    score = dot64(query, item, items.d);
+  } else if (items.metric == FR_COSINE) {
+    score = dot64(query, item, items.d);
+    const double norms = query_norm * sqrt(dot64(item, item, items.d));
+    if (score == score) score = norms == 0.0 ? 0.0 : score / norms;
+  } else {
+    score = -square_distance64(query, item, items.d);
+  }
+  if (items.bias) score += double(items.bias[row]);
+  return float(score) + 0.0f;
+}
+
+}  // namespace

@@ -1,0 +1,92 @@
+// Canonical scores of given pairs, of given candidates, and of one query against everything.
+#include "canonical.h"
+#include "select.h"
+
+namespace {
+
+template <class T>
+bool listed(const T *list, int64_t n, T value) {
+  while (n > 0) {
+    const int64_t half = n / 2;
+    if (list[half] == value) return true;
+    if (list[half] < value) list += half + 1, n -= half + 1;
+    else n = half;
+  }
+  return false;
+}
+
+}  // namespace
+
+extern "C" {
+
+void FR_FN(fr_pairs_task)(const fr_pairs *pairs, int64_t task) {
+  const fr_items &items = pairs->items;
+  const int64_t begin = task * pairs->chunk, end = begin + pairs->chunk < pairs->n ? begin + pairs->chunk : pairs->n;
+  const int64_t width = items.dtype == FR_F32 ? 4 : 2, bytes = items.d * width;
+  const char *data = static_cast<const char *>(items.data);
+  float line[FR_LINE];
+  int64_t last = -1;
+  double norm = 0.0;
+  for (int64_t i = begin; i < end; ++i) {
+    if (i + 12 < end) {
+      const char *next = data + pairs->cols[i + 12] * items.stride * width;
+      for (int64_t b = 0; b < bytes && b < 512; b += 64) __builtin_prefetch(next + b);
+      const char *query = reinterpret_cast<const char *>(pairs->queries + pairs->rows[i + 12] * items.d);
+      if (pairs->rows[i + 12] != pairs->rows[i])
+        for (int64_t b = 0; b < items.d * 4 && b < 512; b += 64) __builtin_prefetch(query + b);
+    }
+    const float *query = pairs->queries + pairs->rows[i] * items.d;
+    if (items.metric == FR_COSINE && pairs->rows[i] != last) {
+      last = pairs->rows[i];
+      norm = sqrt(dot64(query, query, items.d));
+    }
+    pairs->out[i] = canonical(items, query, norm, pairs->cols[i], line);
+  }
+}
+
+void FR_FN(fr_score_row)(const fr_items *items, const float *query, float *out) {
+  float line[FR_LINE];
+  const double norm = items->metric == FR_COSINE ? sqrt(dot64(query, query, items->d)) : 0.0;
+  for (int64_t row = 0; row < items->n; ++row) out[row] = canonical(*items, query, norm, row, line);
+}
+
+int64_t FR_FN(fr_candidates_scratch)(const fr_candidates *args) { return 2 * (2 * args->k + 1024) * 8 + 64; }
+
+void FR_FN(fr_candidates_task)(const fr_candidates *args, int64_t number, int worker) {
+  const fr_items &items = args->items;
+  const int64_t room = 2 * args->k + 1024, k = args->k;
+  uint64_t *keys = reinterpret_cast<uint64_t *>(args->scratch + worker * args->scratch_bytes), *more = keys + room;
+  const int64_t width = items.dtype == FR_F32 ? 4 : 2, bytes = items.d * width;
+  const char *data = static_cast<const char *>(items.data);
+  const float *query = args->queries + number * items.d;
+  const double norm = items.metric == FR_COSINE ? sqrt(dot64(query, query, items.d)) : 0.0;
+  float line[FR_LINE];
+  int64_t n = 0;
+  const int64_t end = args->indptr[number + 1];
+  for (int64_t i = args->indptr[number]; i < end; ++i) {
+    if (i + 8 < end) {
+      const char *next = data + args->indices[i + 8] * items.stride * width;
+      for (int64_t b = 0; b < bytes && b < 512; b += 64) __builtin_prefetch(next + b);
+    }
+    const int64_t row = args->indices[i];
+    if (args->exclude_indptr) {
+      const int64_t from = args->exclude_indptr[number], count = args->exclude_indptr[number + 1] - from;
+      const bool out = args->exclude_wide
+                           ? listed(static_cast<const int64_t *>(args->exclude_indices) + from, count, row)
+                           : listed(static_cast<const int32_t *>(args->exclude_indices) + from, count, int32_t(row));
+      if (out) continue;
+    }
+    const float score = canonical(items, query, norm, row, line);
+    if (!(score >= args->min_score)) continue;
+    if (n == room) keep_largest(keys, n, k), n = k;
+    keys[n++] = key_of(score, uint32_t(row));
+  }
+  if (n > k) keep_largest(keys, n, k), n = k;
+  sort_descending(keys, n, more);
+  for (int64_t i = 0; i < k; ++i) {
+    args->rows[number * k + i] = i < n ? int64_t(key_row(keys[i])) : -1;
+    args->scores[number * k + i] = i < n ? key_score(keys[i]) : -INFINITY;
+  }
+}
+
+}  // extern "C"

@@ -1,0 +1,763 @@
+// Exact top-k: screen every item with cheap bounds, keep what may matter, score that canonically.
+//
+// A task is one group of queries against one share of the panels.  For each query it keeps a threshold `cut`: an item
+// whose screened value plus error stays below it cannot be among the k best.  The proof that nothing is lost, float
+// rounding included, is docs/adr/0010-int8-screen.md; the names here are the names there.
+#include <float.h>
+#include <math.h>
+
+#include "canonical.h"
+#include "screen.h"
+#include "select.h"
+
+namespace {
+
+enum Kind { SCREEN, ZERO, EXHAUSTIVE, EMPTY };
+
+constexpr float SLACK = 0x1p-20f;      // relative: sixteen times the rounding of the float expressions that use it
+constexpr float FLOOR = 0x1p-100f;     // absolute: underflow
+constexpr double SLACK64 = 1e-11;      // relative: the canonical float64 sum, d <= 16,384 terms
+constexpr int64_t BLOCK_BYTES = 96 << 10;
+constexpr int LOOSE = 16;              // a query that re-scores more than LOOSE * k + 2,048 items leaves the int8 screen
+
+struct Query {
+  double norm;           // |u|, for the cosine score
+  double shift;          // screened value = canonical * down + shift
+  double up, down;       // 2^(eu+ei), 2^-(eu+ei)
+  float tau;             // canonical: k items are known to score at least this (or it is min_score)
+  float cut;             // screened units: below it, nothing matters
+  float reach;           // >= |w|, w the screened query
+  float coded, residual; // >= |step * codes|, >= |w - step * codes|
+  float step;            // one step of the query's codes
+  float beta;            // multiplier of the items' additive terms
+  int32_t offset;        // 128 * sum of codes: undoes the items' +128
+  int32_t kind, loose;
+  int64_t count, exact;  // entries, the first `exact` of which carry canonical scores
+  int64_t survivors, rescored, screened, excluded_bits;
+};
+
+// Everything a worker touches, carved out of its scratch.
+struct Work {
+  const fr_scan *scan;
+  const fr_index *index;
+  const fr_items *items;
+  int64_t d, d4, k, cap, limit, group, bloom_words;
+  Query *query;
+  int32_t *codes;        // [group][d4]
+  float *scaled;         // [group][d]
+  float *low, *high;     // [group][cap]
+  uint32_t *row;         // [group][cap]
+  uint64_t *key;         // [group][k]
+  uint64_t *bloom;       // [group][bloom_words], or null
+  int32_t *active;       // [group]
+  int32_t *chosen;       // [group]
+  uint64_t *keys, *more; // [room] each
+  int64_t room;
+  float *floats;         // [4 * (cap + 16)]
+  float *line;           // [d]
+  int32_t *tile;         // [d4 * 4][FR_TILE]
+  float *panel;          // [block_panels][d][32]
+  int64_t block_panels;  // float panels unpacked at a time
+  bool coded;            // the int8 screen is running
+};
+
+FR_INLINE char *carve(char *&at, int64_t bytes) {
+  char *here = at;
+  at += (bytes + 63) & ~int64_t(63);
+  return here;
+}
+
+// How many panels of `bytes` each make a block that stays in the cache while every tile of the group passes over it.
+FR_INLINE int64_t block_panels(int64_t bytes) {
+  const int64_t n = bytes ? BLOCK_BYTES / bytes : BLOCK_BYTES;
+  return n < 4 ? 4 : n > 128 ? 128 : n;
+}
+
+// Lay the worker's memory out at `at`; called with a null base it only measures.
+int64_t lay_out(const fr_scan *scan, char *at, Work &w) {
+  char *const base = at;
+  w.scan = scan, w.index = scan->index, w.items = &scan->index->items;
+  w.d = w.items->d, w.d4 = (w.d + 3) / 4, w.k = scan->k, w.group = scan->group;
+  w.limit = 3 * w.k + 192, w.cap = w.limit + 64;
+  w.block_panels = block_panels(FR_PANEL * 4 * w.d);
+  w.room = w.cap + 1024;
+  w.bloom_words = scan->exclude_indptr ? 64 : 0;
+  w.query = reinterpret_cast<Query *>(carve(at, w.group * int64_t(sizeof(Query))));
+  w.codes = reinterpret_cast<int32_t *>(carve(at, w.group * w.d4 * 4));
+  w.scaled = reinterpret_cast<float *>(carve(at, w.group * w.d * 4));
+  w.low = reinterpret_cast<float *>(carve(at, w.group * w.cap * 4));
+  w.high = reinterpret_cast<float *>(carve(at, w.group * w.cap * 4));
+  w.row = reinterpret_cast<uint32_t *>(carve(at, w.group * w.cap * 4));
+  w.key = reinterpret_cast<uint64_t *>(carve(at, w.group * w.k * 8));
+  w.bloom = reinterpret_cast<uint64_t *>(carve(at, w.group * w.bloom_words * 8));
+  w.active = reinterpret_cast<int32_t *>(carve(at, w.group * 4));
+  w.chosen = reinterpret_cast<int32_t *>(carve(at, w.group * 4));
+  w.keys = reinterpret_cast<uint64_t *>(carve(at, w.room * 8));
+  w.more = reinterpret_cast<uint64_t *>(carve(at, w.room * 8));
+  w.floats = reinterpret_cast<float *>(carve(at, 4 * (w.cap + 16) * 4));
+  w.line = reinterpret_cast<float *>(carve(at, w.d * 4 + 64));
+  w.tile = reinterpret_cast<int32_t *>(carve(at, w.d4 * 4 * FR_TILE * 4));
+  w.panel = reinterpret_cast<float *>(carve(at, w.block_panels * w.d * FR_PANEL * 4));
+  return at - base;
+}
+
+// ---- rounding outwards ------------------------------------------------------------------------------------------
+
+FR_INLINE float float_below(double x) {
+  const float f = float(x);
+  return double(f) > x ? nextafterf(f, -INFINITY) : f;
+}
+FR_INLINE float float_above(double x) {
+  const float f = float(x);
+  return double(f) < x ? nextafterf(f, INFINITY) : f;
+}
+
+// ---- thresholds -------------------------------------------------------------------------------------------------
+
+FR_INLINE double canonical_slack(const Work &w, const Query &q) {
+  const float *first = w.index->meta;
+  const double beta = w.index->beta ? double(q.beta) * w.index->meta[w.index->panels * FR_META] : 0.0;
+  return SLACK64 * (double(q.reach) * (w.index->panels ? first[FR_NORM] : 0.0f) + beta + fabs(q.shift));
+}
+
+// The screened value below which an item's canonical score is certainly less than `tau`.
+void raise(const Work &w, Query &q, float tau) {
+  if (!(tau > q.tau)) return;
+  q.tau = tau;
+  const double x = double(nextafterf(tau, -INFINITY)) * q.down;
+  q.cut = float_below(x + q.shift - SLACK64 * fabs(x) - canonical_slack(w, q) - 0x1p-140);
+}
+
+// The canonical score that an item with a screened value of at least `low` certainly reaches.
+FR_INLINE float certain(const Work &w, const Query &q, float low) {
+  const double x = double(low) - q.shift;
+  return float_below((x - SLACK64 * fabs(x) - canonical_slack(w, q)) * q.up);
+}
+
+FR_INLINE void share(const Work &w, int64_t number, const Query &q) {
+#if defined(__GNUC__)
+  if (!w.scan->shared) return;
+  float *slot = w.scan->shared + number;
+  float seen;
+  __atomic_load(slot, &seen, __ATOMIC_RELAXED);
+  float mine = q.tau;
+  while (mine > seen && !__atomic_compare_exchange(slot, &seen, &mine, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+#else
+  (void)w, (void)number, (void)q;
+#endif
+}
+FR_INLINE void learn(const Work &w, int64_t number, Query &q) {
+#if defined(__GNUC__)
+  if (!w.scan->shared) return;
+  float seen;
+  __atomic_load(w.scan->shared + number, &seen, __ATOMIC_RELAXED);
+  raise(w, q, seen);
+#else
+  (void)w, (void)number, (void)q;
+#endif
+}
+
+// ---- exclusions -------------------------------------------------------------------------------------------------
+
+FR_INLINE uint32_t bloom_slot(const Work &w, uint32_t row) {
+  return (row * 2654435761u) >> 8 & uint32_t(w.bloom_words * 64 - 1);
+}
+
+void fill_bloom(const Work &w, int64_t local, int64_t number) {
+  if (!w.scan->exclude_indptr) return;
+  uint64_t *bits = w.bloom + local * w.bloom_words;
+  memset(bits, 0, size_t(w.bloom_words) * 8);
+  for (int64_t i = w.scan->exclude_indptr[number]; i < w.scan->exclude_indptr[number + 1]; ++i) {
+    const int64_t row = w.scan->exclude_wide ? static_cast<const int64_t *>(w.scan->exclude_indices)[i]
+                                             : static_cast<const int32_t *>(w.scan->exclude_indices)[i];
+    const uint32_t slot = bloom_slot(w, uint32_t(row));
+    bits[slot >> 6] |= uint64_t(1) << (slot & 63);
+  }
+}
+
+template <class T>
+FR_INLINE bool contains(const T *list, int64_t n, T value) {
+  while (n > 0) {
+    const int64_t half = n / 2;
+    if (list[half] == value) return true;
+    if (list[half] < value) list += half + 1, n -= half + 1;
+    else n = half;
+  }
+  return false;
+}
+
+FR_INLINE bool is_listed(const int64_t *indptr, const void *indices, int wide, int64_t number, uint32_t row) {
+  const int64_t begin = indptr[number], n = indptr[number + 1] - begin;
+  return wide ? contains(static_cast<const int64_t *>(indices) + begin, n, int64_t(row))
+              : contains(static_cast<const int32_t *>(indices) + begin, n, int32_t(row));
+}
+
+FR_INLINE bool excluded(const Work &w, int64_t local, int64_t number, uint32_t row) {
+  if (!w.scan->exclude_indptr) return false;
+  const uint32_t slot = bloom_slot(w, row);
+  if (!(w.bloom[local * w.bloom_words + (slot >> 6)] >> (slot & 63) & 1)) return false;
+  return is_listed(w.scan->exclude_indptr, w.scan->exclude_indices, w.scan->exclude_wide, number, row);
+}
+
+// ---- the buffer of one query ------------------------------------------------------------------------------------
+
+// Make the exact keys in w.keys[0..n) the query's entries: the best k of them.
+void settle_exact(Work &w, int64_t local, int64_t number, int64_t n) {
+  Query &q = w.query[local];
+  if (n > w.k) keep_largest(w.keys, n, w.k), n = w.k;
+  memcpy(w.key + local * w.k, w.keys, size_t(n) * 8);
+  float *low = w.low + local * w.cap, *high = w.high + local * w.cap;
+  uint64_t least = ~uint64_t(0);
+  const double slack = canonical_slack(w, q);
+  for (int64_t i = 0; i < n; ++i) {
+    const uint64_t key = w.keys[i];
+    least = key < least ? key : least;
+    const float score = key_score(key);
+    const double x = (fabsf(score) > FLT_MAX ? (score > 0.0f ? 1.0 : -1.0) * FLT_MAX : double(score)) * q.down;
+    // A float32 score stands for every float64 that rounds to it, an infinite one for all beyond the largest.  The
+    // margin also covers the rounding of low and high themselves.
+    const double y = x + q.shift, wide = (fabs(x) + fabs(y)) * 0x1p-22 + slack + 0x1p-149 * q.down + 0x1p-140;
+    low[i] = score < -FLT_MAX ? -INFINITY : float(y - wide);
+    high[i] = score > FLT_MAX ? INFINITY : float(y + wide);
+  }
+  q.count = q.exact = n;
+  if (n == w.k) {
+    raise(w, q, key_score(least));
+    share(w, number, q);
+  }
+}
+
+// Score a list of rows canonically and merge them with the query's exact entries (the others must be gone).
+void offer(Work &w, int64_t local, int64_t number, const uint32_t *rows, int64_t count) {
+  Query &q = w.query[local];
+  const float *query = w.scan->queries + number * w.d;
+  int64_t n = q.exact;
+  memcpy(w.keys, w.key + local * w.k, size_t(n) * 8);
+  const char *data = static_cast<const char *>(w.items->data);
+  const int64_t width = w.items->dtype == FR_F32 ? 4 : 2, bytes = w.d * width, pitch = w.items->stride * width;
+  for (int64_t i = 0; i < count; ++i) {
+#if defined(__GNUC__)
+    if (i + 6 < count) {
+      const char *next = data + int64_t(rows[i + 6]) * pitch;
+      for (int64_t b = 0; b < bytes && b < 1024; b += 64) __builtin_prefetch(next + b);
+    }
+#endif
+    const float score = canonical(*w.items, query, q.norm, rows[i], w.line);
+    if (!(score >= w.scan->min_score)) continue;  // NaN, too
+    if (n == w.room) keep_largest(w.keys, n, w.k), n = w.k;
+    w.keys[n++] = key_of(score, rows[i]);
+  }
+  q.rescored += count;
+  settle_exact(w, local, number, n);
+}
+
+// Drop the excluded among the entries added since the last time.
+void drop_excluded(Work &w, int64_t local, int64_t number) {
+  if (!w.scan->exclude_indptr) return;
+  Query &q = w.query[local];
+  float *low = w.low + local * w.cap, *high = w.high + local * w.cap;
+  uint32_t *row = w.row + local * w.cap;
+  const uint64_t *bits = w.bloom + local * w.bloom_words;
+  int64_t n = q.excluded_bits > q.exact ? q.excluded_bits : q.exact;  // entries before this one were checked
+  for (int64_t i = n; i < q.count; ++i) {
+    const uint32_t r = row[i], slot = bloom_slot(w, r);
+    low[n] = low[i], high[n] = high[i], row[n] = r;
+    bool keep = true;
+    if (FR_UNLIKELY(bits[slot >> 6] >> (slot & 63) & 1))
+      keep = !is_listed(w.scan->exclude_indptr, w.scan->exclude_indices, w.scan->exclude_wide, number, r);
+    n += keep;
+  }
+  q.count = q.excluded_bits = n;
+}
+
+// Keep the entries whose upper bound reaches the cut.
+void drop_below_cut(Work &w, int64_t local) {
+  Query &q = w.query[local];
+  float *low = w.low + local * w.cap, *high = w.high + local * w.cap;
+  uint32_t *row = w.row + local * w.cap;
+  uint64_t *key = w.key + local * w.k;
+  int64_t n = 0, i = 0;
+  for (; i < q.exact; ++i) {
+    low[n] = low[i], high[n] = high[i], key[n] = key[i];
+    n += high[i] >= q.cut;
+  }
+  q.exact = n;
+#if defined(FR_AVX512)
+  const __m512 cut = _mm512_set1_ps(q.cut);
+  for (; i + 16 <= q.count; i += 16) {
+    const __m512 h = _mm512_loadu_ps(high + i), l = _mm512_loadu_ps(low + i);
+    const __m512i r = _mm512_loadu_si512(row + i);
+    const __mmask16 keep = _mm512_cmp_ps_mask(h, cut, _CMP_GE_OQ);
+    _mm512_storeu_ps(high + n, _mm512_maskz_compress_ps(keep, h));
+    _mm512_storeu_ps(low + n, _mm512_maskz_compress_ps(keep, l));
+    _mm512_storeu_si512(row + n, _mm512_maskz_compress_epi32(keep, r));
+    n += __builtin_popcount(keep);
+  }
+#endif
+  for (; i < q.count; ++i) {
+    low[n] = low[i], high[n] = high[i], row[n] = row[i];
+    n += high[i] >= q.cut;
+  }
+  q.count = q.excluded_bits = n;
+}
+
+// The buffer is full: raise the threshold and make room; score canonically where bounds alone cannot.
+void tighten(Work &w, int64_t local, int64_t number) {
+  Query &q = w.query[local];
+  drop_excluded(w, local, number);
+  if (q.count >= w.k) {
+    raise(w, q, certain(w, q, kth_largest(w.low + local * w.cap, q.count, w.k, w.floats)));
+    share(w, number, q);
+  }
+  drop_below_cut(w, local);
+  if (q.count > w.limit - w.limit / 3) {
+    offer(w, local, number, w.row + local * w.cap + q.exact, q.count - q.exact);
+    q.excluded_bits = q.count;
+    if (w.coded && q.rescored > LOOSE * w.k + 2048) q.loose = 1;
+  }
+}
+
+void finish(Work &w, int64_t local, int64_t number, int64_t *rows, float *scores) {
+  Query &q = w.query[local];
+  drop_excluded(w, local, number);
+  if (q.count > w.k && q.count > q.exact) {
+    raise(w, q, certain(w, q, kth_largest(w.low + local * w.cap, q.count, w.k, w.floats)));
+    drop_below_cut(w, local);
+  }
+  offer(w, local, number, w.row + local * w.cap + q.exact, q.count - q.exact);
+  memcpy(w.keys, w.key + local * w.k, size_t(q.exact) * 8);
+  sort_descending(w.keys, q.exact, w.more);
+  for (int64_t i = 0; i < w.k; ++i) {
+    rows[i] = i < q.exact ? int64_t(key_row(w.keys[i])) : -1;
+    scores[i] = i < q.exact ? key_score(w.keys[i]) : -INFINITY;
+  }
+}
+
+// ---- queries ----------------------------------------------------------------------------------------------------
+
+// Put w (the screened form of the query) into `scaled`, its codes and bounds into `q`.
+void prepare(Work &w, int64_t local, int64_t number) {
+  Query &q = w.query[local];
+  const float *u = w.scan->queries + number * w.d;
+  const int metric = w.items->metric;
+  const bool beta = w.index->beta != nullptr;
+  float *scaled = w.scaled + local * w.d;
+  int32_t *codes = w.codes + local * w.d4;
+  q = Query();
+  q.tau = -INFINITY, q.cut = -INFINITY, q.up = q.down = 1.0, q.norm = sqrt(dot64(u, u, w.d));
+  float top = 0.0f;
+  bool infinite = false, nan = false;
+  for (int64_t t = 0; t < w.d; ++t) {
+    const float a = fabsf(u[t]);
+    nan |= a != a, infinite |= a > FLT_MAX;
+    top = a > top ? a : top;
+  }
+  if (nan) {
+    q.kind = EMPTY;
+    return;
+  }
+  q.kind = infinite || w.d > 16384 ? EXHAUSTIVE : (top == 0.0f && metric != FR_L2 && !beta) ? ZERO : SCREEN;
+  if (q.kind != SCREEN) {
+    if (w.scan->min_score > q.tau) q.tau = w.scan->min_score;
+    return;
+  }
+  int eu = 0;
+  const int ei = w.index->exponent;
+  double factor = 1.0;
+  if (metric == FR_COSINE) {
+    factor = q.norm == 0.0 ? 0.0 : 1.0 / q.norm;
+  } else {
+    if (top > 0.0f) frexp(double(top) * (metric == FR_L2 ? 2.0 : 1.0), &eu);
+    else eu = metric == FR_L2 ? ei : 0;
+    factor = ldexp(metric == FR_L2 ? 2.0 : 1.0, -eu);
+  }
+  const int unit = metric == FR_COSINE ? 0 : eu + ei;
+  const int lift = metric == FR_COSINE ? 0 : metric == FR_L2 ? ei - eu : -eu;
+  if (beta && (lift > 100 || lift < -100)) {
+    q.kind = EXHAUSTIVE;
+    if (w.scan->min_score > q.tau) q.tau = w.scan->min_score;
+    return;
+  }
+  q.beta = beta ? float(ldexp(1.0, lift)) : 0.0f;
+  q.up = ldexp(1.0, unit), q.down = ldexp(1.0, -unit);
+  double squares = 0.0, largest = 0.0;
+  for (int64_t t = 0; t < w.d; ++t) {
+    const double x = double(u[t]) * factor;
+    scaled[t] = float(x);
+    squares += x * x;
+    largest = fabs(x) > largest ? fabs(x) : largest;
+  }
+  q.reach = float_above(sqrt(squares) * (1.0 + 2.0 * SLACK));
+  if (metric == FR_L2) q.shift = q.norm * q.norm * q.down;
+  float step = float(largest / FR_QUERY_LEVELS);
+  if (beta && step < q.beta * 0x1p-14f) step = q.beta * 0x1p-14f;  // keeps additive terms within 2^29 steps
+  if (!(step > 0x1p-60f)) step = 0x1p-60f;
+  q.step = step;
+  double coded = 0.0, residual = 0.0;
+  int64_t sum = 0;
+  int8_t *code = reinterpret_cast<int8_t *>(codes);
+  for (int64_t t = 0; t < 4 * w.d4; ++t) {
+    double c = 0.0;
+    if (t < w.d) {
+      const double x = double(u[t]) * factor;
+      c = nearbyint(x / step);
+      c = c > FR_QUERY_LEVELS ? FR_QUERY_LEVELS : c < -FR_QUERY_LEVELS ? -FR_QUERY_LEVELS : c;
+      const double back = c * step;
+      coded += back * back, residual += (x - back) * (x - back);
+    }
+    code[t] = int8_t(c);
+    sum += int64_t(c);
+  }
+  q.offset = int32_t(128 * sum);
+  q.coded = float_above(sqrt(coded) * (1.0 + 2.0 * SLACK));
+  q.residual = float_above((sqrt(residual) + double(q.reach) * SLACK) * (1.0 + 2.0 * SLACK));
+  raise(w, q, w.scan->min_score);
+}
+
+// ---- screening --------------------------------------------------------------------------------------------------
+
+constexpr float NEVER = 0x1p126f;  // a cut that nothing reaches, and that arithmetic does not turn into NaN
+constexpr int WIDE = 16;  // tile parameters are arrays of this length, so that their arithmetic is one or two vectors
+
+struct Tile {
+  float cut[WIDE], coded[WIDE], residual[WIDE], reach[WIDE], step[WIDE], inverse[WIDE], beta[WIDE];
+  int32_t offset[WIDE];
+  int32_t member[WIDE];
+  uint32_t real;       // bits of the queries that are not padding
+  float beta_error;    // relative error of the additive terms in the screen
+};
+
+void fill_tile(const Work &w, Tile &tile, const int32_t *members, int size, float float_error) {
+  tile.real = (1u << size) - 1;
+  tile.beta_error = float_error > SLACK ? float_error : SLACK;
+  for (int j = 0; j < WIDE; ++j) {
+    const bool real = j < size;
+    const Query &q = w.query[members[real ? j : 0]];
+    tile.member[j] = members[real ? j : 0];
+    tile.cut[j] = real ? q.cut : NEVER;
+    tile.coded[j] = float_error > 0.0f ? 0.0f : q.coded;
+    tile.residual[j] = float_error > 0.0f ? float_above(double(q.reach) * float_error) : q.residual;
+    tile.reach[j] = q.reach;
+    tile.step[j] = q.step;
+    tile.inverse[j] = 1.0f / q.step;
+    tile.beta[j] = q.beta;
+    tile.offset[j] = q.offset;
+  }
+}
+
+// Append the items of `mask` to the query's buffer with their bounds value -+ error.
+template <class T>
+FR_INLINE void append(Work &w, int64_t local, const T *dots, uint32_t mask, T offset, float unit, float error,
+                      const uint32_t *rows) {
+  Query &q = w.query[local];
+  float *low = w.low + local * w.cap, *high = w.high + local * w.cap;
+  uint32_t *row = w.row + local * w.cap;
+  int64_t n = q.count;
+#if defined(FR_AVX512)
+  for (int v = 0; v < 2; ++v) {
+    const __mmask16 part = __mmask16(mask >> (16 * v));
+    if (!part) continue;
+    __m512 value;
+    if (sizeof(T) == 4 && T(0.5) == T(0))
+      value = _mm512_mul_ps(
+          _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(dots + 16 * v), _mm512_set1_epi32(int32_t(offset)))),
+          _mm512_set1_ps(unit));
+    else
+      value = _mm512_loadu_ps(reinterpret_cast<const float *>(dots + 16 * v));
+    const __m512 wide = _mm512_set1_ps(error);
+    _mm512_storeu_ps(low + n, _mm512_maskz_compress_ps(part, _mm512_sub_ps(value, wide)));
+    _mm512_storeu_ps(high + n, _mm512_maskz_compress_ps(part, _mm512_add_ps(value, wide)));
+    _mm512_storeu_si512(row + n, _mm512_maskz_compress_epi32(part, _mm512_loadu_si512(rows + 16 * v)));
+    n += __builtin_popcount(part);
+  }
+#else
+  for (; mask; mask &= mask - 1) {
+    const int i = __builtin_ctz(mask);
+    const float value = float(dots[i] - offset) * unit;
+    low[n] = value - error, high[n] = value + error, row[n] = rows[i];
+    ++n;
+  }
+#endif
+  q.survivors += n - q.count;
+  q.count = n;
+}
+
+FR_INLINE uint32_t present(const Work &w, int64_t panel) {
+  // Only the last panel has padding, at its end.
+  if (panel + 1 < w.index->panels) return 0xffffffffu;
+  const uint32_t *rows = w.index->order + panel * FR_PANEL;
+  uint32_t mask = 0;
+  for (int i = 0; i < FR_PANEL; ++i) mask |= uint32_t(rows[i] != 0xffffffffu) << i;
+  return mask;
+}
+
+template <int Q>
+void run_tile_i8(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t end) {
+  alignas(64) int32_t threshold[WIDE], dots[Q * FR_PANEL];
+  uint32_t masks[WIDE];
+  float steps[WIDE];
+  const int64_t panel_bytes = FR_PANEL * 4 * w.d4;
+  for (int64_t p = begin; p < end; ++p) {
+    const float *m = w.index->meta + p * FR_META;
+    const float scale = m[FR_SCALE], r = m[FR_RESIDUAL], n = m[FR_NORM], b = m[FR_BETA_MAX], ba = m[FR_BETA_ABS];
+    const float inverse = 1.0f / scale;
+    int32_t alive = 0;
+    for (int j = 0; j < WIDE; ++j) {
+      const float unit = tile.step[j] * scale, cut = tile.cut[j];
+      float x = cut - SLACK * fabsf(cut) - tile.coded[j] * r - tile.residual[j] * n - FLOOR;
+      x -= tile.beta_error * (tile.beta[j] * ba) + (w.index->beta ? 2.0f * unit : 0.0f);
+      x *= tile.inverse[j] * inverse;
+      x = x > -0x1p29f ? x : -0x1p29f;
+      x = x < 0x1p29f ? x : 0x1p29f;
+      threshold[j] = int32_t(x) - 3 + tile.offset[j];
+      alive |= tile.reach[j] * n + tile.beta[j] * b + FLOOR >= cut;
+      steps[j] = tile.beta[j] * (tile.inverse[j] * inverse);
+    }
+    if (!alive) continue;
+    uint32_t hits = tile_i8<Q>(w.index->codes + p * panel_bytes, w.d4, w.tile, threshold,
+                               w.index->beta ? w.index->beta + p * FR_PANEL : nullptr, steps, dots, masks);
+    hits &= tile.real;
+    if (FR_LIKELY(!hits)) continue;
+    const uint32_t real = present(w, p);
+    for (; hits; hits &= hits - 1) {
+      const int j = __builtin_ctz(hits);
+      const int64_t local = tile.member[j];
+      Query &q = w.query[local];
+      if (q.loose) continue;
+      const float unit = tile.step[j] * scale;
+      const float error = tile.coded[j] * r + tile.residual[j] * n + FLOOR + tile.beta_error * (tile.beta[j] * ba) +
+                          (w.index->beta ? 2.0f * unit : 0.0f);
+      append<int32_t>(w, local, dots + j * FR_PANEL, masks[j] & real, tile.offset[j], unit, error,
+                      w.index->order + p * FR_PANEL);
+      if (q.count >= w.limit) {
+        tighten(w, local, number0 + local);
+        tile.cut[j] = q.loose ? NEVER : q.cut;
+      }
+    }
+  }
+}
+
+template <int Q>
+void run_tile_f32(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t end) {
+  alignas(64) float threshold[WIDE], dots[Q * FR_PANEL];
+  uint32_t masks[WIDE];
+  for (int64_t p = begin; p < end; ++p) {
+    const float *m = w.index->meta + p * FR_META;
+    const float n = m[FR_NORM], b = m[FR_BETA_MAX], ba = m[FR_BETA_ABS];
+    int32_t alive = 0;
+    for (int j = 0; j < WIDE; ++j) {
+      const float cut = tile.cut[j];
+      threshold[j] = cut - SLACK * fabsf(cut) - tile.residual[j] * n - FLOOR - tile.beta_error * (tile.beta[j] * ba);
+      alive |= tile.reach[j] * n + tile.beta[j] * b + FLOOR >= cut;
+    }
+    if (!alive) continue;
+    uint32_t hits = tile_f32<Q>(w.panel + (p - begin) * w.d * FR_PANEL, w.d, reinterpret_cast<const float *>(w.tile),
+                                threshold, w.index->beta ? w.index->beta + p * FR_PANEL : nullptr, tile.beta, dots, masks);
+    hits &= tile.real;
+    if (FR_LIKELY(!hits)) continue;
+    const uint32_t real = present(w, p);
+    for (; hits; hits &= hits - 1) {
+      const int j = __builtin_ctz(hits);
+      const int64_t local = tile.member[j];
+      const float error = tile.residual[j] * n + FLOOR + tile.beta_error * (tile.beta[j] * ba);
+      append<float>(w, local, dots + j * FR_PANEL, masks[j] & real, 0.0f, 1.0f, error, w.index->order + p * FR_PANEL);
+      if (w.query[local].count >= w.limit) {
+        tighten(w, local, number0 + local);
+        tile.cut[j] = w.query[local].cut;
+      }
+    }
+  }
+}
+
+// Interleave the codes (or floats) of a tile's queries: [d4 or d][Q].
+FR_INLINE void weave(Work &w, const int32_t *members, int size, int q, const int32_t *source, int64_t length) {
+  for (int j = 0; j < q; ++j) {
+    const int32_t *from = source + int64_t(members[j < size ? j : 0]) * length;
+    for (int64_t t = 0; t < length; ++t) w.tile[t * q + j] = from[t];
+  }
+}
+
+// Panels begin..end as floats in item units, each d-major.
+void unpack(Work &w, int64_t begin, int64_t end) {
+  const double unit = ldexp(1.0, -w.index->exponent);
+  for (int64_t p = begin; p < end; ++p) {
+    const uint32_t *rows = w.index->order + p * FR_PANEL;
+    float *panel = w.panel + (p - begin) * w.d * FR_PANEL;
+    for (int i = 0; i < FR_PANEL; ++i) {
+      if (rows[i] == 0xffffffffu) {
+        for (int64_t t = 0; t < w.d; ++t) panel[t * FR_PANEL + i] = 0.0f;
+        continue;
+      }
+      const float *x = item_row(*w.items, rows[i], w.line);
+      double factor = unit;
+      if (w.items->metric == FR_COSINE) {
+        const double norm = sqrt(dot64(x, x, w.d));
+        factor = norm == 0.0 ? 0.0 : 1.0 / norm;
+      }
+      for (int64_t t = 0; t < w.d; ++t) panel[t * FR_PANEL + i] = float(double(x[t]) * factor);
+    }
+  }
+}
+
+// Which of the active queries need panels begin..end at all; those that need none from here on leave the list.
+int64_t choose(Work &w, int64_t &actives, int64_t number0, int64_t begin, int64_t end) {
+  float norm = 0.0f, beta = -INFINITY;
+  for (int64_t p = begin; p < end; ++p) {
+    const float *m = w.index->meta + p * FR_META;
+    norm = m[FR_NORM] > norm ? m[FR_NORM] : norm;
+    beta = m[FR_BETA_MAX] > beta ? m[FR_BETA_MAX] : beta;
+  }
+  const float tail = w.index->meta[begin * FR_META + FR_BETA_TAIL];
+  int64_t kept = 0, chosen = 0;
+  for (int64_t i = 0; i < actives; ++i) {
+    const int32_t local = w.active[i];
+    Query &q = w.query[local];
+    learn(w, number0 + local, q);
+    if (q.loose || q.reach * norm + q.beta * tail + FLOOR < q.cut) continue;
+    w.active[kept++] = local;
+    if (q.reach * norm + q.beta * beta + FLOOR < q.cut) continue;
+    q.screened += end - begin;
+    w.chosen[chosen++] = local;
+  }
+  actives = kept;
+  return chosen;
+}
+
+#if FR_TILE == 12
+#define FR_TILE_SIZES(CALL) CALL(12) CALL(8) CALL(4) CALL(2) CALL(1)
+#elif FR_TILE == 3
+#define FR_TILE_SIZES(CALL) CALL(3) CALL(2) CALL(1)
+#else
+#define FR_TILE_SIZES(CALL) CALL(1)
+#endif
+// The smallest tile that holds `left` queries, or the largest there is.
+FR_INLINE int tile_size(int64_t left) {
+  int best = FR_TILE;
+#define FR_FITS(n) if (left <= n) best = n;
+  FR_TILE_SIZES(FR_FITS)
+#undef FR_FITS
+  return best;
+}
+
+// Pass the active queries over every `segments`-th block of panels.  Blocks start small, so that thresholds rise soon.
+void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool codes) {
+  const int64_t panels = w.index->panels, segments = w.scan->segments;
+  const int64_t most = codes ? block_panels(FR_PANEL * 4 * w.d4) : w.block_panels;
+  const float float_error = codes ? 0.0f : float(w.d + 8) * 0x1p-23f;
+  const int32_t *source = codes ? w.codes : reinterpret_cast<const int32_t *>(w.scaled);
+  const int64_t length = codes ? w.d4 : w.d;
+  w.coded = codes;
+  Tile tile;
+  int64_t size = 4, turn = 0;
+  for (int64_t begin = 0; begin < panels && actives; ++turn) {
+    const int64_t end = begin + size < panels ? begin + size : panels;
+    if (turn % segments == segment) {
+      const int64_t chosen = choose(w, actives, number0, begin, end);
+      if (chosen && !codes) unpack(w, begin, end);
+      for (int64_t i = 0; i < chosen;) {
+        const int q = tile_size(chosen - i), used = int(chosen - i < q ? chosen - i : q);
+        weave(w, w.chosen + i, used, q, source, length);
+        fill_tile(w, tile, w.chosen + i, used, float_error);
+        switch (q) {
+#define FR_RUN(n)                                                   \
+  case n:                                                           \
+    if (codes) run_tile_i8<n>(w, tile, number0, begin, end);        \
+    else run_tile_f32<n>(w, tile, number0, begin, end);             \
+    break;
+          FR_TILE_SIZES(FR_RUN)
+#undef FR_RUN
+        }
+        i += used;
+      }
+    }
+    begin = end;
+    if (turn % segments == segments - 1 && size < most) size = 2 * size < most ? 2 * size : most;
+  }
+}
+
+// Offer those of `count` rows (`rows[i]`, or `first + i` where it is null) that are not excluded, a buffer at a time.
+void offer_all(Work &w, int64_t local, int64_t number, const uint32_t *rows, int64_t first, int64_t count) {
+  uint32_t *chunk = w.row + local * w.cap;  // free: nothing was screened yet
+  for (int64_t i = 0; i < count;) {
+    int64_t n = 0;
+    for (; i < count && n < w.limit; ++i) {
+      const uint32_t row = rows ? rows[i] : uint32_t(first + i);
+      if (!excluded(w, local, number, row)) chunk[n++] = row;
+    }
+    offer(w, local, number, chunk, n);
+  }
+}
+
+// A zero query scores 0 against every item that has no NaN or infinity: the first k rows are the answer.
+void first_rows(Work &w, int64_t local, int64_t number) {
+  if (w.scan->min_score > 0.0f) return;
+  const int64_t n = w.items->n;
+  for (int64_t row = 0; row < n && w.query[local].exact < w.k; row += w.limit)
+    offer_all(w, local, number, nullptr, row, n - row < w.limit ? n - row : w.limit);
+}
+
+}  // namespace
+
+extern "C" {
+
+int64_t FR_FN(fr_scan_scratch)(const fr_scan *scan) {
+  Work w;
+  return lay_out(scan, nullptr, w) + 64;
+}
+
+void FR_FN(fr_scan_task)(const fr_scan *scan, int64_t task, int worker) {
+  Work w;
+  char *base = scan->scratch + worker * scan->scratch_bytes;
+  base += (64 - (reinterpret_cast<uintptr_t>(base) & 63)) & 63;
+  lay_out(scan, base, w);
+  const int64_t segments = scan->segments, segment = task % segments, number0 = task / segments * scan->group;
+  const int64_t size = scan->q - number0 < scan->group ? scan->q - number0 : scan->group;
+  const fr_index &index = *scan->index;
+  int64_t actives = 0;
+  for (int64_t local = 0; local < size; ++local) {
+    const int64_t number = number0 + local;
+    prepare(w, local, number);
+    Query &q = w.query[local];
+    fill_bloom(w, local, number);
+    if (q.kind == EXHAUSTIVE) {
+      const int64_t begin = w.items->n * segment / segments, end = w.items->n * (segment + 1) / segments;
+      offer_all(w, local, number, nullptr, begin, end - begin);
+    } else if (q.kind == ZERO && segment == 0) {
+      first_rows(w, local, number);
+    } else if (q.kind == SCREEN) {
+      if (segment == 0) offer_all(w, local, number, index.special, 0, index.specials);
+      w.active[actives++] = int32_t(local);
+    }
+  }
+  const bool codes = scan->use_codes && index.codes;
+  if (actives) screen(w, actives, number0, segment, codes);
+  if (codes) {  // bounds were too loose for these: again with the float screen, keeping the threshold
+    actives = 0;
+    for (int64_t local = 0; local < size; ++local)
+      if (w.query[local].loose) {
+        Query &q = w.query[local];  // what it found stays as its threshold, and is found again
+        q.count = q.exact = q.excluded_bits = q.loose = 0;
+        if (segment == 0) offer_all(w, local, number0 + local, index.special, 0, index.specials);
+        w.active[actives++] = int32_t(local);
+        if (scan->stats) scan->stats[(number0 + local) * 4 + 3] |= 1;
+      }
+    if (actives) screen(w, actives, number0, segment, false);
+  }
+  for (int64_t local = 0; local < size; ++local) {
+    const int64_t number = number0 + local, at = (number * segments + segment) * scan->k;
+    finish(w, local, number, scan->rows + at, scan->scores + at);
+    if (scan->stats) {
+      const Query &q = w.query[local];
+      int64_t *s = scan->stats + number * 4;
+#if defined(__GNUC__)
+      __atomic_fetch_add(s + 0, q.screened, __ATOMIC_RELAXED);
+      __atomic_fetch_add(s + 1, q.survivors, __ATOMIC_RELAXED);
+      __atomic_fetch_add(s + 2, q.rescored, __ATOMIC_RELAXED);
+#endif
+      if (q.kind != SCREEN) s[3] |= 2 << q.kind;
+    }
+  }
+}
+
+}  // extern "C"

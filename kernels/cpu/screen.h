@@ -1,0 +1,259 @@
+// Micro-kernels: a tile of Q queries against one panel of 32 items.  Each answers two questions at once: the 32 x Q
+// inner products (integers, or floats), and which of them exceed the threshold of their query.
+//
+// Vectors of 64, 32 or 16 bytes; a panel row (one group of 4 dimensions, or one dimension) is FR_NV vectors.  The
+// accumulators of a tile must stay in registers: Q * FR_NV <= 24 of 32 (AVX-512) or 12 of 16.
+#pragma once
+#include "ranking_types.h"
+
+#if defined(FR_AVX512)
+#define FR_TILE 12
+#define FR_LANES 16
+#elif defined(FR_AVX2)
+#define FR_TILE 3
+#define FR_LANES 8
+#else
+#define FR_TILE 1
+#define FR_LANES 4
+#endif
+#define FR_NV (FR_PANEL / FR_LANES)
+
+#if !defined(FR_AVX2) && defined(__SSE2__)
+#include <emmintrin.h>
+#define FR_SSE2 1
+#endif
+
+// The largest magnitude of a query's codes.  vpdpbusd adds four u8*s8 products exactly; without it, pairs are added in
+// 16 bits with saturation, which 255 * 63 * 2 = 32,130 stays clear of.
+#if defined(FR_VNNI) || defined(FR_SSE2) || !defined(FR_AVX2)
+#define FR_QUERY_LEVELS 127
+#else
+#define FR_QUERY_LEVELS 63
+#endif
+
+namespace {
+
+#if defined(FR_AVX512)
+typedef __m512i vint;
+typedef __m512 vfloat;
+FR_INLINE vint load_i(const void *p) { return _mm512_loadu_si512(p); }
+FR_INLINE void store_i(void *p, vint v) { _mm512_storeu_si512(p, v); }
+FR_INLINE vint set_i(int32_t x) { return _mm512_set1_epi32(x); }
+FR_INLINE vint max_i(vint a, vint b) { return _mm512_max_epi32(a, b); }
+FR_INLINE uint32_t above_i(vint a, vint b) { return _mm512_cmpgt_epi32_mask(a, b); }
+FR_INLINE vfloat load_f(const float *p) { return _mm512_loadu_ps(p); }
+FR_INLINE void store_f(float *p, vfloat v) { _mm512_storeu_ps(p, v); }
+FR_INLINE vfloat set_f(float x) { return _mm512_set1_ps(x); }
+FR_INLINE vfloat fma_f(vfloat a, vfloat b, vfloat c) { return _mm512_fmadd_ps(a, b, c); }
+FR_INLINE vfloat mul_f(vfloat a, vfloat b) { return _mm512_mul_ps(a, b); }
+FR_INLINE vfloat max_f(vfloat a, vfloat b) { return _mm512_max_ps(a, b); }
+FR_INLINE vfloat min_f(vfloat a, vfloat b) { return _mm512_min_ps(a, b); }
+FR_INLINE uint32_t above_f(vfloat a, vfloat b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+FR_INLINE vint round_f(vfloat v) { return _mm512_cvtps_epi32(v); }
+#if defined(FR_VNNI)
+FR_INLINE vint dot4(vint sum, vint items, vint query) { return _mm512_dpbusd_epi32(sum, items, query); }
+#else
+FR_INLINE vint dot4(vint sum, vint items, vint query) {
+  return _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(items, query), _mm512_set1_epi16(1)));
+}
+#endif
+#elif defined(FR_AVX2)
+typedef __m256i vint;
+typedef __m256 vfloat;
+FR_INLINE vint load_i(const void *p) { return _mm256_loadu_si256(static_cast<const __m256i *>(p)); }
+FR_INLINE void store_i(void *p, vint v) { _mm256_storeu_si256(static_cast<__m256i *>(p), v); }
+FR_INLINE vint set_i(int32_t x) { return _mm256_set1_epi32(x); }
+FR_INLINE vint max_i(vint a, vint b) { return _mm256_max_epi32(a, b); }
+FR_INLINE uint32_t above_i(vint a, vint b) {
+  return uint32_t(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(a, b))));
+}
+FR_INLINE vfloat load_f(const float *p) { return _mm256_loadu_ps(p); }
+FR_INLINE void store_f(float *p, vfloat v) { _mm256_storeu_ps(p, v); }
+FR_INLINE vfloat set_f(float x) { return _mm256_set1_ps(x); }
+FR_INLINE vfloat fma_f(vfloat a, vfloat b, vfloat c) { return _mm256_fmadd_ps(a, b, c); }
+FR_INLINE vfloat mul_f(vfloat a, vfloat b) { return _mm256_mul_ps(a, b); }
+FR_INLINE vfloat max_f(vfloat a, vfloat b) { return _mm256_max_ps(a, b); }
+FR_INLINE vfloat min_f(vfloat a, vfloat b) { return _mm256_min_ps(a, b); }
+FR_INLINE uint32_t above_f(vfloat a, vfloat b) { return uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ))); }
+FR_INLINE vint round_f(vfloat v) { return _mm256_cvtps_epi32(v); }
+FR_INLINE vint dot4(vint sum, vint items, vint query) {
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(items, query), _mm256_set1_epi16(1)));
+}
+#elif defined(FR_SSE2)
+typedef __m128i vint;
+typedef __m128 vfloat;
+FR_INLINE vint load_i(const void *p) { return _mm_loadu_si128(static_cast<const __m128i *>(p)); }
+FR_INLINE void store_i(void *p, vint v) { _mm_storeu_si128(static_cast<__m128i *>(p), v); }
+FR_INLINE vint set_i(int32_t x) { return _mm_set1_epi32(x); }
+FR_INLINE vint max_i(vint a, vint b) {
+  const __m128i m = _mm_cmpgt_epi32(a, b);
+  return _mm_or_si128(_mm_and_si128(m, a), _mm_andnot_si128(m, b));
+}
+FR_INLINE uint32_t above_i(vint a, vint b) { return uint32_t(_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpgt_epi32(a, b)))); }
+FR_INLINE vfloat load_f(const float *p) { return _mm_loadu_ps(p); }
+FR_INLINE void store_f(float *p, vfloat v) { _mm_storeu_ps(p, v); }
+FR_INLINE vfloat set_f(float x) { return _mm_set1_ps(x); }
+FR_INLINE vfloat fma_f(vfloat a, vfloat b, vfloat c) { return _mm_add_ps(_mm_mul_ps(a, b), c); }
+FR_INLINE vfloat mul_f(vfloat a, vfloat b) { return _mm_mul_ps(a, b); }
+FR_INLINE vfloat max_f(vfloat a, vfloat b) { return _mm_max_ps(a, b); }
+FR_INLINE vfloat min_f(vfloat a, vfloat b) { return _mm_min_ps(a, b); }
+FR_INLINE uint32_t above_f(vfloat a, vfloat b) { return uint32_t(_mm_movemask_ps(_mm_cmpgt_ps(a, b))); }
+FR_INLINE vint round_f(vfloat v) { return _mm_cvtps_epi32(v); }
+// Widen to 16 bits, multiply and add pairs, then add the two halves of each item.
+FR_INLINE vint dot4(vint sum, vint items, vint query) {
+  const __m128i zero = _mm_setzero_si128();
+  const __m128i wide = _mm_srai_epi16(_mm_unpacklo_epi8(query, query), 8);
+  const __m128 low = _mm_castsi128_ps(_mm_madd_epi16(_mm_unpacklo_epi8(items, zero), wide));
+  const __m128 high = _mm_castsi128_ps(_mm_madd_epi16(_mm_unpackhi_epi8(items, zero), wide));
+  const __m128i even = _mm_castps_si128(_mm_shuffle_ps(low, high, 0x88));
+  const __m128i odd = _mm_castps_si128(_mm_shuffle_ps(low, high, 0xdd));
+  return _mm_add_epi32(sum, _mm_add_epi32(even, odd));
+}
+#else  // plain C++: four lanes as a struct, for any architecture
+struct vint { int32_t x[4]; };
+struct vfloat { float x[4]; };
+#define FR_EACH for (int i = 0; i < 4; ++i)
+FR_INLINE vint load_i(const void *p) { vint v; memcpy(&v, p, 16); return v; }
+FR_INLINE void store_i(void *p, vint v) { memcpy(p, &v, 16); }
+FR_INLINE vint set_i(int32_t x) { vint v; FR_EACH v.x[i] = x; return v; }
+FR_INLINE vint max_i(vint a, vint b) { FR_EACH a.x[i] = a.x[i] > b.x[i] ? a.x[i] : b.x[i]; return a; }
+FR_INLINE uint32_t above_i(vint a, vint b) { uint32_t m = 0; FR_EACH m |= uint32_t(a.x[i] > b.x[i]) << i; return m; }
+FR_INLINE vfloat load_f(const float *p) { vfloat v; memcpy(&v, p, 16); return v; }
+FR_INLINE void store_f(float *p, vfloat v) { memcpy(p, &v, 16); }
+FR_INLINE vfloat set_f(float x) { vfloat v; FR_EACH v.x[i] = x; return v; }
+FR_INLINE vfloat fma_f(vfloat a, vfloat b, vfloat c) { FR_EACH a.x[i] = a.x[i] * b.x[i] + c.x[i]; return a; }
+FR_INLINE vfloat mul_f(vfloat a, vfloat b) { FR_EACH a.x[i] *= b.x[i]; return a; }
+FR_INLINE vfloat max_f(vfloat a, vfloat b) { FR_EACH a.x[i] = a.x[i] > b.x[i] ? a.x[i] : b.x[i]; return a; }
+FR_INLINE vfloat min_f(vfloat a, vfloat b) { FR_EACH a.x[i] = a.x[i] < b.x[i] ? a.x[i] : b.x[i]; return a; }
+FR_INLINE uint32_t above_f(vfloat a, vfloat b) { uint32_t m = 0; FR_EACH m |= uint32_t(a.x[i] > b.x[i]) << i; return m; }
+FR_INLINE vint round_f(vfloat v) { vint r; FR_EACH r.x[i] = int32_t(v.x[i] + (v.x[i] < 0 ? -0.5f : 0.5f)); return r; }
+FR_INLINE vint dot4(vint sum, vint items, vint query) {
+  uint8_t u[16];
+  int8_t s[4];
+  memcpy(u, &items, 16), memcpy(s, &query, 4);
+  FR_EACH for (int j = 0; j < 4; ++j) sum.x[i] += int32_t(u[4 * i + j]) * s[j];
+  return sum;
+}
+#endif
+
+template <int I>
+struct Constant {
+  constexpr operator int() const { return I; }
+};
+
+// Call f(0), f(1), ... f(N - 1) with constants.  Loops would do, but GCC unrolls them only after it has decided which
+// arrays live in registers, and then keeps the accumulators in memory.
+#define FR_BODY __attribute__((always_inline))
+template <int N, class F>
+FR_INLINE void unroll(const F &f) {
+  if constexpr (N > 0) {
+    unroll<N - 1>(f);
+    f(Constant<N - 1>());
+  }
+}
+
+// The two loops below are functions of their own, ending in plain stores: with the comparison in the same function GCC
+// 12 spills accumulators inside the loop, at a third of the speed.
+
+// dots[q][i] = start + sum over t of panel[t][i] . query[t][q], where start is what `dots` holds if ADD, else 0.
+template <int Q, bool ADD>
+FR_NOINLINE void dots_i8(const uint8_t *FR_RESTRICT panel, int64_t d4, const int32_t *FR_RESTRICT query,
+                         int32_t *FR_RESTRICT dots) {
+  vint sum[Q][FR_NV];
+  unroll<Q>([&](auto q) FR_BODY {
+    unroll<FR_NV>([&](auto v) FR_BODY {
+      sum[q][v] = ADD ? load_i(dots + q * FR_PANEL + v * FR_LANES) : set_i(0);
+    });
+  });
+  for (int64_t t = 0; t < d4; ++t) {
+    vint item[FR_NV];
+    unroll<FR_NV>([&](auto v) FR_BODY { item[v] = load_i(panel + (t * FR_NV + v) * (4 * FR_LANES)); });
+    unroll<Q>([&](auto q) FR_BODY {
+      const vint u = set_i(query[t * Q + q]);
+      unroll<FR_NV>([&](auto v) FR_BODY { sum[q][v] = dot4(sum[q][v], item[v], u); });
+    });
+  }
+  unroll<Q>([&](auto q) FR_BODY {
+    unroll<FR_NV>([&](auto v) FR_BODY { store_i(dots + q * FR_PANEL + v * FR_LANES, sum[q][v]); });
+  });
+}
+
+template <int Q, bool ADD>
+FR_NOINLINE void dots_f32(const float *FR_RESTRICT panel, int64_t d, const float *FR_RESTRICT query,
+                          float *FR_RESTRICT dots) {
+  vfloat sum[Q][FR_NV];
+  unroll<Q>([&](auto q) FR_BODY {
+    unroll<FR_NV>([&](auto v) FR_BODY {
+      sum[q][v] = ADD ? load_f(dots + q * FR_PANEL + v * FR_LANES) : set_f(0.0f);
+    });
+  });
+  for (int64_t t = 0; t < d; ++t) {
+    vfloat item[FR_NV];
+    unroll<FR_NV>([&](auto v) FR_BODY { item[v] = load_f(panel + t * FR_PANEL + v * FR_LANES); });
+    unroll<Q>([&](auto q) FR_BODY {
+      const vfloat u = set_f(query[t * Q + q]);
+      unroll<FR_NV>([&](auto v) FR_BODY { sum[q][v] = fma_f(item[v], u, sum[q][v]); });
+    });
+  }
+  unroll<Q>([&](auto q) FR_BODY {
+    unroll<FR_NV>([&](auto v) FR_BODY { store_f(dots + q * FR_PANEL + v * FR_LANES, sum[q][v]); });
+  });
+}
+
+// Integer tile.
+//   panel [d4][32][4] u8 · query [d4][Q] four s8 in an int32 · threshold [Q]
+//   beta  [32] floats or null: an additive term, `step[q]` integer steps for each unit of it
+//   dots  [Q][32] out · masks [Q] out, for the queries that hit
+// Returns the bits of the queries of which a dot exceeds the threshold.
+template <int Q>
+FR_INLINE uint32_t tile_i8(const uint8_t *panel, int64_t d4, const int32_t *query, const int32_t *threshold,
+                           const float *beta, const float *step, int32_t *dots, uint32_t *masks) {
+  if (beta) {
+    for (int q = 0; q < Q; ++q)
+      for (int v = 0; v < FR_NV; ++v) {
+        const vfloat x = mul_f(load_f(beta + v * FR_LANES), set_f(step[q]));
+        store_i(dots + q * FR_PANEL + v * FR_LANES, round_f(min_f(max_f(x, set_f(-0x1p30f)), set_f(0x1p30f))));
+      }
+    dots_i8<Q, true>(panel, d4, query, dots);
+  } else {
+    dots_i8<Q, false>(panel, d4, query, dots);
+  }
+  uint32_t hits = 0;
+  unroll<Q>([&](auto q) FR_BODY {
+    uint32_t mask = 0;
+    const vint bar = set_i(threshold[q]);
+    unroll<FR_NV>([&](auto v) FR_BODY {
+      mask |= above_i(load_i(dots + q * FR_PANEL + v * FR_LANES), bar) << (v * FR_LANES);
+    });
+    masks[q] = mask;
+    hits |= uint32_t(mask != 0) << q;
+  });
+  return hits;
+}
+
+// Float tile: the same with panel [d][32] floats and query [d][Q] floats.
+template <int Q>
+FR_INLINE uint32_t tile_f32(const float *panel, int64_t d, const float *query, const float *threshold,
+                            const float *beta, const float *step, float *dots, uint32_t *masks) {
+  if (beta) {
+    for (int q = 0; q < Q; ++q)
+      for (int v = 0; v < FR_NV; ++v)
+        store_f(dots + q * FR_PANEL + v * FR_LANES, mul_f(load_f(beta + v * FR_LANES), set_f(step[q])));
+    dots_f32<Q, true>(panel, d, query, dots);
+  } else {
+    dots_f32<Q, false>(panel, d, query, dots);
+  }
+  uint32_t hits = 0;
+  unroll<Q>([&](auto q) FR_BODY {
+    uint32_t mask = 0;
+    const vfloat bar = set_f(threshold[q]);
+    unroll<FR_NV>([&](auto v) FR_BODY {
+      mask |= above_f(load_f(dots + q * FR_PANEL + v * FR_LANES), bar) << (v * FR_LANES);
+    });
+    masks[q] = mask;
+    hits |= uint32_t(mask != 0) << q;
+  });
+  return hits;
+}
+
+}  // namespace
