@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +15,7 @@ from fastrec._core import threads as _threads
 from fastrec.evaluation import click_sums
 from fastrec.evaluation.click_sums import PointSums, RankSums
 from fastrec.evaluation.delong import Interval, delong_error, normal_interval
+from fastrec.evaluation.named_values import NamedValues
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -689,15 +690,13 @@ def _confusion(y: np.ndarray, p: np.ndarray, w: np.ndarray | None, cut: float) -
     return Confusion(*(float(w[rows].sum()) for rows in each))
 
 
-class ClickEvaluation:
+class ClickEvaluation(NamedValues):
     """The metrics of one call of :func:`evaluate_clicks`.
 
-    ``result["auc"]`` is a float; iterating gives the names; ``dict(result)`` gives all.
+    ``result["auc"]`` is a float; ``result.values`` is a pandas Series; iterating gives the names.
 
     Attributes
     ----------
-    values : pandas.Series
-        The metrics by name.
     counts : dict
         ``rows``, ``positives``, ``negatives`` (rows, whatever their weights; absent with soft or real labels) and, with
         groups, ``groups`` and ``single_class_groups``: those that GAUC leaves out.
@@ -708,7 +707,7 @@ class ClickEvaluation:
     per_group : pandas.DataFrame
         One row a group.
     best_threshold : float
-        Where "best_f1" was asked for: the highest threshold that reaches it.
+        The highest threshold that reaches the best F1.
     """
 
     def __init__(
@@ -720,40 +719,12 @@ class ClickEvaluation:
         labels: Any,
         threads: int,
     ) -> None:
+        super().__init__()
         self._y, self._p, self._w, self._codes, self._labels, self._threads = y, p, w, codes, labels, threads
         self._rank: RankSums | None = None
-        self._values: dict[str, float] = {}
-        self.undefined: dict[str, str] = {}
-        self.parameters: dict[str, dict[str, Any]] = {}
-
-    def __getitem__(self, name: str) -> float:
-        try:
-            return self._values[name]
-        except KeyError:
-            raise KeyError(f"{name!r} was not asked for; there are {', '.join(self._values)}") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._values
-
-    def keys(self) -> list[str]:
-        """The names of the metrics, in the order they were asked for."""
-        return list(self._values)
 
     def __repr__(self) -> str:
-        rows = "\n".join(f"  {name:<16} {value:.6g}" for name, value in self._values.items())
-        return f"ClickEvaluation of {len(self._y)} rows\n{rows}"
-
-    @property
-    def values(self) -> pd.Series:
-        import pandas as pd
-
-        return pd.Series(self._values, name="value", dtype=float)
+        return f"ClickEvaluation of {len(self._y)} rows\n{self._table()}"
 
     @property
     def counts(self) -> dict[str, int]:
@@ -864,9 +835,3 @@ class ClickEvaluation:
         value = math.fsum((weight * auc).tolist()) / total
         spread = math.fsum(((weight / total * (auc - value)) ** 2).tolist())
         return normal_interval(value, math.sqrt(spread * len(auc) / (len(auc) - 1)), level, (0.0, 1.0))
-
-    def to_frame(self) -> pd.DataFrame:
-        """A frame with one row a metric: ``metric``, ``value``."""
-        import pandas as pd
-
-        return pd.DataFrame({"metric": list(self._values), "value": list(self._values.values())})

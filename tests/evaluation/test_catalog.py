@@ -1,0 +1,336 @@
+"""Catalogue metrics against their definitions, spelt out list by list and pair by pair."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from subprocesses import USABLE_ISAS, output_of
+
+import fastrec as fr
+from fastrec.evaluation.catalog import METRICS, catalog_counts, list_similarity
+
+N_ITEMS, N_USERS = 60, 25
+SAME = {"rtol": 1e-12, "atol": 1e-12}
+
+
+def problem(ragged: bool, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    ids = np.argsort(rng.random((N_USERS, N_ITEMS)), axis=1)[:, :8]
+    if ragged:
+        ids[rng.random(ids.shape) < 0.3] = -1
+        ids[3] = -1
+        ids[4, 1:] = -1
+    history = sp.csr_array(rng.random((N_USERS, N_ITEMS)) < 0.15)
+    truth = sp.csr_array(rng.random((N_USERS, N_ITEMS)) < 0.3)
+    return {
+        "top": np.ascontiguousarray(ids),
+        "n_items": N_ITEMS,
+        "vectors": rng.standard_normal((N_ITEMS, 7)),
+        "categories": rng.random((N_ITEMS, 4)) < 0.4,
+        "history": history,
+        "truth": truth,
+        "baseline": np.arange(8),
+        "item_groups": rng.integers(0, 3, N_ITEMS),
+    }
+
+
+def lists_of(ids, k):
+    return [[int(i) for i in row[:k] if i >= 0] for row in ids]
+
+
+def cosine(a, b):
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def mean(values):
+    values = [v for v in values if not math.isnan(v)]
+    return sum(values) / len(values) if values else math.nan
+
+
+def expected(p, k):
+    """Every metric as its definition reads."""
+    ids = p["top"][:, :k]
+    lists = lists_of(p["top"], k)
+    full = [x for x in lists if x]
+    counts = np.bincount([i for x in lists for i in x], minlength=N_ITEMS)
+    exposure = np.zeros(N_ITEMS)
+    for row in ids:
+        for rank, item in enumerate(row, 1):
+            if item >= 0:
+                exposure[item] += 1 / math.log2(rank + 1)
+    popularity = np.asarray(p["history"].sum(axis=0)).ravel().astype(float)
+    known = np.maximum(popularity, 1)
+    history = [p["history"].indices[a:b] for a, b in itertools.pairwise(p["history"].indptr)]
+    truth = [set(p["truth"].indices[a:b].tolist()) for a, b in itertools.pairwise(p["truth"].indptr)]
+    categories, groups = p["categories"], p["item_groups"]
+
+    def gini(x):
+        return float(np.abs(x[:, None] - x[None, :]).sum() / (2 * len(x) * x.sum()))
+
+    def over_lists(f):
+        return mean([mean([f(i) for i in x]) for x in full])
+
+    def over_pairs(f):
+        return mean([mean([f(i, j) for i, j in itertools.combinations(x, 2)]) for x in lists if len(x) > 1])
+
+    def jaccard(i, j):
+        union = (categories[i] | categories[j]).sum()
+        return (categories[i] & categories[j]).sum() / union if union else 0.0
+
+    order = sorted(range(N_ITEMS), key=lambda i: (-popularity[i], i))
+    head, mass = set(), 0.0
+    for item in order:
+        if mass >= 0.8 * popularity.sum():
+            break
+        head.add(item)
+        mass += popularity[item]
+    ranks = {c: r for r, c in enumerate(sorted(set(popularity[popularity > 0]), reverse=True), 1)}
+
+    def anyone(i):
+        return (N_ITEMS + 1 - ranks[popularity[i]]) / N_ITEMS if popularity[i] else 0.0
+
+    def serendipity(row, u):
+        places = [(rank, i) for rank, i in enumerate(row, 1) if i >= 0]
+        return mean([max((N_ITEMS + 1 - r) / N_ITEMS - anyone(i), 0) * (i in truth[u]) for r, i in places])
+
+    def epc(row, u):
+        places = [(1 / math.log2(rank + 1), i) for rank, i in enumerate(row, 1) if i >= 0]
+        gain = sum(d * (i in truth[u]) * (1 - popularity[i] / N_USERS) for d, i in places)
+        return gain / sum(d for d, _ in places)
+
+    def distribution(items):
+        rows = categories[items].astype(float)
+        rows /= np.maximum(rows.sum(axis=1, keepdims=True), 1)
+        return rows.sum(axis=0) / rows.sum() if rows.sum() else None
+
+    def divergence(u):
+        a, b = distribution(history[u]), distribution(lists[u])
+        if a is None or b is None:
+            return math.nan
+        b = 0.99 * b + 0.01 * a
+        return sum(x * math.log(x / y) for x, y in zip(a, b) if x > 0)
+
+    share = counts[counts > 0] / counts.sum()
+    got = np.array([exposure[groups == g].sum() for g in range(3)]) / exposure.sum()
+    due = np.array([(groups == g).mean() for g in range(3)])
+    novelty = over_lists(lambda i: -math.log2(known[i] / N_USERS))
+    entropy = float(-(share * np.log2(share)).sum())
+    alike = [len(set(a) & set(b)) / math.sqrt(len(a) * len(b)) for a, b in itertools.combinations(full, 2)]
+    return {
+        "coverage": (counts > 0).mean(),
+        "distinct_items": (counts > 0).sum(),
+        "user_coverage": len(full) / N_USERS,
+        "full_lists": sum(len(x) == k for x in lists) / N_USERS,
+        "gini": gini(counts.astype(float)),
+        "gini_exposure": gini(exposure),
+        "entropy": entropy,
+        "entropy_normalized": entropy / math.log2(N_ITEMS),
+        "popularity": over_lists(lambda i: popularity[i]),
+        "popularity_lift": over_lists(lambda i: popularity[i])
+        / mean([mean(popularity[h].tolist()) for h in history if len(h)])
+        - 1,
+        "tail_share": over_lists(lambda i: float(i not in head)),
+        "novelty": novelty,
+        "surprisal": novelty / math.log2(N_USERS),
+        "self_information": over_lists(lambda i: -math.log2(known[i] / popularity.sum())),
+        "ild": over_pairs(lambda i, j: 1 - cosine(p["vectors"][i], p["vectors"][j])),
+        "ild_category": over_pairs(lambda i, j: 1 - jaccard(i, j)),
+        "personalization": 1 - mean(alike),
+        "serendipity": mean([serendipity(ids[u], u) for u in range(N_USERS) if lists[u]]),
+        "unexpectedness": mean([sum(i >= k for i in x) / len(x) for x in full]),
+        "epc": mean([epc(ids[u], u) for u in range(N_USERS) if lists[u]]),
+        "exposure_gap": float(np.abs(got - due).sum() / 2),
+        "miscalibration": mean([divergence(u) for u in range(N_USERS)]),
+    }
+
+
+@pytest.mark.parametrize("operation", [catalog_counts, list_similarity], ids=lambda o: o.name)
+def test_kernel_equals_reference(operation):
+    for case in operation.examples(np.random.default_rng(2)):
+        reference = operation.run("reference", **case)
+        for threads in (1, 3):
+            got = operation.run("cpu", **case, threads=threads)
+            if dataclasses.is_dataclass(got):
+                for field in dataclasses.fields(got):
+                    a, b = getattr(reference, field.name), getattr(got, field.name)
+                    np.testing.assert_array_equal(b, a, err_msg=field.name)
+            else:
+                np.testing.assert_allclose(got, reference, **SAME)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("k", [8, 3, 1])
+def test_metrics_equal_their_definitions(k, ragged):
+    p = problem(ragged)
+    right = {f"{name}@{k}": value for name, value in expected(p, k).items()}
+    got = fr.evaluate_catalog(**p, metrics=list(right), undefined="nan")
+    np.testing.assert_allclose([got[n] for n in right], list(right.values()), **SAME)
+    assert {n.partition("@")[0] for n in right} == set(METRICS)
+    assert set(got.undefined) == ({"ild@1", "ild_category@1"} if k == 1 else set())
+
+
+def test_cutoffs_and_counts():
+    ids = np.array([[0, 1, 2], [0, 3, -1], [-1, -1, -1]])
+    got = fr.evaluate_catalog(ids, 10, metrics=["coverage", "coverage@1", "coverage@99"])
+    assert dict(got) == {"coverage": 0.4, "coverage@1": 0.1, "coverage@99": 0.4}
+    assert got.counts == {"lists": 3, "empty_lists": 1, "items": 10, "listed": 5}
+    assert got.item_counts.tolist() == [2, 1, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert got.values["coverage"] == 0.4
+    assert got.to_frame()["metric"].tolist() == ["coverage", "coverage@1", "coverage@99"]
+    assert got.parameters["coverage@1"] == {"k": 1}
+    assert "coverage" in repr(got)
+    with pytest.raises(KeyError, match="was not asked for"):
+        got["gini"]
+
+
+def test_per_list_values_average_to_the_metric():
+    p = problem(ragged=True)
+    names = [
+        "novelty",
+        "popularity",
+        "ild",
+        "serendipity",
+        "unexpectedness",
+        "epc",
+        "miscalibration",
+        "ild_category",
+    ]
+    got = fr.evaluate_catalog(**p, metrics=names)
+    frame = got.per_list
+    assert frame["items"].tolist() == [len(x) for x in lists_of(p["top"], 8)]
+    np.testing.assert_allclose(frame[names].mean(), got.values[names], **SAME)
+
+
+def test_exposure_by_group_against_a_target():
+    ids = np.array([[0, 1], [0, 2]])
+    got = fr.evaluate_catalog(
+        ids, 4, metrics="exposure_gap", item_groups=["a", "a", "b", "b"], target={"b": 3, "a": 1}
+    )
+    share = (2 + 1 / math.log2(3)) / (2 + 2 / math.log2(3))
+    assert got.exposure.loc["a"].tolist() == pytest.approx([2, share, 0.25])
+    assert got["exposure_gap"] == pytest.approx(share - 0.25)
+
+
+def test_top_k_results_and_ids_of_any_kind_are_read():
+    rows = np.array([[0, 1], [2, -1]])
+    top = fr.TopK(rows, np.zeros((2, 2), np.float32), labels=np.array(["a", "b", "c", "d"]))
+    want = dict(fr.evaluate_catalog(rows, 4))
+    assert dict(fr.evaluate_catalog(top)) == want
+    assert dict(fr.evaluate_catalog([["a", "b"], ["c", None]], items=["a", "b", "c", "d"])) == want
+    assert dict(fr.evaluate_catalog(np.array([[7, 5], [3, -1]]), items=[7, 5, 3, 1])) == want
+    assert dict(fr.evaluate_catalog(pd.DataFrame(rows), 4)) == want
+    assert dict(fr.evaluate_catalog(rows.astype(np.int32), 4)) == want
+    assert dict(fr.evaluate_catalog(np.asfortranarray(rows), 4)) == want
+    frozen = rows.copy()
+    frozen.flags.writeable = False
+    assert dict(fr.evaluate_catalog(frozen, 4)) == want
+
+
+def test_history_gives_popularity_and_users():
+    p = problem(ragged=False)
+    popularity = np.asarray(p["history"].sum(axis=0)).ravel()
+    a = fr.evaluate_catalog(p["top"], history=p["history"], n_items=N_ITEMS, metrics="novelty")
+    b = fr.evaluate_catalog(p["top"], popularity=popularity, n_users=N_USERS, metrics="novelty")
+    assert a["novelty"] == b["novelty"]
+
+
+def test_what_cannot_be_computed_is_said():
+    empty = np.full((2, 3), -1)
+    with pytest.warns(RuntimeWarning, match="no list holds an item"):
+        got = fr.evaluate_catalog(empty, 5, metrics=["gini", "coverage"])
+    assert math.isnan(got["gini"])
+    assert got["coverage"] == 0.0
+    assert "gini" in got.undefined
+    with pytest.raises(ValueError, match="fewer than two lists"):
+        fr.evaluate_catalog([[0, 1]], 3, metrics="personalization", undefined="error")
+    names = ["coverage", "user_coverage", "entropy"]
+    quiet = fr.evaluate_catalog(np.zeros((0, 3), int), 5, metrics=names, undefined="nan")
+    assert quiet["coverage"] == 0.0
+    assert set(quiet.undefined) == {"user_coverage", "entropy"}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"metrics": "covrage"}, ValueError, "Did you mean 'coverage'"),
+        ({"metrics": "coverage@0"}, ValueError, "positive integer after '@'"),
+        ({"metrics": "coverage@x"}, ValueError, "positive integer after '@'"),
+        ({"metrics": []}, ValueError, "at least one metric"),
+        ({"metrics": [3]}, TypeError, "must hold names"),
+        ({"metrics": "novelty"}, ValueError, "'novelty' needs `popularity="),
+        ({"metrics": "novelty", "popularity": np.ones(5)}, ValueError, "needs `n_users="),
+        ({"metrics": "ild"}, ValueError, "needs `vectors="),
+        ({"metrics": "serendipity", "popularity": np.ones(5)}, ValueError, "needs `truth="),
+        ({"metrics": "exposure_gap"}, ValueError, "needs `item_groups="),
+        ({"top": [[0, 5]]}, ValueError, "list 0 holds 5"),
+        ({"top": [[0, 1], [-2, 1]]}, ValueError, "list 1 holds -2"),
+        ({"top": [[0, 1], [2, 2]]}, ValueError, "list 1 does"),
+        ({"top": [[0.0, 1.0]]}, TypeError, "must hold integer item rows"),
+        ({"top": [["a", "b"]]}, TypeError, "items="),
+        ({"top": [["a", "z"]], "items": list("abcde")}, ValueError, "'z', which is not in `items`"),
+        ({"top": [["a"]], "items": list("abaab")}, ValueError, "name every item once"),
+        ({"top": [0, 1]}, ValueError, r"must have shape \(lists, k\)"),
+        ({"n_items": None}, ValueError, "`n_items` must be given"),
+        ({"n_items": -1}, ValueError, "n_items"),
+        ({"popularity": np.ones(4)}, ValueError, "popularity"),
+        ({"popularity": -np.ones(5)}, ValueError, "not negative"),
+        ({"vectors": np.ones((4, 2))}, ValueError, "one row an item"),
+        ({"vectors": np.full((5, 2), np.nan)}, ValueError, "finite"),
+        ({"categories": ["x"] * 4}, ValueError, "one label an item"),
+        ({"categories": ["x", None, "x", "x", "x"]}, ValueError, "item 1 has no label"),
+        ({"history": np.ones((2, 5))}, TypeError, "SciPy sparse"),
+        ({"history": sp.csr_array((3, 5))}, ValueError, "history"),
+        ({"baseline": np.zeros((3, 2), int)}, ValueError, "baseline"),
+        ({"target": {"a": 1}}, ValueError, "needs `item_groups`"),
+        ({"item_groups": list("aabbb"), "target": {"a": 1}}, ValueError, "a share for each"),
+        ({"undefined": "shout"}, ValueError, "undefined"),
+        ({"duplicates": "shrug"}, ValueError, "duplicates"),
+    ],
+)
+def test_bad_input_is_refused(change, error, message):
+    good = {"top": np.array([[0, 1], [2, -1]]), "n_items": 5, "metrics": "coverage"}
+    with pytest.raises(error, match=message):
+        fr.evaluate_catalog(**{**good, **change})
+
+
+def test_duplicates_can_be_counted():
+    got = fr.evaluate_catalog([[1, 1], [0, 2]], 3, metrics="entropy", duplicates="count")
+    assert got["entropy"] == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_same_bits_for_any_threads(threads):
+    p = problem(ragged=True)
+    one, many = (fr.evaluate_catalog(**p, metrics=sorted(METRICS), threads=t) for t in (1, threads))
+    assert dict(one) == dict(many)
+
+
+def test_same_bits_for_any_instruction_set():
+    code = """
+        import numpy as np, fastrec as fr
+        rng = np.random.default_rng(0)
+        ids = np.argsort(rng.random((500, 40)), axis=1)[:, :9]
+        names = ["gini", "entropy", "personalization", "ild"]
+        got = fr.evaluate_catalog(ids, 40, vectors=rng.standard_normal((40, 13)), metrics=names)
+        print([value.hex() for value in dict(got).values()])
+    """
+    assert len({output_of(code, FASTREC_ISA=isa) for isa in USABLE_ISAS}) == 1
+
+
+def test_gini_and_entropy_at_their_ends():
+    even = fr.evaluate_catalog([[0, 1], [2, 3]], 4, metrics=["gini", "entropy_normalized", "personalization"])
+    assert dict(even) == {"gini": 0.0, "entropy_normalized": 1.0, "personalization": 1.0}
+    one = fr.evaluate_catalog([[2], [2], [2]], 4, metrics=["gini", "entropy", "personalization"])
+    assert dict(one) == {"gini": 0.75, "entropy": 0.0, "personalization": 0.0}
+
+
+def test_zero_vectors_are_like_no_other_and_huge_ones_do_not_overflow():
+    vectors = np.array([[1e200, 1e200], [1e-200, 1e-200], [0.0, 0.0]])
+    got = fr.evaluate_catalog([[0, 1], [0, 2]], vectors=vectors, metrics="ild")
+    np.testing.assert_allclose(got.per_list["ild"], [0.0, 1.0], atol=1e-15)
