@@ -48,7 +48,7 @@ _PUBLIC = {
     "select": "fastrec.weighing",
     "info": "fastrec._core.info",
 }
-_MODULES = ("benchmarks", "datasets", "evaluation", "models", "ranking")
+_MODULES = ("benchmarks", "data", "datasets", "evaluation", "models", "ranking")
 
 __all__ = [*_PUBLIC, *_MODULES, "__version__", "get_threads", "set_threads"]
 
@@ -69,6 +69,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from fastrec import benchmarks as benchmarks
+    from fastrec import data as data
     from fastrec import datasets as datasets
     from fastrec import evaluation as evaluation
     from fastrec import models as models

@@ -2,6 +2,7 @@
 
 from fastrec.data.encode import IdMap, Interactions, encode
 from fastrec.data.files import (
+    read_arrays,
     read_features,
     read_frame,
     read_labels,
@@ -19,6 +20,7 @@ __all__ = [
     "encode",
     "leave_last_out",
     "random_holdout",
+    "read_arrays",
     "read_features",
     "read_frame",
     "read_labels",

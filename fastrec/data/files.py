@@ -166,6 +166,11 @@ def read_vector(path: PathLike, key: str | None = None) -> np.ndarray:
     return array.astype(np.float64)
 
 
+def read_arrays(path: PathLike) -> dict[str, np.ndarray]:
+    """Read all arrays of an ``.npz`` by name."""
+    return _npz(open_path(path))
+
+
 # -- pairs ---------------------------------------------------------------------------------------------------
 
 
