@@ -43,6 +43,7 @@ _PUBLIC = {
     "fuse": "fastrec.evaluation",
     "evaluate": "fastrec.evaluation",
     "evaluate_catalog": "fastrec.evaluation.catalog",
+    "metric": "fastrec.evaluation",
     "evaluate_clicks": "fastrec.evaluation.clicks",
     "importance": "fastrec.weighing",
     "select": "fastrec.weighing",
@@ -80,6 +81,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from fastrec.evaluation import fuse as fuse
     from fastrec.evaluation import evaluate as evaluate
     from fastrec.evaluation.catalog import evaluate_catalog as evaluate_catalog
+    from fastrec.evaluation import metric as metric
     from fastrec.evaluation.clicks import evaluate_clicks as evaluate_clicks
     from fastrec.ranking import Index as Index
     from fastrec.ranking import TopK as TopK

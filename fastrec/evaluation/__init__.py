@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from fastrec.evaluation.accumulate import Accumulator
 from fastrec.evaluation.bootstrap import Bootstrap, bootstrap
 from fastrec.evaluation.compare import compare
 from fastrec.evaluation.comparison import Comparison
 from fastrec.evaluation.conventions import Convention
 from fastrec.evaluation.evaluate import evaluate
 from fastrec.evaluation.fuse import fuse
+from fastrec.evaluation.metrics.custom import metric
 from fastrec.evaluation.result import Evaluation
 from fastrec.evaluation.truth import Truth
 
-__all__ = ["Bootstrap", "Comparison", "Convention", "Evaluation", "Truth", "bootstrap", "compare", "evaluate", "fuse"]
+__all__ = [
+    "Accumulator",
+    "Bootstrap",
+    "Comparison",
+    "Convention",
+    "Evaluation",
+    "Truth",
+    "bootstrap",
+    "compare",
+    "evaluate",
+    "fuse",
+    "metric",
+]

@@ -147,8 +147,20 @@ def evaluate_adopted(
                     "choose another order of ties (the sklearn preset averages)"
                 )
     rows = _match_queries(run, truth)
-    values, counts = _compute(run, truth, rows, columns, policy, threads)
-    _refuse(run, truth, rows, counts, columns, policy)
+    arguments = {
+        "ids": run.ids,
+        "truth_ptr": truth._ptr,
+        "truth_ids": _match_items(run, truth),
+        "metrics": columns,
+        "gains": truth._gains,
+        "scores": run.scores,
+        "ptr": run.ptr,
+        "width": run.width,
+        "run_row": rows,
+        "threads": threads,
+    }
+    values, counts = _compute(arguments, run, policy)
+    _refuse(arguments, run, truth, rows, counts, columns, policy)
     for m, column in enumerate(columns):
         if column.metric.mean == "geometric":
             np.maximum(values[:, m], GMAP_FLOOR, out=values[:, m])
@@ -196,6 +208,7 @@ def evaluate_adopted(
             if micro and column.metric.name == "precision"
         },
     )
+    result.numbered, result.rows = truth._queries.values is None, len(truth)
     return result if per_query else result.drop_queries()
 
 
@@ -253,6 +266,12 @@ def _match_items(run: Run, truth: Truth) -> np.ndarray:
             else _unused(run.ids, len(known))
         )
         return np.where(known, known_ids, fresh)[flat]
+    if truth._columns is not None and run.by_row:  # columns of a matrix are rows of the index, not labels
+        if truth._columns != run.items.size:
+            raise ValueError(
+                f"`truth` must have one column per item of the index, {run.items.size}; it has {truth._columns}"
+            )
+        return flat
     if theirs is None:
         distinct, codes = np.unique(flat, return_inverse=True)
         theirs, flat = Labels.of(distinct), codes
@@ -267,26 +286,7 @@ def _unused(taken: np.ndarray, count: int) -> np.ndarray:
     return candidates[:count]
 
 
-def _compute(
-    run: Run,
-    truth: Truth,
-    rows: np.ndarray | None,
-    columns: list[Column],
-    policy: Convention,
-    threads: int | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    arguments: dict[str, Any] = {
-        "ids": run.ids,
-        "truth_ptr": truth._ptr,
-        "truth_ids": _match_items(run, truth),
-        "metrics": columns,
-        "gains": truth._gains,
-        "scores": run.scores,
-        "ptr": run.ptr,
-        "width": run.width,
-        "run_row": rows,
-        "threads": threads,
-    }
+def _compute(arguments: dict[str, Any], run: Run, policy: Convention) -> tuple[np.ndarray, np.ndarray]:
     by_label = (
         policy.ties in ("trec", "id_desc", "id_asc") and run.items is not None and run.scores is not None
     )
@@ -303,6 +303,7 @@ def _compute(
 
 
 def _refuse(
+    arguments: dict[str, Any],
     run: Run,
     truth: Truth,
     rows: np.ndarray | None,
@@ -321,8 +322,20 @@ def _refuse(
             )
         if bad[q] == kernels.BAD_PADDING:
             raise ValueError(f"`run` has -1 before an item in query {query!r}; padding may only end a row")
+        column = [c for c in columns if c.metric.kernel][int(bad[q]) - len(kernels.COUNTS)]
+        span = slice(truth._ptr[q], truth._ptr[q + 1])
+        alone = arguments | {
+            "metrics": [column],
+            "run_row": np.array([q if rows is None else rows[q]]),
+            "truth_ptr": np.array([0, span.stop - span.start]),
+            "truth_ids": arguments["truth_ids"][span],
+            "gains": None if truth._gains is None else truth._gains[span],
+        }
+        rank_metrics.run(
+            "reference", **alone, convention=replace(policy, ties="given")
+        )  # raises as the user's code does
         raise RuntimeError(
-            f"the metric {columns[int(bad[q]) - len(kernels.COUNTS)].label!r} failed in query {query!r}"
+            f"the metric {column.label!r} failed in query {query!r}, compiled only: not as Python"
         )
     if policy.duplicates == "error" and counts[:, DUPLICATES].any():
         q = int(np.argmax(counts[:, DUPLICATES] > 0))

@@ -37,7 +37,7 @@ class Labels:
         return np.arange(self.size, dtype=np.int64) if self.values is None else self.values
 
     def __getitem__(self, code: int) -> Any:
-        return int(code) if self.values is None else self.values[code]
+        return int(code) if self.values is None else self.values[code : code + 1].tolist()[0]
 
     def locate(self, wanted: Labels) -> np.ndarray:
         """The code here of each id of ``wanted``, int64, -1 where it is not known here."""

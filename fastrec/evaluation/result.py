@@ -27,6 +27,9 @@ class Evaluation:
         empty=zero]``.
     """
 
+    numbered = False  # the queries have no labels, only row numbers
+    rows = 0  # of the truth, before any policy left queries out
+
     def __init__(
         self,
         metrics: list[str],

@@ -34,6 +34,7 @@ class Run:
     width: int
     queries: Labels
     items: Labels | None
+    by_row: bool = False  # the codes are rows of an index, which `items` labels
 
     def __len__(self) -> int:
         return self.queries.size
@@ -106,6 +107,7 @@ def _from_topk(run: TopK, queries: Any) -> Run:
         rows.shape[1],
         row_labels(queries, len(rows), "run"),
         items,
+        by_row=items is not None,
     )
 
 
@@ -174,7 +176,10 @@ def numbers(values: Any, name: str) -> np.ndarray:
     elif hasattr(values, "to_numpy"):
         dtype = getattr(values, "dtype", None)
         nullable = not isinstance(dtype, np.dtype) and type(values).__module__.startswith("pandas")
-        values = values.to_numpy(dtype=np.float64, na_value=np.nan) if nullable else values.to_numpy()
+        try:
+            values = values.to_numpy(dtype=np.float64, na_value=np.nan) if nullable else values.to_numpy()
+        except (TypeError, ValueError):
+            raise TypeError(f"`{name}` must hold numbers; got dtype {dtype}") from None
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         try:
@@ -205,7 +210,7 @@ def _from_mapping(run: Mapping[Any, Any]) -> Run:
     _, labels = ids.coded(list(run), "run (its keys)")
     if labels.size != len(run):
         raise ValueError("`run` has two queries that are the same as text")
-    lists = list(run.values())
+    lists = [listed(entry, "run") for entry in run.values()]
     ptr = np.concatenate(([0], np.cumsum([len(items) for items in lists], dtype=np.int64))).astype(np.int64)
     scored = [isinstance(items, Mapping) for items in lists]
     if any(scored) and not all(scored):
@@ -216,6 +221,20 @@ def _from_mapping(run: Mapping[Any, Any]) -> Run:
         values = chain.from_iterable(entry.values() for entry in lists)
         scores = real_scores(objects(values, int(ptr[-1])))
     return Run(np.ascontiguousarray(flat), scores, ptr, 0, labels, items)
+
+
+def listed(entry: Any, name: str) -> Any:
+    """The items of one query of a dict: a dict, or anything with a length."""
+    if isinstance(entry, (str, bytes)):
+        raise TypeError(f"`{name}` must map every query to a dict or a list of items; got the text {entry!r}")
+    if isinstance(entry, Mapping) or hasattr(entry, "__len__"):
+        return entry
+    try:
+        return list(entry)
+    except TypeError:
+        raise TypeError(
+            f"`{name}` must map every query to a dict or a list of items; got {type(entry).__name__}"
+        ) from None
 
 
 def objects(values: Any, size: int) -> np.ndarray:

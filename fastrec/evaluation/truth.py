@@ -53,6 +53,8 @@ class Truth:
     def __init__(self, truth: Any, *, queries: Any = None, duplicates: str = "error") -> None:
         checks.choice(duplicates, "duplicates", DUPLICATES)
         ptr, flat, gains, self._queries, self._items = _read(truth, queries)
+        # How many columns a sparse matrix had: they are rows of an index, where the run is a labelled TopK.
+        self._columns = truth.shape[1] if type(truth).__module__.startswith("scipy.sparse") else None
         flat = np.ascontiguousarray(flat, np.int64)
         if gains is not None:
             gains = np.ascontiguousarray(gains, np.float64)
@@ -126,6 +128,7 @@ class Truth:
     def take(self, rows: np.ndarray) -> Truth:
         """The truth of some queries, by row."""
         part = Truth.__new__(Truth)
+        part._columns = self._columns
         sizes = np.diff(self._ptr)[rows]
         ptr = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
         places = np.repeat(self._ptr[:-1][rows] - ptr[:-1], sizes) + np.arange(ptr[-1])
@@ -196,10 +199,7 @@ def _from_mapping(truth: Mapping[Any, Any]) -> tuple[np.ndarray, np.ndarray, Any
     _, labels = ids.coded(list(truth), "truth (its keys)")
     if labels.size != len(truth):
         raise ValueError("`truth` has two queries that are the same as text")
-    lists: list[Any] = [
-        entry if isinstance(entry, Mapping) or hasattr(entry, "__len__") else list(entry)
-        for entry in truth.values()
-    ]
+    lists: list[Any] = [runs.listed(entry, "truth") for entry in truth.values()]
     graded = [isinstance(entry, Mapping) for entry in lists]
     if any(graded) and not all(graded):
         raise TypeError("`truth` must map every query to a dict of gains, or every query to a list of items")

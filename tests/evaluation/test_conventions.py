@@ -1,0 +1,182 @@
+"""Policies, each by a case worked by hand, and what the result says of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastrec as fr
+from fastrec.evaluation import Convention
+from fastrec.evaluation.conventions import PRESETS
+
+RUN = {"full": ["a", "b"], "none": ["a"], "extra": ["a"]}
+TRUTH = {"full": {"b": 1}, "none": {"a": 0}, "away": {"a": 1}}
+
+
+def evaluate(**policies: Any) -> fr.evaluation.Evaluation:
+    return fr.evaluate(RUN, TRUTH, ["mrr", "num_ret"], **policies)
+
+
+def test_counts() -> None:
+    counts = evaluate().counts
+    assert {name: counts[name] for name in ("queries", "empty", "missing", "unjudged")} == {
+        "queries": 3, "empty": 1, "missing": 1, "unjudged": 1,
+    }  # fmt: skip
+
+
+def test_empty_queries() -> None:
+    assert evaluate().per_query["mrr"].tolist() == [0.5, 0.0, 0.0]
+    assert evaluate(empty="one").per_query["mrr"].tolist() == [0.5, 1.0, 0.0]
+    skipped = evaluate(empty="skip")
+    assert skipped.query_ids.tolist() == ["full", "away"]
+    assert skipped.counts["queries"] == 2
+    kept = evaluate(empty="nan")
+    assert np.isnan(kept.values[1, 0])
+    assert kept["mrr"] == 0.25
+    assert kept.counts["undefined"] == {"mrr": 1}
+    with pytest.raises(ValueError, match="'none' has no relevant item"):
+        evaluate(empty="error")
+
+
+def test_missing_queries() -> None:
+    assert evaluate(missing="skip").query_ids.tolist() == ["full", "none"]
+    assert evaluate(missing="skip", empty="skip").query_ids.tolist() == ["full"]
+    with pytest.raises(ValueError, match="no item for query 'away'"):
+        evaluate(missing="error")
+
+
+def test_weights() -> None:
+    weights = {"full": 3.0, "none": 0.0, "away": 1.0}
+    assert evaluate(weights=weights)["mrr"] == 0.375
+    assert evaluate(weights=[3, 0, 1], missing="skip")["mrr"] == 0.5
+    for bad, message in (
+        ([1, 2], "shape"),
+        ({"full": 1}, "'none'"),
+        ([1, -1, 1], "negative"),
+        ([0, 0, 0], "all be 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluate(weights=bad)
+
+
+def test_duplicates() -> None:
+    with pytest.raises(ValueError, match="item 'a' twice in query 'q'"):
+        fr.evaluate({"q": ["a", "a", "b"]}, {"q": {"b": 1}}, ["mrr"])
+    ev = fr.evaluate({"q": ["a", "a", "b"]}, {"q": {"b": 1}}, ["mrr"], duplicates="first")
+    assert ev["mrr"] == 0.5
+    assert ev.counts["duplicates"] == 1
+
+
+def test_unjudged_items_can_be_left_out() -> None:
+    run, truth = {"q": ["u", "n", "v", "r"]}, {"q": {"n": 0, "r": 1}}
+    assert fr.evaluate(run, truth, ["mrr"])["mrr"] == 0.25
+    assert fr.evaluate(run, truth, ["mrr"], unjudged="skip")["mrr"] == 0.5
+
+
+def test_short_lists() -> None:
+    assert fr.evaluate({"q": ["a"]}, {"q": {"a": 1}}, ["precision@4"])["precision@4"] == 0.25
+    assert fr.evaluate({"q": ["a"]}, {"q": {"a": 1}}, ["precision@4"], short="len")["precision@4"] == 1.0
+
+
+def test_relevance_level() -> None:
+    run, truth = {"q": ["a", "b"]}, {"q": {"a": 1, "b": 2}}
+    assert fr.evaluate(run, truth, ["mrr"])["mrr"] == 1.0
+    assert fr.evaluate(run, truth, ["mrr"], relevance_level=2)["mrr"] == 0.5
+    assert fr.evaluate(run, {"q": {"a": 0.2, "b": 0.5}}, ["mrr"], relevance_level=0.5)["mrr"] == 0.5
+    assert fr.evaluate(run, {"q": {"a": 0, "b": -1}}, ["recall"], relevance_level=0)["recall"] == 1.0
+
+
+TIED = {"q": {9: 1.0, 10: 1.0, 1: 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("ties", "ranks"),
+    [
+        ("trec", {9: 1, 10: 2, 1: 3}),  # "9" > "10" > "1"
+        ("id_desc", {10: 1, 9: 2, 1: 3}),
+        ("id_asc", {1: 1, 9: 2, 10: 3}),
+        ("given", {9: 1, 10: 2, 1: 3}),
+        ("optimistic", {9: 1, 10: 1, 1: 1}),
+        ("pessimistic", {9: 3, 10: 3, 1: 3}),
+    ],
+)
+def test_orders_of_ties(ties: str, ranks: dict) -> None:
+    for item, rank in ranks.items():
+        assert fr.evaluate(TIED, {"q": {item: 1}}, ["mrr"], ties=ties)["mrr"] == 1 / rank
+    as_text = {"q": {str(item): score for item, score in TIED["q"].items()}}
+    if ties == "trec":
+        for item, rank in ranks.items():
+            assert fr.evaluate(as_text, {"q": {str(item): 1}}, ["mrr"])["mrr"] == 1 / rank
+    assert fr.evaluate(TIED, {"q": {9: 1}}, ["mrr"], ties=ties).counts["tied"] == 3
+
+
+def test_ties_of_a_labelled_index_are_by_label() -> None:
+    from fastrec.ranking import TopK
+
+    top = TopK(np.array([[0, 1, 2]]), np.ones((1, 3), np.float32), np.array([9, 10, 1]))
+    for ties, first in (("trec", 9), ("id_desc", 10), ("id_asc", 1), ("given", 9)):
+        assert fr.evaluate(top, {0: {first: 1}}, ["mrr"], ties=ties)["mrr"] == 1.0
+
+
+def test_random_ties_are_a_function_of_the_seed() -> None:
+    run, truth = {"q": dict.fromkeys(range(50), 1.0)}, {"q": {7: 1}}
+    ranks = {
+        seed: fr.evaluate(run, truth, ["mean_rank"], ties="random", seed=seed)["mean_rank"]
+        for seed in range(30)
+    }
+    assert len(set(ranks.values())) > 10
+    assert fr.evaluate(run, truth, ["mean_rank"], ties="random", seed=3)["mean_rank"] == ranks[3]
+
+
+def test_scores_are_compared_in_float32_unless_told_otherwise() -> None:
+    run, truth = {"q": {"a": 1.0 + 1e-9, "b": 1.0}}, {"q": {"a": 1}}
+    assert fr.evaluate(run, truth, ["mrr"])["mrr"] == 0.5  # a tie: "b" > "a"
+    assert fr.evaluate(run, truth, ["mrr"], score_precision="float64")["mrr"] == 1.0
+
+
+def test_infinite_scores_are_legal() -> None:
+    run = {"q": {"a": -np.inf, "b": np.inf, "c": 0.0}}
+    assert fr.evaluate(run, {"q": {"a": 1}}, ["mrr"])["mrr"] == 1 / 3
+
+
+def test_the_average_of_ties_is_refused_where_it_is_not_defined() -> None:
+    with pytest.raises(ValueError, match="not defined for 'bpref'"):
+        fr.evaluate(RUN, TRUTH, ["bpref"], ties="average")
+
+
+def test_the_result_says_how_it_was_computed() -> None:
+    ev = fr.evaluate(RUN, TRUTH, ["ndcg@10", "rbp(p=0.5)"], relevance_level=2)
+    assert ev.convention["ndcg@10"] == (
+        "ndcg@10[gain=linear,ideal=judged,ties=trec,empty=zero,missing=zero,unjudged=nonrel,relevance_level=2]"
+    )
+    assert ev.convention["rbp(p=0.5)"].startswith("rbp[p=0.5,ties=trec")
+    assert "| ndcg@10 |" in ev.to_markdown()
+    assert r"rbp(p=0.5)" in ev.to_latex()
+    assert ev.to_frame()["metric"].tolist() == ev.metrics
+
+
+def test_a_convention_can_be_given_whole() -> None:
+    assert evaluate(convention=Convention(empty="one")).per_query["mrr"].tolist() == [0.5, 1.0, 0.0]
+    assert PRESETS["recbole"].map_denominator == "capped"
+    for bad, error, message in (
+        ("trecc", ValueError, "Did you mean 'trec'"),
+        (3, TypeError, "Convention"),
+    ):
+        with pytest.raises(error, match=message):
+            evaluate(convention=bad)
+    for policy, value in (("ties", "best"), ("gain", "cubic"), ("empty", "drop"), ("ideal", "x")):
+        with pytest.raises(ValueError, match=policy):
+            evaluate(**{policy: value})
+    with pytest.raises(TypeError, match="gain"):
+        evaluate(gain={1: "x"})
+
+
+def test_values_need_not_be_kept() -> None:
+    ev = evaluate(per_query=False)
+    assert ev["mrr"] == pytest.approx(1 / 6)
+    with pytest.raises(ValueError, match="per_query=True"):
+        _ = ev.values
+    with pytest.raises(KeyError, match="was not computed"):
+        _ = ev["map"]

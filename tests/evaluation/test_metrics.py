@@ -1,0 +1,255 @@
+"""Metric names, worked examples, bounds, and a user's own metrics."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastrec as fr
+from fastrec.evaluation.metrics import REGISTRY, parse
+
+RUN = {"q": ["a", "b", "c", "d", "e"]}
+TRUTH = {"q": {"a": 1, "c": 1, "x": 1, "y": 1}}  # relevance 1, 0, 1, 0, 0 of R = 4
+
+
+def value(metric: str, run: Any = RUN, truth: Any = TRUTH, **policies: Any) -> float:
+    return fr.evaluate(run, truth, [metric], **policies)[metric]
+
+
+@pytest.mark.parametrize(
+    ("denominator", "at_2", "at_5"),
+    [("relevant", 0.25, 5 / 12), ("capped", 0.5, 5 / 12), ("cutoff", 0.5, 1 / 3), ("hits", 1.0, 5 / 6)],
+)
+def test_average_precision_by_denominator(denominator: str, at_2: float, at_5: float) -> None:
+    assert value("map@2", map_denominator=denominator) == pytest.approx(at_2, abs=1e-15)
+    assert value("map@5", map_denominator=denominator) == pytest.approx(at_5, abs=1e-15)
+
+
+def test_graded_gain_by_hand() -> None:
+    run, truth = {"q": ["a", "n", "c"]}, {"q": {"a": 3, "b": 2, "c": 1, "n": 0}}
+    linear = (3 + 1 / 2) / (3 + 2 / math.log2(3) + 1 / 2)
+    exponential = (7 + 1 / 2) / (7 + 3 / math.log2(3) + 1 / 2)
+    assert value("ndcg@3", run, truth) == pytest.approx(linear, abs=1e-15)
+    assert value("ndcg@3", run, truth, gain="exponential") == pytest.approx(exponential, abs=1e-15)
+    assert value("ndcg@3", run, truth, ideal="list") == pytest.approx(3.5 / (3 + 1 / math.log2(3)), abs=1e-15)
+    assert value("dcg", run, truth, gain={3: 10, 1: 4}) == pytest.approx(12.0, abs=1e-15)
+    # a table that is not monotone: the ideal is by value, not by grade
+    assert value("ndcg", run, truth, gain={1: 10.0}) == pytest.approx(0.5, abs=1e-15)
+
+
+def test_cascade_metrics_by_hand() -> None:
+    run, truth = {"q": ["a", "n", "c"]}, {"q": {"a": 2, "c": 1}}
+    stop = [3 / 8, 0, 1 / 8]
+    assert value("err(max_gain=3)@3", run, truth) == pytest.approx(stop[0] + (1 - stop[0]) * stop[2] / 3)
+    assert value("err", run, truth) == pytest.approx(
+        3 / 4 + (1 / 4) * (1 / 4) / 3
+    )  # the truth's largest gain, 2
+    assert "max_gain=2" in fr.evaluate(run, truth, ["err"]).convention["err"]
+    assert value("rbp(p=0.5)", run, truth) == pytest.approx(0.5 * (1 + 0.25))
+    with pytest.raises(ValueError, match="below the truth's largest gain"):
+        value("err(max_gain=1)", run, truth)
+
+
+def test_pair_metrics_by_hand() -> None:
+    assert value("auc") == pytest.approx(5 / 6)  # of 2 x 3 pairs, (b, c) is out of order
+    assert value("mean_rank") == 2.0
+    assert value("pair_accuracy", {"q": ["a", "b", "c"]}, {"q": {"a": 1, "b": 3, "c": 2}}) == pytest.approx(
+        1 / 3
+    )
+    ev = fr.evaluate({"q": ["a"], "p": ["a", "b"]}, {"q": {"a": 1}, "p": {"a": 1}}, ["auc", "map"])
+    assert math.isnan(ev.values[0, 0])
+    assert ev["auc"] == 1.0
+    assert ev.counts["undefined"] == {"auc": 1}
+
+
+def test_geometric_map() -> None:
+    ev = fr.evaluate({"q": ["a"], "p": ["b"]}, {"q": {"a": 1}, "p": {"a": 1}}, ["gmap"])
+    assert ev["gmap"] == pytest.approx(math.sqrt(1e-5))
+
+
+def test_spellings() -> None:
+    labels = [
+        "NDCG@10",
+        "P@5",
+        "recall@5,20, 100",
+        "Hit-Rate@1",
+        "success@1",
+        "rr",
+        "R-precision",
+        "rbp(0.7)@3",
+    ]
+    columns = parse(labels)
+    assert [c.label for c in columns] == [
+        "NDCG@10", "P@5", "recall@5", "recall@20", "recall@100", "Hit-Rate@1", "success@1", "rr", "R-precision",
+        "rbp(0.7)@3",
+    ]  # fmt: skip
+    assert [c.metric.name for c in columns[-4:]] == ["hit_rate", "mrr", "r_precision", "rbp"]
+    assert [c.label for c in parse("ndcg@10")] == ["ndcg@10"]
+    assert len(parse(["map", "map", "map@5", "map@5,5"])) == 2
+
+
+@pytest.mark.parametrize(
+    ("metrics", "error", "message"),
+    [
+        (["ndgc@10"], ValueError, "no metric 'ndgc'. Did you mean 'ndcg'"),
+        (["ndcg@0"], ValueError, "positive integer.*'ndcg@0'"),
+        (["ndcg@-1"], ValueError, "positive integer"),
+        (["ndcg@2.5"], ValueError, "positive integer"),
+        (["ndcg@"], ValueError, "positive integer"),
+        (["recall@5,"], ValueError, "positive integer"),
+        (["ndcg(3)"], ValueError, "takes no parameter"),
+        (["rbp(q=1)"], ValueError, "parameter of 'rbp' is 'p'"),
+        (["rbp(p=x)"], ValueError, "must be a number"),
+        ([], ValueError, "no metric"),
+        ([""], ValueError, "cannot read"),
+        ([10], TypeError, "int 10"),
+        (None, TypeError, "NoneType"),
+    ],
+)
+def test_bad_names(metrics: Any, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        fr.evaluate(RUN, TRUTH, metrics)
+
+
+pairs = st.tuples(st.integers(0, 30), st.integers(-1, 3))
+lists = st.lists(pairs, min_size=1, max_size=25, unique_by=lambda pair: pair[0])
+BOUNDED = [
+    "ndcg@5", "ndcg", "map", "mrr@3", "recall@5", "precision@5", "f1@5", "bpref", "r_precision", "rbp", "11pt_avg",
+    "judged@5", "err(max_gain=3)",
+]  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(judged=lists, order=st.randoms(use_true_random=False))
+def test_bounds_and_swaps(judged: list, order: Any) -> None:
+    truth = {"q": dict(judged)}
+    items = list(range(31))
+    order.shuffle(items)
+    before = fr.evaluate({"q": items}, truth, BOUNDED).values[0]
+    assert (before >= 0).all()
+    assert (before <= 1 + 1e-12).all()
+    place = order.randrange(30)
+    gains = [truth["q"].get(item, 0) for item in items[place : place + 2]]
+    if (
+        gains[0] < gains[1] and min(gains) >= 0
+    ):  # put the better one first: nothing that rewards rank gets worse
+        items[place], items[place + 1] = items[place + 1], items[place]
+        after = fr.evaluate({"q": items}, truth, ["ndcg", "map", "mrr", "rbp", "recall@5", "err(max_gain=3)"])
+        older = fr.evaluate(
+            {"q": [*items[:place], items[place + 1], items[place], *items[place + 2 :]]}, truth, after.metrics
+        )
+        assert (after.values >= older.values - 1e-12).all()
+
+
+def test_every_metric_has_a_definition_that_is_documented() -> None:
+    for metric in REGISTRY.values():
+        assert metric.function is not None or metric.definition.__doc__
+
+
+class TestCustom:
+    """A user's own metrics."""
+
+    def test_runs_in_the_same_pass(self) -> None:
+        pytest.importorskip("numba", reason="user metrics are compiled by Numba")
+
+        @fr.metric("first_gain@k")
+        def first_gain(gains, ideal, k):  # type: ignore[no-untyped-def]
+            for i in range(min(k, len(gains))):
+                if gains[i] > 0:
+                    return gains[i] / ideal[0]
+            return 0.0
+
+        truth = {"q": {"b": 1, "x": 4}, "p": {"a": 2}}
+        run = {"q": ["a", "b"], "p": ["a"]}
+        ev = fr.evaluate(run, truth, ["first_gain@1,2", "first_gain", "map"])
+        assert ev.values[:, :3].tolist() == [[0.0, 0.25, 0.25], [1.0, 1.0, 1.0]]
+        assert fr.evaluate(run, truth, [first_gain]).values.ravel().tolist() == [0.25, 1.0]
+
+    def test_errors_are_those_of_the_users_code(self) -> None:
+        pytest.importorskip("numba", reason="user metrics are compiled by Numba")
+
+        @fr.metric("fails@k")
+        def fails(gains, ideal, k):  # type: ignore[no-untyped-def]
+            if k == 3:
+                raise ValueError("three is too many")
+            return 1.0
+
+        assert fr.evaluate(RUN, TRUTH, ["fails@2"])["fails@2"] == 1.0
+        with pytest.raises(ValueError, match="three is too many"):
+            fr.evaluate(RUN, TRUTH, ["fails@3"])
+
+        @fr.metric("uncompilable")
+        def uncompilable(gains, ideal):  # type: ignore[no-untyped-def]
+            return {"a": [1, "b"]}
+
+        with pytest.raises(TypeError, match=r"'uncompilable' \(.*test_metrics.py"):
+            fr.evaluate(RUN, TRUTH, ["uncompilable"])
+        with pytest.raises(ValueError, match="takes no cutoff"):
+            fr.evaluate(RUN, TRUTH, ["uncompilable@2"])
+
+    @pytest.mark.parametrize("name", ["ndcg", "ndcg@k", "a@10", "", "a b", 3])
+    def test_names(self, name: Any) -> None:
+        with pytest.raises(ValueError, match=r"built-in|must look like"):
+            fr.metric(name)
+        with pytest.raises(TypeError, match="arguments"):
+            fr.metric("one_argument")(lambda gains: 0.0)
+
+
+class TestAccumulator:
+    """Batches, merged, equal one call."""
+
+    METRICS = ("ndcg@5", "map", "auc", "gmap", "precision@3")
+
+    def data(self) -> tuple[np.ndarray, list]:
+        rng = np.random.default_rng(1)
+        run = np.stack([rng.permutation(40)[:12] for _ in range(50)])
+        return run, [rng.permutation(40)[: rng.integers(0, 9)] for _ in range(50)]
+
+    @pytest.mark.parametrize("convention", ["trec", "recbole", "lenskit", "implicit"])
+    def test_batches_equal_one_call(self, convention: str) -> None:
+        run, truth = self.data()
+        whole = fr.evaluate(run, truth, self.METRICS, convention)
+        parts = []
+        for start, stop in ((0, 13), (13, 14), (14, 50)):
+            part = fr.evaluation.Accumulator(self.METRICS, convention)
+            parts.append(part.update(run[start:stop], truth[start:stop]))
+        left = (
+            fr.evaluation.Accumulator(self.METRICS, convention)
+            .merge(parts[0])
+            .merge(parts[1])
+            .merge(parts[2])
+        )
+        right = parts[0].merge(pickle.loads(pickle.dumps(parts[1].merge(parts[2]))))
+        for joined in (left.result(), right.result()):
+            assert joined.values.tobytes() == whole.values.tobytes()
+            assert joined.mean.equals(whole.mean)
+            assert joined.counts == whole.counts
+            assert list(joined.query_ids) == list(whole.query_ids)
+
+    def test_weights(self) -> None:
+        run, truth = self.data()
+        weights = np.arange(50.0)
+        whole = fr.evaluate(run, truth, weights=weights)
+        total = fr.evaluation.Accumulator()
+        for rows in (slice(0, 20), slice(20, 50)):
+            total.update(run[rows], truth[rows], weights=weights[rows])
+        assert total.result().mean.equals(whole.mean)
+        assert len(total) == 50
+
+    def test_refusals(self) -> None:
+        total = fr.evaluation.Accumulator(["map"]).update(RUN, TRUTH)
+        with pytest.raises(ValueError, match="query 'q' is in two batches"):
+            total.update(RUN, TRUTH).result()
+        with pytest.raises(ValueError, match="same metrics"):
+            total.merge(fr.evaluation.Accumulator(["mrr"]))
+        with pytest.raises(TypeError, match="Accumulator"):
+            total.merge(3)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="largest gain"):
+            fr.evaluation.Accumulator(["err@5"])
+        assert fr.evaluation.Accumulator(["map"]).result()["map"] == 0.0
