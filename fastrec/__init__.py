@@ -78,10 +78,10 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from fastrec._core.info import info as info
     from fastrec.evaluation import Truth as Truth
     from fastrec.evaluation import compare as compare
-    from fastrec.evaluation import fuse as fuse
     from fastrec.evaluation import evaluate as evaluate
-    from fastrec.evaluation.catalog import evaluate_catalog as evaluate_catalog
+    from fastrec.evaluation import fuse as fuse
     from fastrec.evaluation import metric as metric
+    from fastrec.evaluation.catalog import evaluate_catalog as evaluate_catalog
     from fastrec.evaluation.clicks import evaluate_clicks as evaluate_clicks
     from fastrec.ranking import Index as Index
     from fastrec.ranking import TopK as TopK
