@@ -66,6 +66,7 @@ def bootstrap(
     level: float = 0.95,
     method: str = "bca",
     clusters: Any = None,
+    weights: Any = None,
     replicates: int = 10_000,
     seed: int = 0,
     threads: int | None = None,
@@ -84,6 +85,9 @@ def bootstrap(
     clusters : (Q,) labels or None
         Queries that belong together (one user's, one session's) are drawn together: without it, an interval
         over correlated queries is too short.  The mean stays the mean over queries.
+    weights : (Q,) or (Q, M) numbers >= 0, or None
+        What each query counts in the means.  An ``Evaluation`` brings its own, and its geometric means
+        are resampled as such, so that ``mean`` is always the evaluation's.
     replicates : int >= 1
     seed : int
         The same seed gives the same bits on any machine and any number of threads.
@@ -110,9 +114,16 @@ def bootstrap(
     level = level_of(level)
     method = checks.choice(method, "method", METHODS)
     replicates = checks.integer(replicates, "replicates", low=1)
-    sums, sizes = units_of(table.values, clusters)
+    values, weights = table.values, _weights(weights, table)
+    geometric = [column for column, metric in enumerate(table.metrics) if metric in table.geometric]
+    if geometric:
+        values = values.copy()
+        values[:, geometric] = np.log(values[:, geometric])
+    sums, sizes = units_of(values, clusters, weights)
     mean, distribution = _replicated_means(sums, sizes, replicates, seed, threads)
     low, high = _interval(sums, sizes, mean, distribution, level, method)
+    for array in (mean, low, high, distribution):
+        array[..., geometric] = np.exp(array[..., geometric])
     # A statement about spread takes two units; the replicates of one unit are that unit again.
     lonely = np.count_nonzero(sizes, axis=0) < 2
     low[lonely] = high[lonely] = np.nan
@@ -126,7 +137,7 @@ def bootstrap(
         low=low,
         high=high,
         standard_error=error,
-        count=sizes.sum(axis=0).astype(np.int64),
+        count=(~np.isnan(values)).sum(axis=0),
         units=len(sums),
         replicates=distribution,
         method=method,
@@ -142,11 +153,31 @@ def level_of(level: Any) -> float:
     return level
 
 
-def units_of(values: np.ndarray, clusters: Any) -> tuple[np.ndarray, np.ndarray]:
-    """What is resampled: (units, M) sums of values, and (units, M) how many queries each sum is over."""
+def _weights(weights: Any, table: per_query.PerQuery) -> np.ndarray | None:
+    """(Q, M) weights, those given or the evaluation's own."""
+    if weights is None:
+        return table.weights
+    weights = checks.real(weights, "weights")
+    queries, metrics = table.values.shape
+    if weights.shape not in ((queries,), (queries, metrics)):
+        raise ValueError(
+            f"`weights` must have shape ({queries},) or {(queries, metrics)}; got {weights.shape}"
+        )
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError("`weights` must be finite and not negative")
+    return np.broadcast_to(weights[:, None] if weights.ndim == 1 else weights, (queries, metrics))
+
+
+def units_of(
+    values: np.ndarray, clusters: Any, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is resampled: (units, M) sums of values, and (units, M) the queries (or weight) each sum is
+    over."""
     defined = ~np.isnan(values)
     sums = np.where(defined, values, 0.0)
     sizes = defined.astype(np.float64)
+    if weights is not None:
+        sums, sizes = sums * weights, sizes * weights
     if clusters is None:
         return sums, sizes
     import pandas as pd
@@ -190,7 +221,8 @@ def _replicated_means(
         with np.errstate(invalid="ignore"):
             distribution[:, column] /= size  # 0/0 = NaN: a draw of undefined queries only
     # Sums of the same numbers in another order differ in their last bits: what is equal must compare equal.
-    scale = rounding(len(sums)) * np.abs(sums).sum(axis=0) / np.maximum(sizes.sum(axis=0), 1)
+    with np.errstate(invalid="ignore"):
+        scale = rounding(len(sums)) * np.abs(sums).sum(axis=0) / sizes.sum(axis=0)
     np.copyto(distribution, mean, where=np.abs(distribution - mean) <= scale)
     return mean, np.ascontiguousarray(distribution)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TESTS = ("paired_t", "wilcoxon", "randomization", "tukey_hsd", "bootstrap")
 INTERVALS = ("t", "bootstrap", "tukey")
+_RESAMPLING = ("randomization", "bootstrap")
 _OWN_INTERVAL = {"paired_t": "t", "tukey_hsd": "tukey"}
 
 
@@ -88,6 +89,10 @@ def compare(
     ``"randomization"``: 1; ``"bootstrap"``: 1 / (1 + replicates), which means nothing); with none, everything
     is NaN and ``n`` is 0.
 
+    Where the evaluations weigh their queries, so do the means and differences, and only ``"randomization"``
+    and ``"bootstrap"`` will do.  Geometric means (gMAP) are compared as arithmetic means of their queries'
+    values.
+
     A test of many queries finds any difference real; read the interval and the effect size first.
 
     Raises
@@ -112,7 +117,12 @@ def compare(
     if baseline is not None:
         checks.choice(baseline, "baseline", names)
     metric_names = _common_metrics(tables, metrics)
-    ids, values = _matched(tables, metric_names, missing)
+    ids, values, weights = _matched(tables, metric_names, missing)
+    if weights is not None and (test not in _RESAMPLING or interval != "bootstrap"):
+        raise ValueError(
+            f"the evaluations weigh their queries, which test {test!r} with interval {interval!r} cannot; use test "
+            "'randomization' or 'bootstrap', or pass their `per_query` frames to compare unweighted means"
+        )
     if nan == "zero":
         values = [np.nan_to_num(table) for table in values]
     elif nan == "error":
@@ -124,6 +134,7 @@ def compare(
         interval=interval,
         level=level,
         clusters=_cluster_labels(clusters, ids),
+        weights=weights,
         resampling={"replicates": replicates, "seed": seed, "threads": threads},
         tukey=_tukey(values, level) if test == "tukey_hsd" else [],
     )
@@ -136,7 +147,7 @@ def compare(
         frame=_frame(
             columns, [(names[first], names[second]) for first, second in pairs], metric_names, correction
         ),
-        means=_means(values, names, metric_names),
+        means=_means(values, weights, names, metric_names),
         test=test,
         correction=correction,
         alternative=alternative,
@@ -157,6 +168,7 @@ class _PairTest:
     interval: str
     level: float
     clusters: np.ndarray | None
+    weights: np.ndarray | None
     resampling: dict[str, Any]
     tukey: list[significance.Tukey]
 
@@ -164,15 +176,18 @@ class _PairTest:
         """The columns of the result's frame for one pair, each of shape (M,)."""
         differences = values[second] - values[first]
         defined = ~np.isnan(differences)
-        moments = significance.Moments.of(differences)
+        moments = significance.Moments.of(differences, self.weights)
+        means = [
+            significance.Moments.of(np.where(defined, values[run], np.nan), self.weights).mean
+            for run in (first, second)
+        ]
         with np.errstate(invalid="ignore", divide="ignore"):
-            means = [
-                np.where(defined, values[run], 0.0).sum(axis=0) / moments.count for run in (first, second)
-            ]
             relative = np.where(means[0] != 0, moments.mean / means[0], np.nan)
         resampled = None
         if "bootstrap" in (self.test, self.interval):
-            resampled = bootstrap(differences, level=self.level, clusters=self.clusters, **self.resampling)
+            resampled = bootstrap(
+                differences, level=self.level, clusters=self.clusters, weights=self.weights, **self.resampling
+            )
         tested = self._tested(differences, first, second, resampled)
         low, high = self._interval(differences, first, second, resampled)
         return {
@@ -199,7 +214,7 @@ class _PairTest:
         if self.test == "wilcoxon":
             return significance.wilcoxon(differences, self.alternative)
         if self.test == "randomization":
-            units = units_of(differences, self.clusters)
+            units = units_of(differences, self.clusters, self.weights)
             return significance.randomization(*units, self.alternative, **self.resampling)
         if self.test == "tukey_hsd":
             return significance.Tested(
@@ -232,7 +247,7 @@ def _refuse_mismatched(test: str, interval: str, alternative: str, clusters: Any
         raise ValueError("`interval` 'tukey' goes with test 'tukey_hsd' only; use 't' or 'bootstrap'")
     if test == "tukey_hsd" and alternative != "two-sided":
         raise ValueError(f"`alternative` must be 'two-sided' for Tukey's test; got {alternative!r}")
-    if clusters is not None and (test not in ("randomization", "bootstrap") or interval != "bootstrap"):
+    if clusters is not None and (test not in _RESAMPLING or interval != "bootstrap"):
         raise ValueError(
             "`clusters` needs a test and an interval that resample: test 'randomization' or 'bootstrap' with "
             f"interval 'bootstrap'; got test {test!r} with interval {interval!r}"
@@ -273,8 +288,34 @@ def _common_metrics(tables: dict[str, per_query.PerQuery], metrics: Sequence[str
 
 def _matched(
     tables: dict[str, per_query.PerQuery], metrics: list[str], missing: str
+) -> tuple[np.ndarray, list[np.ndarray], np.ndarray | None]:
+    """The queries compared, each run's (Q, M) values on them in that order, and the (Q, M) weights if any."""
+    if all(table.weights is None for table in tables.values()):
+        ids, values = _matched_columns(
+            tables, {name: _picked(t.values, t, metrics) for name, t in tables.items()}, missing
+        )
+        return ids, values, None
+    both = {}
+    for name, table in tables.items():
+        weights = np.ones(table.values.shape) if table.weights is None else table.weights
+        both[name] = np.hstack([_picked(table.values, table, metrics), _picked(weights, table, metrics)])
+    ids, stacked = _matched_columns(tables, both, missing)
+    weights = np.maximum.reduce([columns[:, len(metrics) :] for columns in stacked])
+    for name, columns in zip(tables, stacked):
+        own = columns[:, len(metrics) :]
+        if not ((own == weights) | ((own == 0) & (missing == "zero"))).all():
+            raise ValueError(f"the runs must weigh the queries alike; {name!r} differs from the others")
+    return ids, [columns[:, : len(metrics)] for columns in stacked], weights
+
+
+def _picked(columns: np.ndarray, table: per_query.PerQuery, metrics: list[str]) -> np.ndarray:
+    return columns[:, [table.metrics.index(metric) for metric in metrics]]
+
+
+def _matched_columns(
+    tables: dict[str, per_query.PerQuery], picked: dict[str, np.ndarray], missing: str
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The queries compared, and each run's (Q, M) values on them in that order."""
+    """The queries compared, and the rows of each run's columns in that order, 0 where it lacks a query."""
 
     unnamed = [name for name, table in tables.items() if table.query_ids is None]
     if unnamed:
@@ -284,7 +325,6 @@ def _matched(
                 f"runs without query ids must have the same number of rows; got {sizes}. "
                 "Give each frame its queries as index, or as a column 'query'."
             )
-    picked = {name: t.values[:, [t.metrics.index(m) for m in metrics]] for name, t in tables.items()}
     first_name, first = next(iter(tables.items()))
     if len(unnamed) == len(tables):
         return np.arange(len(first.values)), list(picked.values())
@@ -311,7 +351,7 @@ def _matched(
     values = []
     for name, index in indexes.items():
         row = index.get_indexer(ids)  # -1 where this run lacks the query: reads the row of zeros at the end
-        values.append(np.concatenate([picked[name], np.zeros((1, len(metrics)))])[row])
+        values.append(np.concatenate([picked[name], np.zeros((1, picked[name].shape[1]))])[row])
     return ids.to_numpy(), values
 
 
@@ -373,8 +413,10 @@ def _frame(
     return pd.DataFrame(data)
 
 
-def _means(values: list[np.ndarray], names: list[str], metrics: list[str]) -> pd.DataFrame:
+def _means(
+    values: list[np.ndarray], weights: np.ndarray | None, names: list[str], metrics: list[str]
+) -> pd.DataFrame:
     import pandas as pd
 
-    means = np.stack([significance.Moments.of(table).mean for table in values])
+    means = np.stack([significance.Moments.of(table, weights).mean for table in values])
     return pd.DataFrame(means, index=pd.Index(names, name="run"), columns=pd.Index(metrics, name="metric"))

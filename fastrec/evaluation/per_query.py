@@ -21,11 +21,15 @@ class PerQuery:
     values : (Q, M) float64, C order; NaN where a metric is not defined for a query
     metrics : M distinct names
     query_ids : (Q,) array, or None where the queries are only numbered
+    weights : (Q, M) float64, or None: what each value counts in its metric's mean
+    geometric : names of the metrics whose mean is geometric
     """
 
     values: np.ndarray
     metrics: list[str]
     query_ids: np.ndarray | None
+    weights: np.ndarray | None = None
+    geometric: frozenset[str] = frozenset()
 
 
 def read(source: Any, name: str) -> PerQuery:
@@ -35,8 +39,10 @@ def read(source: Any, name: str) -> PerQuery:
     ``query_id``, ``qid``), else by its index unless that merely counts.  Infinite values, other columns
     that are not numbers, repeated metrics and repeated queries are refused.
     """
+    weights, geometric = None, frozenset[str]()
     if hasattr(source, "values") and hasattr(source, "metrics") and hasattr(source, "query_ids"):
         values, metrics, ids = source.values, list(source.metrics), source.query_ids
+        weights, geometric = _weights_of(source), _geometric_of(source)
     else:
         frame = _as_pandas(source)
         values, metrics, ids = _array(source, name) if frame is None else _frame(frame, name)
@@ -49,7 +55,27 @@ def read(source: Any, name: str) -> PerQuery:
         if len(ids) != len(values):
             raise ValueError(f"`{name}` must name each of its {len(values)} queries; got {len(ids)} names")
         _refuse_repeats(ids, name, "query")
-    return PerQuery(values, [str(metric) for metric in metrics], ids)
+    return PerQuery(values, [str(metric) for metric in metrics], ids, weights, geometric)
+
+
+def _weights_of(evaluation: Any) -> np.ndarray | None:
+    """(Q, M): the queries' weights times, for a ratio of sums, the metric's own share of each query."""
+    weights, shares = getattr(evaluation, "weights", None), getattr(evaluation, "_shares", {})
+    if weights is None and not shares:
+        return None
+    table = (
+        np.ones(evaluation.values.shape)
+        if weights is None
+        else np.repeat(weights[:, None], len(evaluation.metrics), 1)
+    )
+    for metric, share in shares.items():
+        table[:, evaluation.metrics.index(metric)] *= share
+    return table
+
+
+def _geometric_of(evaluation: Any) -> frozenset[str]:
+    averages = getattr(evaluation, "_averages", {})
+    return frozenset(metric for metric, average in averages.items() if average == "geometric")
 
 
 def shown(label: Any) -> str:

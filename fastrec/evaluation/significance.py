@@ -40,14 +40,16 @@ class Moments:
     deviation: np.ndarray
 
     @classmethod
-    def of(cls, differences: np.ndarray) -> Moments:
+    def of(cls, differences: np.ndarray, weights: np.ndarray | None = None) -> Moments:
         defined = ~np.isnan(differences)
         count = defined.sum(axis=0)
-        filled = np.where(defined, differences, 0.0)
+        weight = defined if weights is None else np.where(defined, weights, 0.0)
+        total = weight.sum(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
-            mean = filled.sum(axis=0) / count
-            centred = np.where(defined, differences - mean, 0.0)
-            deviation = np.sqrt((centred**2).sum(axis=0) / np.where(count > 1, count - 1, np.nan))
+            mean = (np.where(defined, differences, 0.0) * weight).sum(axis=0) / total
+            squared = np.where(defined, differences - mean, 0.0) ** 2
+            freedom = np.where(count > 1, total * ((count - 1) / count), np.nan)
+            deviation = np.sqrt((squared * weight).sum(axis=0) / freedom)
         # A constant difference has no spread, though its mean may be off by its last bit.
         return cls(count, mean, np.where(deviation <= 4 * _EPS * np.abs(mean), 0.0, deviation))
 

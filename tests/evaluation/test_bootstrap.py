@@ -172,3 +172,57 @@ def test_bad_arguments_are_named(values):
         bootstrap(pd.DataFrame({"user": ["a"], "map": [0.1]}))
     with pytest.raises(ValueError, match="`values` must name each query once; 'a' is repeated"):
         bootstrap(pd.DataFrame({"map": [0.1, 0.2]}, index=["a", "a"]))
+
+
+def test_weights_are_those_of_the_mean(values):
+    weights = np.random.default_rng(1).integers(0, 4, 60).astype(float)
+    result = bootstrap(values, weights=weights, replicates=4000)
+    np.testing.assert_allclose(result.mean, np.average(values, axis=0, weights=weights))
+    np.testing.assert_array_equal(result.count, 60)
+    residual = weights[:, None] * (values - result.mean)
+    np.testing.assert_allclose(
+        result.standard_error, np.sqrt((residual**2).sum(axis=0)) / weights.sum(), rtol=0.1
+    )
+    np.testing.assert_array_equal(bootstrap(values, weights=np.ones(60)).low, bootstrap(values).low)
+    with pytest.raises(ValueError, match=r"`weights` must have shape \(60,\) or \(60, 3\); got \(3,\)"):
+        bootstrap(values, weights=[1, 2, 3])
+    with pytest.raises(ValueError, match="`weights` must be finite and not negative"):
+        bootstrap(values, weights=-weights)
+
+
+def test_an_evaluation_brings_its_weights_and_its_kind_of_mean(values):
+    class Evaluation:
+        metrics = ("map", "gmap", "precision")
+        query_ids = np.arange(60)
+        weights = np.linspace(0, 2, 60)
+        _shares = {"precision": np.arange(60) % 3 + 1.0}  # noqa: RUF012
+        _averages = {"gmap": "geometric"}  # noqa: RUF012
+
+    evaluation = Evaluation()
+    evaluation.values = values
+    result = bootstrap(evaluation, replicates=500)
+    weights = Evaluation.weights
+    expected = [
+        np.average(values[:, 0], weights=weights),
+        np.exp(np.average(np.log(values[:, 1]), weights=weights)),
+        np.average(values[:, 2], weights=weights * Evaluation._shares["precision"]),
+    ]
+    np.testing.assert_allclose(result.mean, expected)
+    assert (result.low < result.mean).all()
+    assert (result.mean < result.high).all()
+    assert result.low[1] == pytest.approx(
+        np.exp(bootstrap(np.log(values), weights=weights, replicates=500).low[1])
+    )
+
+
+def test_a_real_evaluation_keeps_its_means_in_its_intervals():
+    import fastrec as fr
+
+    rng = np.random.default_rng(0)
+    truth = {f"q{q}": {f"d{d}": int(rng.integers(0, 3)) for d in range(12)} for q in range(30)}
+    run = {f"q{q}": {f"d{d}": float(rng.random()) for d in range(12)} for q in range(30)}
+    evaluation = fr.evaluate(run, truth, ["ndcg@10", "map", "mrr"])
+    result = bootstrap(evaluation, replicates=200)
+    np.testing.assert_allclose(result.mean, evaluation.mean.to_numpy(), rtol=1e-14)
+    assert result.metrics == ["ndcg@10", "map", "mrr"]
+    assert fr.compare({"a": evaluation, "b": evaluation}).frame["tie"].tolist() == [30, 30, 30]

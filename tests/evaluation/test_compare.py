@@ -413,3 +413,31 @@ def test_bad_arguments_are_named(runs):
         compare({"old": pd.concat([runs["old"], runs["old"].iloc[:1]]), "new": runs["new"]})
     with pytest.raises(ValueError, match="`metrics` must name each metric once"):
         compare(runs, ["map", "map"])
+
+
+def test_weights_of_the_evaluations_are_honoured(runs):
+    rng = np.random.default_rng(2)
+    weight = rng.integers(1, 4, 40).astype(float)
+
+    class Evaluation:
+        def __init__(self, frame, weights):
+            self.values, self.metrics, self.query_ids = frame.to_numpy(), METRICS, frame.index.to_numpy()
+            self.weights = weights
+
+    order = rng.permutation(40)
+    weighted = {
+        "old": Evaluation(runs["old"], weight),
+        "new": Evaluation(runs["new"].iloc[order], weight[order]),
+    }
+    comparison = compare(weighted, test="randomization", replicates=2000, correction="none")
+    difference = (runs["new"] - runs["old"]).to_numpy()
+    np.testing.assert_allclose(comparison.frame["difference"], np.average(difference, axis=0, weights=weight))
+    np.testing.assert_allclose(comparison.means.loc["old"], np.average(runs["old"], axis=0, weights=weight))
+    for metric, p in enumerate(comparison.frame["p"]):
+        assert p == pytest.approx(
+            scipy_permutation(weight * difference[:, metric], "two-sided", 4999, 1), abs=0.05
+        )
+    with pytest.raises(ValueError, match="the evaluations weigh their queries, which test 'paired_t'"):
+        compare(weighted)
+    with pytest.raises(ValueError, match="the runs must weigh the queries alike"):
+        compare({"old": weighted["old"], "new": Evaluation(runs["new"], weight[::-1])}, test="bootstrap")

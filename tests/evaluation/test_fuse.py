@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from fastrec.evaluation.fuse import METHODS, NORMS, fuse
+from fastrec.evaluation.fuse import METHODS, fuse
 from fastrec.ranking import TopK
 
 SCORE_METHODS = [method for method in METHODS if method.startswith("comb")]
@@ -90,54 +92,15 @@ def test_norms_by_hand():
     assert set(minimum.values()) == {0.375}
 
 
-RANX = {"rrf": "rrf", "isr": "isr", "log_isr": "log_isr", "logn_isr": "logn_isr", "borda": "bordafuse"} | {
-    f"comb{name}": name for name in ("sum", "mnz", "anz", "max", "min", "med")
-}
-RANX_NORMS = {
-    "min_max": "min-max",
-    "max": "max",
-    "sum": "sum",
-    "z_score": "zmuv",
-    "rank": "rank",
-    "borda": "borda",
-}
+RECORDED = json.loads(Path(__file__).with_name("ranx_fusion.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def ranx():
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("ranx", reason="the library whose definitions these are")
-
-
-def ranx_fused(ranx, runs, method, norm):
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ranx.fuse([ranx.Run(run) for run in runs], norm=norm, method=method).to_dict()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("method", "norm"),
-    [(method, "min_max") for method in RANX]
-    + [("combsum", norm) for norm in NORMS]
-    + [("combmnz", "z_score")],
-)
-def test_equals_ranx(ranx, method, norm):
-    runs = random_runs()
-    if norm in ("max", "borda"):  # where ranx divides by 1e-9, or orders what it should not
-        runs = [{q: {i: s + 2 for i, s in scores.items()} for q, scores in run.items()} for run in runs]
-    ours = fuse(runs, method, norm=norm)
-    theirs = ranx_fused(ranx, runs, RANX[method], RANX_NORMS[norm])
-    assert ours.keys() == theirs.keys()
-    for query, scores in ours.items():
-        assert scores.keys() == theirs[query].keys()
-        for item, score in scores.items():
-            assert score == pytest.approx(theirs[query][item], rel=1e-9, abs=1e-12)
+@pytest.mark.parametrize("case", RECORDED["cases"], ids=lambda case: f"{case['method']}-{case['norm']}")
+def test_equals_what_ranx_made_of_the_same_runs(case):
+    fused = fuse(RECORDED["runs"], case["method"], norm=case["norm"])
+    assert fused.keys() == case["fused"].keys()
+    for query, scores in fused.items():
+        assert scores == pytest.approx(case["fused"][query], rel=1e-12, abs=1e-14)
 
 
 def test_condorcet_orders_by_majority_where_there_is_no_cycle():
