@@ -97,7 +97,7 @@ class Comparison:
 
     def _differences(self, digits: int, markup: _Markup) -> tuple[list[str], list[list[str]]]:
         p_name = "p" if self.correction == "none" else f"p ({self.correction})"
-        header = ["metric", "comparison", "difference", f"{self.level:.6g} interval", "relative"]
+        header = ["metric", "comparison", "difference", f"{100 * self.level:.6g}% interval", "relative"]
         header += [p_name, "effect size", "win/tie/loss"]
         rows = []
         for row, strong in zip(self.frame.itertuples(), self.significant):

@@ -361,7 +361,7 @@ def test_tables():
     markdown = comparison.to_markdown(digits=3)
     lines = markdown.splitlines()
     assert len(lines) == 2 + 9
-    assert lines[0].startswith("| metric | comparison | difference | 0.95 interval |")
+    assert lines[0].startswith("| metric | comparison | difference | 95% interval |")
     assert len({line.count("|") for line in lines}) == 1
     assert (
         f"| {comparison.frame['win'][0]}/{comparison.frame['tie'][0]}/{comparison.frame['loss'][0]} |"
