@@ -17,7 +17,7 @@ def sweep(
     words: Any,
     mask: int,
     weights: Any,
-    everything: bool,
+    level: int,
     positives_before: Any,
     weights_before: Any,
     positives: int,
@@ -51,5 +51,17 @@ def points(
     lanes: Any,
     sums: Any,
     bin_sums: Any,
+    threads: int,
+) -> None: ...
+def score_sums(words: Any, mask: int, kind: int, top: float, cuts: Any, sums: Any, threads: int) -> None: ...
+def ascents(
+    ranks: Any,
+    spare: Any,
+    weights: Any,
+    spare_weights: Any,
+    width: int,
+    size: int,
+    counts: Any,
+    sums: Any,
     threads: int,
 ) -> None: ...

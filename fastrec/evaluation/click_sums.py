@@ -126,7 +126,7 @@ def click_rank_sums(
     groups: Any = None,
     *,
     n_groups: int = 0,
-    everything: bool = True,
+    detail: int = 2,
     max_fprs: Sequence[float] = (),
     tops: Sequence[float] = (),
     masses: Sequence[int] = (),
@@ -143,8 +143,9 @@ def click_rank_sums(
         Finite, not negative.
     groups : (n,) int32 or None
         Group codes in ``0..n_groups-1``.
-    everything : bool
-        False: only ``positive``, ``negative``, ``pairs`` and the group sums; the others are NaN.
+    detail : 0, 1 or 2
+        0: of the pooled sums only ``positive``, ``negative`` and ``pairs``; 1: also ``precision``, ``ks*`` and ``f1*``;
+        2: also ``positive2`` and ``negative2``.  The others are NaN.
     max_fprs, tops : shares in (0, 1]
     masses : numbers of bins
     threads : int or None
@@ -155,9 +156,8 @@ def click_rank_sums(
 
     Notes
     -----
-    O(n) time: 3 passes of a radix sort for float32 scores, 3 and an insertion sort for float64, 1 or 2 more with
-    groups.  Scratch: 16 bytes a row; 32 with weights, and with float64 scores that are grouped or spread over more
-    than half of the number line.
+    O(n) time, O(n log n) at worst.  Scratch: 16 bytes a row; 48 with weights, and with float64 scores that are
+    grouped, or spread over more than half of the number line.
     Source: Fawcett, *An introduction to ROC analysis*, Pattern Recognition Letters 2006; Sun and Xu, *Fast
     implementation of DeLong's algorithm*, IEEE Signal Processing Letters 2014.
     """
@@ -167,7 +167,7 @@ def click_rank_sums(
         "weights": _plain(weights),
         "groups": _plain(groups),
         "n_groups": n_groups,
-        "everything": everything,
+        "detail": detail,
         "max_fprs": tuple(max_fprs),
         "tops": tuple(tops),
         "masses": tuple(masses),
@@ -195,7 +195,7 @@ def _(
     weights: Any,
     groups: Any,
     n_groups: int,
-    everything: bool,
+    detail: int,
     max_fprs: tuple[float, ...],
     tops: tuple[float, ...],
     masses: tuple[int, ...],
@@ -232,8 +232,8 @@ def _(
         rows = groups == g
         if not rows.any():
             e = np.empty(0)
-            return RankSums(0, 0, 0, nan, nan, nan, nan, nan, nan, nan, e, e, e, e, e, e)
-        mine = {"weights": None if weights is None else weights[rows], "everything": False}
+            return RankSums(0.0, 0.0, 0.0, nan, nan, nan, nan, nan, nan, nan, e, e, e, e, e, e)
+        mine = {"weights": None if weights is None else weights[rows], "detail": 0}
         return click_rank_sums.run("reference", labels[rows], scores[rows], **mine)
 
     each = [of_group(g) for g in range(n_groups)] if groups is not None else []
@@ -241,15 +241,13 @@ def _(
         positive=P,
         negative=N,
         pairs=float((neg * (tp0 + pos / 2)).sum()),
-        precision=float((pos * tp / xp.maximum(tp + fp, np.finfo(np.float64).tiny)).sum())
-        if everything
-        else nan,
-        ks=float(gap[best_gap]) / (P * N) if everything and P * N else nan,
-        ks_score=float(score[last[best_gap]]) if everything and P * N and gap[best_gap] > 0 else nan,
-        f1=float(f1[best_f1]) if everything else nan,
-        f1_score=float(score[last[best_f1]]) if everything and f1[best_f1] > 0 else nan,
-        positive2=float((pos * (N - fp0 - neg / 2) ** 2).sum()) if everything else nan,
-        negative2=float((neg * (tp0 + pos / 2) ** 2).sum()) if everything else nan,
+        precision=float((pos * tp / xp.maximum(tp + fp, np.finfo(np.float64).tiny)).sum()) if detail else nan,
+        ks=float(gap[best_gap]) / (P * N) if detail and P * N else nan,
+        ks_score=float(score[last[best_gap]]) if detail and P * N and gap[best_gap] > 0 else nan,
+        f1=float(f1[best_f1]) if detail else nan,
+        f1_score=float(score[last[best_f1]]) if detail and f1[best_f1] > 0 else nan,
+        positive2=float((pos * (N - fp0 - neg / 2) ** 2).sum()) if detail > 1 else nan,
+        negative2=float((neg * (tp0 + pos / 2) ** 2).sum()) if detail > 1 else nan,
         partial=np.array([area(f * N) for f in max_fprs]),
         gain=np.array(
             [float(xp.interp(q * (P + N), xp.append(0.0, tp + fp), xp.append(0.0, tp))) for q in tops]
@@ -259,6 +257,13 @@ def _(
         group_negative=np.array([s.negative for s in each]),
         group_pairs=np.array([s.pairs for s in each]),
     )
+
+
+def _laned_sum(x: np.ndarray) -> float:
+    """The sum in the order of the kernels: row i to lane i % 8, then the lanes."""
+    lanes = np.add.reduce(np.append(x, np.zeros(-len(x) % 8)).reshape(-1, 8), axis=0)
+    four = lanes[:4] + lanes[4:]
+    return float((four[0] + four[2]) + (four[1] + four[3]))
 
 
 class _Order:
@@ -330,14 +335,14 @@ class _Order:
         else:
             self.negative, self.positive = self.weights_before[-1].tolist()
 
-    def sweep(self, everything: bool, end: int | None = None) -> np.ndarray:
+    def sweep(self, detail: int, end: int | None = None) -> np.ndarray:
         """Sums of each chunk of rows before ``end``, which must be where a tie block ends."""
         words = self.words[:end]
         out = np.zeros(_kernel.chunks(len(words)), _SWEEP)
         if len(words):
             weights = None if self.weights is None else self.weights[:end]
             _kernel.sweep(
-                words, self.mask, weights, everything, self.positives_before, self.weights_before,
+                words, self.mask, weights, detail, self.positives_before, self.weights_before,
                 int(self.positives_before[-1]), self.negative, self.positive, out.view(np.uint8), self.threads,
             )  # fmt: skip
         return out
@@ -405,7 +410,7 @@ class _Order:
         """Area below the curve of positives against negatives, in pairs, up to a false positive rate."""
         limit = max_fpr * self.negative
         if limit >= self.negative or not self.negative:
-            return self.pairs(self.sweep(False))
+            return self.pairs(self.sweep(0))
         if self.weights is None:
             starts = np.minimum(np.arange(len(self.positives_before)) * _kernel.chunk_rows, self.n)
             negatives = (starts - self.positives_before).astype(np.float64)
@@ -417,7 +422,7 @@ class _Order:
         tp_end, fp_end = self.before(end)
         slope = (tp_end - tp) / (fp_end - fp)
         width = limit - fp
-        return self.pairs(self.sweep(False, begin)) + width * (tp + slope * width / 2)
+        return self.pairs(self.sweep(0, begin)) + width * (tp + slope * width / 2)
 
     def _reach(self, before: np.ndarray, measure: Any, wanted: float) -> int:
         """The row at which a running sum, known before each chunk, reaches ``wanted``."""
@@ -428,20 +433,10 @@ class _Order:
         running = before[chunk] + np.cumsum(measure(label, weights))
         return min(rows.start + int(np.searchsorted(running, wanted)), self.n - 1)
 
-    def scores_between(self, begin: int, end: int) -> np.ndarray:
-        """The scores of some rows of the sorted order, float64."""
-        if self.rows is not None:
-            return self.scores[self.rows[begin:end]].astype(np.float64)
-        kind: Any = np.uint64 if self.scores.dtype == np.float64 else np.uint32
-        sign = kind(1 << (63 if kind is np.uint64 else 31))
-        top = kind(self._ordered(self.top, kind is np.uint64))
-        code = top - ((self.words[begin:end] & np.uint64(self.mask)) >> np.uint64(1)).astype(kind)
-        return np.where(code & sign, code ^ sign, ~code).view(self.scores.dtype).astype(np.float64)
-
     def above(self, edge: float) -> int:
         """How many rows have a score above ``edge``."""
         if self.rows is not None:
-            return int(np.searchsorted(-self.scores_between(0, self.n), -edge))
+            return int(np.searchsorted(-self.scores[self.rows].astype(np.float64), -edge))
         near = self.scores.dtype.type(edge)
         if near > edge:
             near = np.nextafter(near, self.scores.dtype.type(-np.inf))
@@ -454,11 +449,17 @@ class _Order:
         edges = _edges(lambda i: self.score_at(self.n - 1 - i), self.n, bins)
         cuts = [self.n, *(self.above(edge) for edge in edges.tolist()), 0]
         sums = np.zeros((bins, 3))
-        for b, (end, begin) in enumerate(itertools.pairwise(cuts)):
-            scores = self.scores_between(begin, end)
-            (tp, fp), (tp_end, fp_end) = self.before(begin), self.before(end)
-            of_scores = scores if self.weights is None else scores * self.weights[begin:end]
-            sums[b] = (tp_end - tp) + (fp_end - fp), tp_end - tp, float(of_scores.sum())
+        before = np.array([self.before(cut) for cut in cuts])
+        sums[:, 0], sums[:, 1] = -np.diff(before.sum(axis=1)), -np.diff(before[:, 0])
+        if self.rows is None:
+            rising, of_scores = np.array(cuts[::-1]), np.empty(bins)
+            kind = _kind(self.scores)
+            _kernel.score_sums(self.words, self.mask, kind, self.top, rising, of_scores, self.threads)
+            sums[:, 2] = of_scores[::-1]
+        else:
+            for b, (end, begin) in enumerate(itertools.pairwise(cuts)):
+                scores = self.scores[self.rows[begin:end]].astype(np.float64)
+                sums[b, 2] = _laned_sum(scores if self.weights is None else scores * self.weights[begin:end])
         return sums
 
     def grouped(self, groups: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -487,7 +488,7 @@ def _(
     weights: np.ndarray | None,
     groups: np.ndarray | None,
     n_groups: int,
-    everything: bool,
+    detail: int,
     max_fprs: tuple[float, ...],
     tops: tuple[float, ...],
     masses: tuple[int, ...],
@@ -496,7 +497,7 @@ def _(
     if len(scores) < 1 << 14:
         threads = 1  # waking another thread would take longer than the work
     order = _Order(labels, scores, weights, groups, n_groups, threads)
-    sums = order.sweep(everything)
+    sums = order.sweep(detail)
     P, N = order.positive, order.negative
     nan = math.nan
     ks, f1 = sums[int(np.argmax(sums["ks"]))], sums[int(np.argmax(sums["f1"]))]
@@ -504,13 +505,13 @@ def _(
         "positive": P,
         "negative": N,
         "pairs": order.pairs(sums),
-        "precision": math.fsum(sums["precision"].tolist()) if everything else nan,
-        "ks": float(ks["ks"]) / (P * N) if everything and P * N else nan,
-        "ks_score": order.score_at(int(ks["ks_at"])) if everything else nan,
-        "f1": float(f1["f1"]) if everything else nan,
-        "f1_score": order.score_at(int(f1["f1_at"])) if everything else nan,
-        "positive2": math.fsum(sums["positive2"].tolist()) / 4 if everything else nan,
-        "negative2": math.fsum(sums["negative2"].tolist()) / 4 if everything else nan,
+        "precision": math.fsum(sums["precision"].tolist()) if detail else nan,
+        "ks": float(ks["ks"]) / (P * N) if detail and P * N else nan,
+        "ks_score": order.score_at(int(ks["ks_at"])) if detail else nan,
+        "f1": float(f1["f1"]) if detail else nan,
+        "f1_score": order.score_at(int(f1["f1_at"])) if detail else nan,
+        "positive2": math.fsum(sums["positive2"].tolist()) / 4 if detail > 1 else nan,
+        "negative2": math.fsum(sums["negative2"].tolist()) / 4 if detail > 1 else nan,
         "partial": np.array([order.partial(limit) for limit in max_fprs]),
         "gain": np.array([order.gain(share) for share in tops]),
         "mass_bins": np.concatenate([np.zeros((0, 3)), *(order.mass_bins(bins) for bins in masses)]),
@@ -540,7 +541,7 @@ def _(rng: Any) -> Iterator[dict[str, Any]]:
                     yield {**rows, **more, "groups": groups, "n_groups": 8}
                     weights = rng.integers(0, 4, n) / 2
                     yield {**rows, **more, "weights": weights, "groups": groups, "n_groups": 8}
-                    yield {**rows, "weights": rng.random(n), "everything": False}
+                    yield {**rows, "weights": rng.random(n), "detail": 0}
     wide = rng.standard_normal(500) * 10.0 ** rng.integers(-300, 300, 500)
     wide[:4] = -0.0, 0.0, np.inf, -np.inf
     labels = rng.integers(0, 2, 500).astype(np.uint8)
@@ -706,3 +707,128 @@ def _(rng: Any) -> Iterator[dict[str, Any]]:
             soft, w = rng.random(n), rng.random(n)
             yield {"y": soft, "p": p, "weights": w, "loss": True, "eps": 1e-15, "bins": 3, "centre": 0.5}
             yield {"y": soft * 100, "p": p - 50, "weights": w}
+
+
+@dataclass(frozen=True, slots=True)
+class PairSums:
+    """Weight of pairs of rows with different targets: all of them (``pairs``), those whose scores are in the same order
+    (``concordant``), and those whose scores are tied (``tied``).  Counts, and exact, where no weights were given."""
+
+    pairs: float
+    concordant: float
+    tied: float
+
+
+@operation(arrays=("y", "scores", "weights"), rtol=1e-12)
+def click_pair_sums(
+    y: Any, scores: Any, weights: Any = None, *, threads: int | None = None
+) -> dict[str, Any]:
+    """How many pairs of rows are in the right order; see :class:`PairSums`.
+
+    Parameters
+    ----------
+    y : (n,) float64, no NaN
+    scores : (n,) float32 or float64, no NaN
+    weights : (n,) float64 or None
+        A pair weighs the product of its rows' weights.
+    threads : int or None
+
+    Returns
+    -------
+    PairSums
+
+    Notes
+    -----
+    O(n log n) time: two radix sorts, then the inversions of a merge sort.  Scratch: 64 bytes a row.
+    Source: Knight, *A computer method for calculating Kendall's tau with ungrouped data*, JASA 1966.
+    """
+    return {
+        "y": _plain(y),
+        "scores": _plain(scores),
+        "weights": _plain(weights),
+        "threads": _threads.resolve(threads),
+    }
+
+
+@click_pair_sums.reference
+def _(xp: ModuleType, y: Any, scores: Any, weights: Any, threads: int) -> PairSums:
+    w = xp.ones(len(y)) if weights is None else weights
+    pairs = concordant = tied = 0.0
+    for row in range(len(y)):
+        below = y < y[row]
+        pairs += float(w[row] * w[below].sum())
+        concordant += float(w[row] * w[below & (scores < scores[row])].sum())
+        tied += float(w[row] * w[below & (scores == scores[row])].sum())
+    return PairSums(pairs, concordant, tied)
+
+
+def _falling(x: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers in falling order of x, ties in order of row, and where in it blocks of ties begin (n at the end)."""
+    n = len(x)
+    _, high, _ = span(x, threads)
+    pairs, none = np.empty(2 * n, np.uint64), np.zeros(n, np.uint8)
+    _kernel.pair_up(_bytes(x), _kind(x), none, high, pairs, threads)
+    _kernel.radix_sort(pairs, np.empty_like(pairs), 2, 0, 64, threads)
+    codes = pairs[::2]
+    starts = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
+    return (pairs[1::2] >> np.uint64(1)).astype(np.int64), np.append(starts, n)
+
+
+def _pairs_within(starts: np.ndarray, weights: np.ndarray | None) -> float:
+    """Weight of the pairs of rows that share a block."""
+    if weights is None:
+        sizes = np.diff(starts)
+        return int((sizes * (sizes - 1) // 2).sum())
+    sums, squares = (np.add.reduceat(v, starts[:-1]) for v in (weights, weights * weights))
+    return math.fsum(((sums * sums - squares) / 2).tolist())
+
+
+@click_pair_sums.cpu
+def _(y: np.ndarray, scores: np.ndarray, weights: np.ndarray | None, threads: int) -> PairSums:
+    n = len(y)
+    by_target, target_starts = _falling(y, threads)
+    falling, score_starts = _falling(scores[by_target], threads)  # ties in score: in falling order of target
+    ranks = np.empty(n, np.uint32)
+    ranks[by_target] = np.repeat(
+        np.arange(len(target_starts) - 1, 0, -1, dtype=np.uint32), np.diff(target_starts)
+    )
+    order = by_target[falling]
+    ranks = ranks[order]
+    w = None if weights is None else weights[order]
+    same = np.append(True, ranks[1:] != ranks[:-1])
+    same[score_starts[:-1]] = True
+    both_starts = np.append(np.flatnonzero(same), n)
+    everything = np.array([0, n])
+    of_target = None if weights is None else weights[by_target]
+    pairs = _pairs_within(everything, w) - _pairs_within(target_starts, of_target)
+    tied = _pairs_within(score_starts, w) - _pairs_within(both_starts, w)
+    discordant = _ascents(ranks, w, threads)
+    return PairSums(float(pairs), float(pairs - tied - discordant), float(tied))
+
+
+def _ascents(ranks: np.ndarray, weights: np.ndarray | None, threads: int) -> float:
+    """Weight of the pairs of rows of which the first has the smaller rank.  Sorts both arrays."""
+    spare = np.empty_like(ranks)
+    spare_weights = None if weights is None else np.empty_like(weights)
+    total: list[float] = []
+    count, width, size = 0, 1, 1 << 14
+    while width < len(ranks):
+        runs = -(-len(ranks) // size)
+        counts, sums = np.zeros(runs, np.int64), np.zeros(runs)
+        _kernel.ascents(ranks, spare, weights, spare_weights, width, size, counts, sums, threads)
+        count += int(counts.sum())
+        total += sums.tolist()
+        width, size = size, 2 * size
+    return count if weights is None else math.fsum(total)
+
+
+@click_pair_sums.cases
+def _(rng: Any) -> Iterator[dict[str, Any]]:
+    for n in (1, 2, 3, 17, 500):
+        for distinct in (1, 4, 10**6):
+            y = rng.integers(0, distinct, n) / 7 - 1
+            scores = (rng.integers(0, distinct, n) / 3).astype(np.float32)
+            yield {"y": y, "scores": scores}
+            yield {"y": y, "scores": scores.astype(np.float64), "weights": rng.random(n)}
+    n = 3000
+    yield {"y": rng.standard_normal(n), "scores": rng.standard_normal(n)}

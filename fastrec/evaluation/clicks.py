@@ -13,7 +13,7 @@ import numpy as np
 from fastrec._core import arrays, checks
 from fastrec._core import threads as _threads
 from fastrec.evaluation import click_sums
-from fastrec.evaluation.click_sums import PointSums, RankSums
+from fastrec.evaluation.click_sums import PairSums, PointSums, RankSums
 from fastrec.evaluation.delong import Interval, delong_error, normal_interval
 from fastrec.evaluation.named_values import NamedValues
 
@@ -24,7 +24,11 @@ GAUC_WEIGHTS = ("impressions", "positives", "uniform")
 
 
 class _Undefined(Exception):
-    """A metric has no value on these rows; the message says why."""
+    """A metric has no value on these rows; the message says why, ``value`` stands in."""
+
+    def __init__(self, why: str, value: float = math.nan) -> None:
+        super().__init__(why)
+        self.value = value
 
 
 class Confusion(NamedTuple):
@@ -77,6 +81,7 @@ class _Sums:
     def __init__(self) -> None:
         self.rank: RankSums
         self.point: PointSums
+        self.pair: PairSums
         self.bins: dict[int, np.ndarray] = {}
         self.confusion: dict[float, Confusion] = {}
         self.partial: dict[float, float] = {}
@@ -85,12 +90,12 @@ class _Sums:
         self.group_rows: np.ndarray
         self.group_gap: float
         self.zero_division = 0.0
-        self.notes: dict[str, str] = {}
+        self.weighted = False
 
     def both_classes(self) -> None:
         if not self.rank.positive or not self.rank.negative:
             only = "positive" if self.rank.positive else "negative"
-            raise _Undefined(f"every row{' that has a weight' if self.rank.negative else ''} is {only}")
+            raise _Undefined(f"every row{' that has a weight' if self.weighted else ''} is {only}")
 
 
 def _share(top: float, bottom: float, why: str) -> float:
@@ -232,12 +237,17 @@ def _(sums: _Sums, _: Any) -> float:
     return 1.0 - _share(sums.point.square, sums.point.spread, "all labels are equal")
 
 
+@_metric("xauc", "pairs", labels="real")
+def _(sums: _Sums, _: Any) -> float:
+    pair = sums.pair
+    return _share(pair.concordant + pair.tied / 2, pair.pairs, "all labels are equal")
+
+
 def _of_confusion(name: str, compute: Callable[[Confusion], tuple[float, float]]) -> None:
     def value(sums: _Sums, threshold: float) -> float:
         top, bottom = compute(sums.confusion[threshold])
         if not bottom:
-            sums.notes[f"{name}@{threshold:g}"] = f"0 / 0, given as zero_division={sums.zero_division}"
-            return sums.zero_division
+            raise _Undefined(f"0 / 0, given as zero_division={sums.zero_division}", sums.zero_division)
         return top / bottom
 
     METRICS[name] = _Metric(value, ("confusion",), parameter="threshold")
@@ -300,7 +310,7 @@ def _parse(names: Any, defaults: dict[str, Any]) -> list[_Wanted]:
 def _parameter(parameter: str, value: Any, name: str) -> Any:
     if parameter == "gauc_weights":
         return checks.choice(value, f"gauc_weights of {name}", GAUC_WEIGHTS)
-    if isinstance(value, str):
+    if isinstance(value, str) and "@" in name:
         try:
             value = int(value) if parameter == "bins" else float(value)
         except ValueError:
@@ -466,7 +476,7 @@ def evaluate_clicks(
     ----------
     y_true : (n,) labels, n >= 1
         0 or 1 (bool, integer or float).  ``logloss, ne, rig, pcoc, brier, ece, mce, field_ece`` also take soft labels
-        in 0..1; ``mse, rmse, mae, r2`` any finite target.
+        in 0..1; ``mse, rmse, mae, r2, xauc`` any finite target.
     y_prob : (n,) probabilities or scores
         Ranking metrics take any real score (float32 and float64 are compared exactly; infinities are legal);
         metrics of probabilities need 0..1.  NaN is refused.
@@ -523,6 +533,8 @@ def evaluate_clicks(
                                 sklearn.calibration.calibration_curve(strategy="quantile")
     field_ece                   sum over groups of |sum (p - y)| / n (Pan et al., Field-aware calibration, 2020)
     mse, rmse, mae, r2          of p as a prediction of y
+    xauc                        share of pairs with different y in the right order, ties one half; a pair weighs the
+                                product of its weights
     ============== ============ ============================================================================
 
     Equal to scikit-learn to 1e-12 (with ties and weights), SciPy (ks) and brute force (gauc).  Bit for bit the same for
@@ -583,14 +595,13 @@ def evaluate_clicks(
         try:
             value = one.definition.compute(sums, one.parameter)
         except _Undefined as why:
-            value = math.nan
+            value = why.value
             evaluation.undefined[one.name] = str(why)
         evaluation._values[one.name] = float(value)
         if one.definition.parameter is not None:
             evaluation.parameters[one.name] = {one.definition.parameter: one.parameter}
         if "loss" in one.definition.needs:
             evaluation.parameters[one.name] = {"eps": eps}
-    evaluation.undefined.update(sums.notes)
     if evaluation.undefined and undefined != "nan":
         text = "; ".join(f"{name}: {why}" for name, why in evaluation.undefined.items())
         if undefined == "error":
@@ -639,6 +650,7 @@ def _collect(
     sums = _Sums()
     sums.zero_division = zero_division
     y, p, w, threads = of._y, of._p, of._w, of._threads
+    sums.weighted = w is not None
 
     def parameters(*names: str) -> list[Any]:
         return sorted({one.parameter for one in wanted if one.metric in names})
@@ -665,7 +677,7 @@ def _collect(
             w,
             of._codes if grouped else None,
             n_groups=len(of._labels) if grouped else 0,
-            everything="everything" in needs,
+            detail=int("everything" in needs),
             max_fprs=limits,
             tops=tops,
             masses=masses,
@@ -675,10 +687,24 @@ def _collect(
         sums.gain = dict(zip(tops, sums.rank.gain.tolist()))
         sums.mass = dict(zip(masses, np.split(sums.rank.mass_bins, np.cumsum(masses)[:-1])))
         of._rank = sums.rank
+    if "pairs" in needs:
+        sums.pair = _pair_sums(of, y, p, w, threads)
     if "gap" in needs:
         gaps = of._group_sum(p) - of._group_sum(y)
         sums.group_gap = math.fsum(np.abs(gaps).tolist())
     return sums
+
+
+def _pair_sums(
+    of: ClickEvaluation, y: np.ndarray, p: np.ndarray, w: np.ndarray | None, threads: int
+) -> PairSums:
+    if y.dtype != np.uint8:
+        return click_sums.click_pair_sums(y, p, w, threads=threads)
+    rank = (
+        of._rank if of._rank is not None else of._ranked(None, 0)
+    )  # of two targets the sweep has counted the pairs
+    pairs = rank.positive * rank.negative
+    return PairSums(pairs, rank.pairs, 0.0)
 
 
 def _confusion(y: np.ndarray, p: np.ndarray, w: np.ndarray | None, cut: float) -> Confusion:
@@ -835,3 +861,74 @@ class ClickEvaluation(NamedValues):
         value = math.fsum((weight * auc).tolist()) / total
         spread = math.fsum(((weight / total * (auc - value)) ** 2).tolist())
         return normal_interval(value, math.sqrt(spread * len(auc) / (len(auc) - 1)), level, (0.0, 1.0))
+
+    def calibration(self, bins: int = 15, strategy: str = "uniform") -> pd.DataFrame:
+        """The reliability curve: one row a bin that holds rows: ``weight``, ``mean_prob``, ``mean_label``.
+
+        ``strategy="uniform"``: bins of equal width, as in ``ece``; ``"quantile"``: of equal numbers of rows, as in
+        ``ace`` (labels of 0 and 1 only).
+        """
+        import pandas as pd
+
+        bins = checks.integer(bins, "bins", low=1)
+        low, high, _ = click_sums.span(self._p, self._threads)
+        if low < 0 or high > 1:
+            raise ValueError("calibration needs `y_prob` in 0..1")
+        if checks.choice(strategy, "strategy", ("uniform", "quantile")) == "uniform":
+            sums = click_sums.click_point_sums(
+                self._y, self._p, self._w, bins=bins, threads=self._threads
+            ).bins
+        else:
+            self._need_binary("the quantile strategy")
+            p = _narrow(self._p)
+            options: dict[str, Any] = {"masses": (bins,), "detail": 0, "threads": self._threads}
+            sums = click_sums.click_rank_sums(self._y, p, self._w, **options).mass_bins
+        weight, label, prob = sums[sums[:, 0] > 0].T
+        return pd.DataFrame({"weight": weight, "mean_prob": prob / weight, "mean_label": label / weight})
+
+    def roc(self) -> pd.DataFrame:
+        """The ROC curve, a row a distinct score, highest first: ``threshold``, ``fpr``, ``tpr``; from (inf, 0, 0)."""
+        import pandas as pd
+
+        self._need_binary("the ROC curve")
+        order = np.argsort(-self._p, kind="stable")
+        score, clicked = self._p[order], self._y[order].astype(bool)
+        weight = np.ones(len(order)) if self._w is None else self._w[order]
+        last = np.append(np.flatnonzero(score[1:] != score[:-1]), len(score) - 1)
+        tp, fp = (
+            np.append(0.0, np.cumsum(np.where(rows, weight, 0.0))[last]) for rows in (clicked, ~clicked)
+        )
+        nan = np.full(len(tp), np.nan)
+        fpr, tpr = (np.divide(x, x[-1], out=nan.copy(), where=x[-1] > 0) for x in (fp, tp))
+        threshold = np.append(np.inf, score[last].astype(np.float64))
+        return pd.DataFrame({"threshold": threshold, "fpr": fpr, "tpr": tpr})
+
+    def plot(self, axes: Any = None, bins: int = 15) -> Any:
+        """Draw the ROC curve and the reliability curve; returns the Matplotlib figure.
+
+        ``axes``: two Matplotlib axes to draw into.  Scores that are not probabilities get no reliability curve.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError("plots need Matplotlib: pip install 'fastrec[report]'") from error
+        self._need_binary("the plot")
+        if axes is None:
+            figure = Figure(figsize=(9, 4), layout="constrained")
+            axes = figure.subplots(1, 2)
+        left, right = axes
+        figure = left.figure
+        curve = self.roc()
+        rank = self._rank if self._rank is not None else self._ranked(None, 0)
+        pairs = rank.positive * rank.negative
+        kept = np.unique(np.linspace(0, len(curve) - 1, 2000).astype(int))  # more points than a plot can show
+        left.plot(curve["fpr"].iloc[kept], curve["tpr"].iloc[kept])
+        left.plot([0, 1], [0, 1], ls=":", color="gray")
+        title = f"ROC, AUC {rank.pairs / pairs:.4f}" if pairs else "ROC"
+        left.set(xlabel="False positive rate", ylabel="True positive rate", title=title)
+        if self._p.min() >= 0 and self._p.max() <= 1:
+            points = self.calibration(bins)
+            right.plot(points["mean_prob"], points["mean_label"], marker="o")
+        right.plot([0, 1], [0, 1], ls=":", color="gray")
+        right.set(xlabel="Mean probability", ylabel="Mean label", title="Reliability")
+        return figure

@@ -105,7 +105,8 @@ FR_INLINE int64_t tie_block<double, Weighted>(const uint64_t *words, uint64_t ma
 FR_INLINE void add_pairs(fr_clicks_sweep_sums &sums, int64_t pairs2) { sums.pairs2 += pairs2; }
 FR_INLINE void add_pairs(fr_clicks_sweep_sums &sums, double pairs2) { sums.pairs2_sum += pairs2; }
 
-template <bool All, class Count, class Weights>
+// Level 0: pairs; 1: also precision, KS and F1; 2: also DeLong's sums.
+template <int Level, class Count, class Weights>
 void sweep(const uint64_t *words, uint64_t mask, const Weights &weights, int64_t begin, int64_t end, Count tp, Count fp,
            double positives, double negatives, fr_clicks_sweep_sums *out) {
   fr_clicks_sweep_sums sums = {0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1, -1};
@@ -114,7 +115,7 @@ void sweep(const uint64_t *words, uint64_t mask, const Weights &weights, int64_t
     Count positive, negative;
     i = tie_block<Count>(words, mask, weights, i, end, positive, negative);
     add_pairs(sums, negative * (2 * tp + positive));
-    if (All) {
+    if (Level > 1) {
       const double p = static_cast<double>(positive), n = static_cast<double>(negative);
       const double above = 2.0 * static_cast<double>(tp) + p;
       const double below = 2.0 * (negatives - static_cast<double>(fp)) - n;
@@ -123,20 +124,22 @@ void sweep(const uint64_t *words, uint64_t mask, const Weights &weights, int64_t
     }
     tp += positive;
     fp += negative;
-    if (All) {
+    if (Level > 0) {
       const double t = static_cast<double>(tp), f = static_cast<double>(fp);
-      if (positive > 0) sums.precision += static_cast<double>(positive) * (t / (t + f));
       double gap = t * negatives - f * positives;
       gap = gap < 0.0 ? -gap : gap;
-      if (gap > sums.ks) {
+      if (FR_UNLIKELY(gap > sums.ks)) {
         sums.ks = gap;
         sums.ks_at = i - 1;
       }
-      const double size = t + f + positives;
-      if (t * best_size > best_tp * size) {
-        best_tp = t;
-        best_size = size;
-        sums.f1_at = i - 1;
+      if (positive > 0) {  // a threshold at negatives alone improves neither of these
+        sums.precision += static_cast<double>(positive) * (t / (t + f));
+        const double size = t + f + positives;
+        if (t * best_size > best_tp * size) {
+          best_tp = t;
+          best_size = size;
+          sums.f1_at = i - 1;
+        }
       }
     }
   }
@@ -204,12 +207,25 @@ FR_INLINE double fold(const double *lanes) {
   return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
 }
 
-// The number of edges at or below p, less one: bin b holds edges[b] <= p < edges[b + 1]; the last bin is p = 1 alone.
-FR_INLINE int bin_of(double p, int bins, const double *edges) {
-  int bin = static_cast<int>(p * bins);
-  bin -= p < edges[bin];
-  bin += bin < bins && p >= edges[bin + 1];
-  return bin;
+// Adds term(i) to lane i % 8.
+template <class Term>
+FR_INLINE void add(double *lanes, int64_t n, const Term &term) {
+  double sums[LANES];
+  for (int l = 0; l < LANES; ++l) sums[l] = lanes[l];
+  for (int64_t i = 0; i < n; i += LANES)
+    for (int l = 0; l < LANES; ++l) sums[l] += term(i + l);
+  for (int l = 0; l < LANES; ++l) lanes[l] = sums[l];
+}
+
+// Bin b holds edges[b] <= p < edges[b + 1]; the last, b = bins, is p = 1 alone.
+void find_bins(const double *p, int64_t n, int bins, const double *edges, int32_t *out) {
+  const double scale = bins;
+  const int32_t last = bins - 1;
+  for (int64_t i = 0; i < n; ++i) {
+    const int32_t near = static_cast<int32_t>(p[i] * scale);
+    const int32_t bin = near < last ? near : last;
+    out[i] = bin - (p[i] < edges[bin]) + (p[i] >= edges[bin + 1]);
+  }
 }
 
 // -- the sort -------------------------------------------------------------------------------------------------------
@@ -285,26 +301,39 @@ FR_INLINE int bit_length(uint64_t x) {
   return bits + (x != 0);
 }
 
-// Stable passes by bits low..high-1, lowest digits first.  Returns the buffer that holds the result.
+// Stable passes by bits low..high-1, lowest digits first; one read counts the digits of two passes.  Returns the buffer
+// that holds the result.
 template <class Row>
 Row *passes(Row *here, Row *there, int64_t n, int low, int high) {
   enum { WIDTH = 10 };
   const int digits = (high - low + WIDTH - 1) / WIDTH;
-  for (int digit = 0; digit < digits; ++digit) {
-    const int begin = low + (high - low) * digit / digits, end = low + (high - low) * (digit + 1) / digits;
-    const uint32_t mask = (1u << (end - begin)) - 1;
-    uint32_t offsets[1 << WIDTH] = {};
-    for (int64_t i = 0; i < n; ++i) ++offsets[(key_of(here[i]) >> begin) & mask];
-    uint32_t total = 0;
-    for (uint32_t d = 0; d <= mask; ++d) {
-      const uint32_t count = offsets[d];
-      offsets[d] = total;
-      total += count;
+  for (int digit = 0; digit < digits; digit += 2) {
+    uint32_t offsets[2][1 << WIDTH] = {};
+    int cuts[3];
+    for (int c = 0; c < 3; ++c) {
+      const int at = digit + c < digits ? digit + c : digits;
+      cuts[c] = low + (high - low) * at / digits;
     }
-    move(here, there, 0, n, begin, mask, offsets);
-    Row *swap = here;
-    here = there;
-    there = swap;
+    const uint32_t mask0 = (1u << (cuts[1] - cuts[0])) - 1, mask1 = (1u << (cuts[2] - cuts[1])) - 1;
+    const int shift1 = cuts[1] < 63 ? cuts[1] : 63;  // where mask1 is 0 the shift must only be legal
+    for (int64_t i = 0; i < n; ++i) {
+      const uint64_t key = key_of(here[i]);
+      ++offsets[0][(key >> cuts[0]) & mask0];
+      ++offsets[1][(key >> shift1) & mask1];
+    }
+    for (int c = 0; c < 2 && digit + c < digits; ++c) {
+      const uint32_t mask = c ? mask1 : mask0;
+      uint32_t total = 0;
+      for (uint32_t d = 0; d <= mask; ++d) {
+        const uint32_t count = offsets[c][d];
+        offsets[c][d] = total;
+        total += count;
+      }
+      move(here, there, 0, n, cuts[c], mask, offsets[c]);
+      Row *swap = here;
+      here = there;
+      there = swap;
+    }
   }
   return here;
 }
@@ -326,7 +355,7 @@ void leaf(Row *from, Row *other, Row *out, int64_t n, uint64_t mask) {
     copy(from, out, n);
     return;
   }
-  const int enough = bit_length(static_cast<uint64_t>(n)) + 3;
+  const int enough = bit_length(static_cast<uint64_t>(n)) + 4;
   const int low = high - lowest > enough ? high - enough : lowest;
   Row *sorted = passes(from, other, n, low, high);
   if (low > lowest && !settle(sorted, n, mask, 4 * n))
@@ -463,17 +492,18 @@ extern "C" void FR_FN(fr_clicks_weights)(const uint64_t *words, const double *we
 }
 
 extern "C" void FR_FN(fr_clicks_sweep)(const uint64_t *words, uint64_t mask, int64_t begin, int64_t end, int64_t tp,
-                                       int64_t fp, int64_t positives, int64_t negatives, int all,
+                                       int64_t fp, int64_t positives, int64_t negatives, int level,
                                        fr_clicks_sweep_sums *out) {
   const double p = static_cast<double>(positives), n = static_cast<double>(negatives);
-  if (all) sweep<true, int64_t>(words, mask, Counted{}, begin, end, tp, fp, p, n, out);
-  else sweep<false, int64_t>(words, mask, Counted{}, begin, end, tp, fp, p, n, out);
+  if (level == 2) sweep<2, int64_t>(words, mask, Counted{}, begin, end, tp, fp, p, n, out);
+  else if (level == 1) sweep<1, int64_t>(words, mask, Counted{}, begin, end, tp, fp, p, n, out);
+  else sweep<0, int64_t>(words, mask, Counted{}, begin, end, tp, fp, p, n, out);
 }
 
 extern "C" void FR_FN(fr_clicks_sweep_weighted)(const uint64_t *words, uint64_t mask, const double *weights,
                                                 int64_t begin, int64_t end, double tp, double fp, double positives,
                                                 double negatives, fr_clicks_sweep_sums *out) {
-  sweep<true, double>(words, mask, Weighted{weights}, begin, end, tp, fp, positives, negatives, out);
+  sweep<2, double>(words, mask, Weighted{weights}, begin, end, tp, fp, positives, negatives, out);
 }
 
 extern "C" void FR_FN(fr_clicks_groups)(const uint64_t *words, uint64_t mask, const int64_t *offsets, int64_t begin,
@@ -497,16 +527,17 @@ extern "C" void FR_FN(fr_clicks_points)(const void *y, int y_kind, const void *p
                                         const double *edges, double *lanes, double *sums, double *bin_sums) {
   double acc[FR_CLICKS_POINT_SUMS][LANES] = {};
   double ys[BLOCK], ps[BLOCK], ws[BLOCK], losses[BLOCK];
+  int32_t bin_of[BLOCK];
   const bool hard = y_kind == FR_CLICKS_U8;
   for (int64_t i = 0; bins && i < (bins + 1) * 3 * LANES; ++i) lanes[i] = 0.0;
+  for (int64_t i = 0; i < BLOCK; ++i) ws[i] = 1.0;
   for (int64_t start = begin; start < end; start += BLOCK) {
     const int64_t n = end - start < BLOCK ? end - start : BLOCK;
+    const int64_t padded = (n + LANES - 1) / LANES * LANES;
     load(y, y_kind, start, n, ys);
     load(p, p_kind, start, n, ps);
     if (weights) load_as(weights + start, n, ws);
-    else for (int64_t i = 0; i < n; ++i) ws[i] = 1.0;
-    for (int64_t i = n; i < (n + LANES - 1) / LANES * LANES; ++i) ys[i] = ps[i] = ws[i] = 0.0;  // weigh nothing
-    const int64_t padded = (n + LANES - 1) / LANES * LANES;
+    for (int64_t i = n; i < padded; ++i) ys[i] = ps[i] = ws[i] = 0.0;  // rows that weigh nothing
     if (loss) {
       const double most = 1.0 - eps;
       if (hard) {
@@ -525,27 +556,32 @@ extern "C" void FR_FN(fr_clicks_points)(const void *y, int y_kind, const void *p
           losses[i] = -((u != 0.0 ? u * log_of(q) : 0.0) + (v != 0.0 ? v * log_of(r) : 0.0));
         }
       }
-      for (int64_t i = 0; i < padded; i += LANES)
-        for (int l = 0; l < LANES; ++l)
-          acc[FR_CLICKS_LOSS][l] += ws[i + l] != 0.0 ? ws[i + l] * losses[i + l] : 0.0;
+      add(acc[FR_CLICKS_LOSS], padded, [&](int64_t i) { return ws[i] != 0.0 ? ws[i] * losses[i] : 0.0; });
     }
-    for (int64_t i = 0; i < padded; i += LANES)
-      for (int l = 0; l < LANES; ++l) {
-        const double w = ws[i + l], t = ys[i + l], d = ps[i + l] - t, e = t - centre;
-        acc[FR_CLICKS_WEIGHT][l] += w;
-        acc[FR_CLICKS_LABEL][l] += w * t;
-        acc[FR_CLICKS_PROB][l] += w * ps[i + l];
-        acc[FR_CLICKS_SQUARE][l] += w * (d * d);
-        acc[FR_CLICKS_ABSOLUTE][l] += w * (d < 0.0 ? -d : d);
-        acc[FR_CLICKS_SPREAD][l] += w * (e * e);
-      }
-    if (bins)
+    add(acc[FR_CLICKS_WEIGHT], padded, [&](int64_t i) { return ws[i]; });
+    add(acc[FR_CLICKS_LABEL], padded, [&](int64_t i) { return ws[i] * ys[i]; });
+    add(acc[FR_CLICKS_PROB], padded, [&](int64_t i) { return ws[i] * ps[i]; });
+    add(acc[FR_CLICKS_SQUARE], padded, [&](int64_t i) {
+      const double d = ps[i] - ys[i];
+      return ws[i] * (d * d);
+    });
+    add(acc[FR_CLICKS_ABSOLUTE], padded, [&](int64_t i) {
+      const double d = ps[i] - ys[i];
+      return ws[i] * (d < 0.0 ? -d : d);
+    });
+    add(acc[FR_CLICKS_SPREAD], padded, [&](int64_t i) {
+      const double e = ys[i] - centre;
+      return ws[i] * (e * e);
+    });
+    if (bins) {
+      find_bins(ps, n, bins, edges, bin_of);
       for (int64_t i = 0; i < n; ++i) {
-        double *bin = lanes + (bin_of(ps[i], bins, edges) * LANES + (i & (LANES - 1))) * 3;
+        double *bin = lanes + (bin_of[i] * LANES + (i & (LANES - 1))) * 3;
         bin[0] += ws[i];
         bin[1] += ws[i] * ys[i];
         bin[2] += ws[i] * ps[i];
       }
+    }
   }
   for (int s = 0; s < FR_CLICKS_POINT_SUMS; ++s) sums[s] = fold(acc[s]);
   for (int b = 0; bins && b <= bins; ++b)
@@ -554,4 +590,59 @@ extern "C" void FR_FN(fr_clicks_points)(const void *y, int y_kind, const void *p
       for (int l = 0; l < LANES; ++l) of_bin[l] = lanes[(b * LANES + l) * 3 + s];
       bin_sums[b * 3 + s] = fold(of_bin);
     }
+}
+
+// The sum of the scores of rows begin..end-1 of the sorted words.
+extern "C" double FR_FN(fr_clicks_score_sum)(const uint64_t *words, uint64_t mask, int kind, double top, int64_t begin,
+                                             int64_t end) {
+  double lanes[LANES] = {}, scores[BLOCK];
+  for (int64_t start = begin; start < end; start += BLOCK) {
+    const int64_t n = end - start < BLOCK ? end - start : BLOCK;
+    const int64_t padded = (n + LANES - 1) / LANES * LANES;
+    const uint64_t *of = words + start;
+    if (kind == FR_CLICKS_F32) {
+      const uint32_t first = ordered(static_cast<float>(top));
+      for (int64_t i = 0; i < n; ++i) scores[i] = unordered(first - static_cast<uint32_t>((of[i] & mask) >> 1));
+    } else {
+      const uint64_t first = ordered(top);
+      for (int64_t i = 0; i < n; ++i) scores[i] = unordered(first - ((of[i] & mask) >> 1));
+    }
+    for (int64_t i = n; i < padded; ++i) scores[i] = 0.0;
+    add(lanes, padded, [&](int64_t i) { return scores[i]; });
+  }
+  return fold(lanes);
+}
+
+// Merge sort of ranks; adds up the weight of pairs whose first is the smaller, each pair once.  Rows begin..end-1 of
+// `ranks` (and `weights`) are sorted in runs of `width`; afterwards they are one run, in the same arrays.
+extern "C" double FR_FN(fr_clicks_ascents)(uint32_t *ranks, uint32_t *spare, double *weights, double *spare_weights,
+                                           int64_t begin, int64_t end, int64_t width, int64_t *count) {
+  double total = 0.0;
+  int64_t ascents = 0;
+  for (; width < end - begin; width *= 2) {
+    for (int64_t left = begin; left < end; left += 2 * width) {
+      const int64_t middle = left + width < end ? left + width : end;
+      const int64_t stop = left + 2 * width < end ? left + 2 * width : end;
+      double before = 0.0;
+      int64_t i = left, j = middle;
+      for (int64_t to = left; to < stop; ++to) {
+        const bool first = j >= stop || (i < middle && ranks[i] < ranks[j]);
+        const int64_t from = first ? i : j;
+        spare[to] = ranks[from];
+        if (weights) {
+          spare_weights[to] = weights[from];
+          if (first) before += weights[from];
+          else total += weights[from] * before;
+        }
+        ascents += first ? 0 : i - left;
+        i += first;
+        j += !first;
+      }
+    }
+    for (int64_t i = begin; i < end; ++i) ranks[i] = spare[i];
+    if (weights)
+      for (int64_t i = begin; i < end; ++i) weights[i] = spare_weights[i];
+  }
+  *count = ascents;
+  return total;
 }

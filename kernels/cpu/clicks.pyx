@@ -57,6 +57,9 @@ cdef extern from "clicks_table.h" nogil:
                                           int64_t, double *, double *, double *) noexcept nogil
         void (*fr_clicks_points)(const void *, int, const void *, int, const double *, int64_t, int64_t, int, double,
                                  double, int, const double *, double *, double *, double *) noexcept nogil
+        double (*fr_clicks_score_sum)(const uint64_t *, uint64_t, int, double, int64_t, int64_t) noexcept nogil
+        double (*fr_clicks_ascents)(uint32_t *, uint32_t *, double *, double *, int64_t, int64_t, int64_t,
+                                    int64_t *) noexcept nogil
     const fr_clicks_functions *fr_clicks_table(int level)
 
 cdef const fr_clicks_functions *kernels = fr_clicks_table(LEVEL)
@@ -321,7 +324,7 @@ cdef struct Sweep:
     uint64_t mask
     const double *weights
     int64_t n
-    bint all
+    int level
     int64_t *counts             # per chunk: positives before it
     double *weight_sums         # per chunk: weight of negatives and positives before it
     int64_t positives
@@ -350,7 +353,7 @@ cdef void _sweep(void *context, int64_t task, int worker) noexcept nogil:
     if sweep.weights == NULL:
         positives = sweep.counts[own] + kernels.fr_clicks_positives(sweep.words, own * CHUNK, begin)
         kernels.fr_clicks_sweep(sweep.words, sweep.mask, begin, end, positives, begin - positives, sweep.positives,
-                                sweep.n - sweep.positives, sweep.all, &sweep.out[task])
+                                sweep.n - sweep.positives, sweep.level, &sweep.out[task])
     else:
         kernels.fr_clicks_weights(sweep.words, sweep.weights, own * CHUNK, begin, some)
         kernels.fr_clicks_sweep_weighted(sweep.words, sweep.mask, sweep.weights, begin, end,
@@ -372,14 +375,17 @@ def count(const uint64_t[::1] words, const double[::1] weights, int64_t[::1] pos
         parallel_for(_count, &sweep, tasks_of(sweep.n, CHUNK), threads)
 
 
-def sweep(const uint64_t[::1] words, uint64_t mask, const double[::1] weights, bint everything,
+def sweep(const uint64_t[::1] words, uint64_t mask, const double[::1] weights, int level,
           int64_t[::1] positives_before, double[:, ::1] weights_before, int64_t positives, double negative_weight,
           double positive_weight, uint8_t[::1] out, int threads) -> None:
-    """Fill `out`, one fr_clicks_sweep_sums a chunk; `*_before` hold what precedes each chunk."""
+    """Fill `out`, one fr_clicks_sweep_sums a chunk; `*_before` hold what precedes each chunk.
+
+    Level 0: pairs; 1: also precision, KS and F1; 2: also DeLong's sums.  With weights always all.
+    """
     cdef Sweep context
     context.words, context.mask, context.n = &words[0], mask, words.shape[0]
     context.weights = doubles(weights)
-    context.all, context.counts = everything, &positives_before[0]
+    context.level, context.counts = level, &positives_before[0]
     context.weight_sums = NULL
     if weights is not None:
         context.weight_sums = &weights_before[0, 0]
@@ -387,6 +393,30 @@ def sweep(const uint64_t[::1] words, uint64_t mask, const double[::1] weights, b
     context.out = <fr_clicks_sweep_sums *>&out[0]
     with nogil:
         parallel_for(_sweep, &context, tasks_of(context.n, CHUNK), threads)
+
+
+cdef struct Ranges:
+    const uint64_t *words
+    uint64_t mask
+    int kind
+    double top
+    const int64_t *cuts
+    double *sums
+
+cdef void _score_sum(void *context, int64_t task, int worker) noexcept nogil:
+    cdef Ranges *ranges = <Ranges *>context
+    ranges.sums[task] = kernels.fr_clicks_score_sum(ranges.words, ranges.mask, ranges.kind, ranges.top,
+                                                    ranges.cuts[task], ranges.cuts[task + 1])
+
+
+def score_sums(const uint64_t[::1] words, uint64_t mask, int kind, double top, const int64_t[::1] cuts,
+               double[::1] sums, int threads) -> None:
+    """Sums of the scores of rows cuts[r]..cuts[r + 1]-1 of the sorted words, which `pack` made."""
+    cdef Ranges ranges
+    ranges.words, ranges.mask, ranges.kind, ranges.top = &words[0], mask, kind, top
+    ranges.cuts, ranges.sums = &cuts[0], &sums[0]
+    with nogil:
+        parallel_for(_score_sum, &ranges, sums.shape[0], threads)
 
 
 cdef struct Groups:
@@ -480,3 +510,40 @@ def points(const uint8_t[::1] y_bytes, int y_kind, const uint8_t[::1] p_bytes, i
     context.sums = &sums[0, 0]
     with nogil:
         parallel_for(_points, &context, tasks_of(n, CHUNK), threads)
+
+
+# -- pairs of real targets ----------------------------------------------------------------------------------------
+
+cdef struct Ascents:
+    uint32_t *ranks
+    uint32_t *spare
+    double *weights
+    double *spare_weights
+    int64_t n
+    int64_t width               # of the runs that are sorted
+    int64_t size                # of the runs to be made
+    int64_t *counts
+    double *sums
+
+cdef void _ascents(void *context, int64_t task, int worker) noexcept nogil:
+    cdef Ascents *ascents = <Ascents *>context
+    ascents.sums[task] = kernels.fr_clicks_ascents(
+        ascents.ranks, ascents.spare, ascents.weights, ascents.spare_weights, task * ascents.size,
+        end_of(task, ascents.size, ascents.n), ascents.width, &ascents.counts[task])
+
+
+def ascents(uint32_t[::1] ranks, uint32_t[::1] spare, double[::1] weights, double[::1] spare_weights, int64_t width,
+            int64_t size, int64_t[::1] counts, double[::1] sums, int threads) -> None:
+    """Merge runs of `width` sorted rows into runs of `size`; count, and weigh, the pairs whose first is the smaller.
+
+    `counts` and `sums` get one number a run; both arrays of weights are None where all weigh 1, and `sums` is then 0.
+    """
+    cdef Ascents context
+    context.ranks, context.spare, context.n = &ranks[0], &spare[0], ranks.shape[0]
+    context.weights = NULL
+    context.spare_weights = NULL
+    if weights is not None:
+        context.weights, context.spare_weights = &weights[0], &spare_weights[0]
+    context.width, context.size, context.counts, context.sums = width, size, &counts[0], &sums[0]
+    with nogil:
+        parallel_for(_ascents, &context, tasks_of(context.n, size), threads)
