@@ -1,1 +1,47 @@
+from typing import Any
+
 def level() -> int: ...
+
+class Items:
+    def __init__(
+        self, address: int, n: int, d: int, stride: int, dtype: int, metric: int, bias: Any, owner: Any
+    ) -> None: ...
+
+class Packed:
+    def __init__(
+        self, items: Items, order: Any, codes: Any, meta: Any, beta: Any, special: Any, exponent: int
+    ) -> None: ...
+
+def norms(items: Items, out: Any, threads: int) -> None: ...
+def pack(index: Packed, codes: Any, meta: Any, beta: Any, threads: int) -> None: ...
+def scan(
+    index: Packed,
+    queries: Any,
+    k: int,
+    group: int,
+    segments: int,
+    exclude_indptr: Any,
+    exclude_indices: Any,
+    use_codes: bool,
+    min_score: float,
+    shared: Any,
+    rows: Any,
+    scores: Any,
+    stats: Any,
+    threads: int,
+) -> None: ...
+def score_pairs(items: Items, queries: Any, rows: Any, cols: Any, out: Any, threads: int) -> None: ...
+def score(items: Items, queries: Any, out: Any, threads: int) -> None: ...
+def candidates(
+    items: Items,
+    queries: Any,
+    indptr: Any,
+    indices: Any,
+    exclude_indptr: Any,
+    exclude_indices: Any,
+    min_score: float,
+    rows: Any,
+    scores: Any,
+    threads: int,
+) -> None: ...
+def select_topk(scores: Any, rows: Any, values: Any, threads: int) -> None: ...

@@ -29,10 +29,7 @@ def scores(xp: ModuleType, queries: Any, items: Any, metric: str, bias: Any = No
     """Canonical float32 scores of ``queries`` (..., d) with ``items`` (..., d), which broadcast; ``bias`` (...)."""
     u, x = queries.astype(xp.float64), items.astype(xp.float64)
     with _quiet(xp):
-        if metric == "l2":
-            result = -lanes(xp, (u - x) ** 2)
-        else:
-            result = lanes(xp, u * x)
+        result = -lanes(xp, (u - x) ** 2) if metric == "l2" else lanes(xp, u * x)
         if metric == "cosine":
             norms = xp.sqrt(lanes(xp, u * u)) * xp.sqrt(lanes(xp, x * x))
             zero = (norms == 0) & ~xp.isnan(result)

@@ -21,6 +21,8 @@ MAX_DIM_INT8 = 16_384  # beyond it, int32 sums of codes could overflow
 MAX_ITEMS = 2**32 - 64  # rows are uint32 inside
 COPY_LIMIT = 0.3  # of the float32 matrix: what precision="auto" may hold beside it
 _GROUP = 240  # queries that share a pass over the items; a multiple of the tile
+_BLOCK_BYTES = 16 << 20  # of items, copied to be searched alone
+_JOIN_ENTRIES = 1 << 16  # joined at a time
 _DTYPES = {"float32": 0, "float16": 1, "bfloat16": 2}
 
 
@@ -135,14 +137,14 @@ class Index:
         # An infinity meets a NaN in the float64 sum of squares as NaN; such an item can only score NaN.
         self._special = np.flatnonzero(infinite & ~nan).astype(np.uint32)
         finite = ~(infinite | nan)
-        sort_key = norms.astype(np.float32)
-        by_norm = np.argsort(-sort_key, kind="stable") if self.metric != "cosine" else np.arange(n)
-        if not finite.all():
-            by_norm = by_norm[finite[by_norm]]
+        self._exponent = self._unit(norms[finite])
+        by_norm = np.flatnonzero(finite)
+        if self.metric != "cosine":  # compared in item units, where no norm overflows a float32
+            lengths = np.ldexp(norms[by_norm], -self._exponent).astype(np.float32)
+            by_norm = by_norm[np.argsort(-lengths, kind="stable")]
         panels = -(-len(by_norm) // PANEL)
         self._order = np.full(panels * PANEL, 0xFFFFFFFF, np.uint32)
         self._order[: len(by_norm)] = by_norm
-        self._exponent = self._unit(norms[finite])
         self._codes = (
             np.empty(panels * PANEL * 4 * (-(-d // 4)), np.uint8) if self.precision == "int8" else None
         )
@@ -234,7 +236,7 @@ class Index:
         queries = checks.matrix(queries, "queries", columns=d, like=f"to match `items` {self.shape}")
         arrays.common_device(items=self._items, queries=queries)
         k = checks.integer(k, "k", low=1)
-        floor = _float32_at_least(-math.inf if min_score is None else checks.number(min_score, "min_score"))
+        floor = _lowest(min_score)
         banned = None if exclude is None else lists.csr(exclude, "exclude", queries=len(queries), items=n)
         return queries, k, banned, floor
 
@@ -265,10 +267,9 @@ class Index:
         if whole:
             return
         if segments > 1:
-            keys = found_scores.reshape(q, segments * k), found_rows.reshape(q, segments * k)
-            place = np.lexsort((keys[1], -keys[0], keys[1] < 0), axis=1)[:, :k]
-            found_scores, found_rows = (np.take_along_axis(a, place, axis=1) for a in keys)
-        rows[:, :k], scores[:, :k] = found_rows.reshape(q, k), found_scores.reshape(q, k)
+            _join(found_rows.reshape(q, segments * k), found_scores.reshape(q, segments * k), rows, scores)
+            return
+        rows[:, :k], scores[:, :k] = found_rows[:, 0], found_scores[:, 0]
         rows[:, k:], scores[:, k:] = -1, -np.inf
 
     def _grid(self, queries: int, workers: int) -> tuple[int, int]:
@@ -298,14 +299,7 @@ class Index:
         else:
             chosen = lists.shared(candidates, "candidates", items=n)
             if q >= 32 and len(chosen) >= 256:  # worth packing: search an index of the chosen items alone
-                few = Index(
-                    self._items[chosen], self.metric, None if self._bias is None else self._bias[chosen],
-                    precision=self.precision, threads=workers,
-                )  # fmt: skip
-                banned = None if banned is None else lists.restricted(banned, chosen)
-                few._scan(queries, rows.shape[1], banned, floor, rows, scores, workers)
-                found = rows >= 0
-                rows[found] = chosen[rows[found]]
+                self._among_packed(queries, chosen, banned, floor, rows, scores, workers)
                 return
             indptr, indices = lists.repeated(chosen, q)
         out, barred = banned if banned is not None else (None, None)
@@ -313,6 +307,35 @@ class Index:
             self._view(), queries, indptr, np.ascontiguousarray(indices, np.int64), out, barred, floor, rows, scores,
             workers,
         )  # fmt: skip
+
+    def _among_packed(
+        self,
+        queries: np.ndarray,
+        chosen: np.ndarray,
+        banned: tuple[np.ndarray, np.ndarray] | None,
+        floor: float,
+        rows: np.ndarray,
+        scores: np.ndarray,
+        workers: int,
+    ) -> None:
+        """Search the chosen items alone, packed for the occasion: a block of them at a time, to bound the memory."""
+        block = max(1024, _BLOCK_BYTES // max(1, self._items.itemsize * self.shape[1]))
+        found_rows, found_scores = rows, scores
+        for begin in range(0, len(chosen), block):
+            some = chosen[begin : begin + block]
+            few = object.__new__(Index)
+            few.metric, few.precision, few._device = self.metric, self.precision, self._device
+            few._items, few._dtype = self._items[some], self._dtype
+            few._bias = None if self._bias is None else self._bias[some]
+            few._pack(workers)
+            barred = None if banned is None else lists.restricted(banned, some)
+            few._scan(queries, rows.shape[1], barred, floor, found_rows, found_scores, workers)
+            found = found_rows >= 0
+            found_rows[found] = some[found_rows[found]]
+            if begin:
+                _merge(found_rows, found_scores, rows, scores)
+            elif block < len(chosen):
+                found_rows, found_scores = np.empty_like(rows), np.empty_like(scores)
 
     def reference_topk(
         self,
@@ -458,6 +481,29 @@ def item_matrix(items: Any) -> tuple[Any, str]:
     return array, name
 
 
+def _join(found_rows: np.ndarray, found_scores: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> None:
+    """The best of each line of ``found`` (Q, any) into ``rows`` and ``scores`` (Q, k), under the public order."""
+    width = min(rows.shape[1], found_rows.shape[1])
+    rows[:, width:], scores[:, width:] = -1, -np.inf
+    step = max(1, _JOIN_ENTRIES // max(1, found_rows.shape[1]))
+    for begin in range(0, len(rows), step):
+        some = slice(begin, begin + step)
+        row, score = found_rows[some], found_scores[some]
+        place = np.lexsort((row, -score, row < 0), axis=1)[:, :width]
+        rows[some, :width] = np.take_along_axis(row, place, axis=1)
+        scores[some, :width] = np.take_along_axis(score, place, axis=1)
+
+
+def _merge(found_rows: np.ndarray, found_scores: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> None:
+    """Bring what was found into ``rows`` and ``scores``, all (Q, k)."""
+    step = max(1, _JOIN_ENTRIES // max(1, rows.shape[1]))
+    for begin in range(0, len(rows), step):
+        some = slice(begin, begin + step)
+        both_rows = np.concatenate([rows[some], found_rows[some]], axis=1)
+        both_scores = np.concatenate([scores[some], found_scores[some]], axis=1)
+        _join(both_rows, both_scores, rows[some], scores[some])
+
+
 def _bfloat16_bits(items: Any) -> np.ndarray | None:
     """The bits of a torch bfloat16 matrix on the CPU, which DLPack cannot hand to NumPy as what it is."""
     if str(getattr(items, "dtype", "")) != "torch.bfloat16" or items.device.type != "cpu":
@@ -495,8 +541,11 @@ def _choose(precision: str, d: int, terms: bool) -> str:
     return "int8" if copy <= COPY_LIMIT * 4 * d else "float32"
 
 
-def _float32_at_least(x: float) -> float:
-    """The smallest float32 that is not below ``x``."""
+def _lowest(min_score: Any) -> float:
+    """The smallest float32 that is not below ``min_score``, which may be infinite; ``None`` is no limit."""
+    x = min_score if min_score is not None else -math.inf
+    if not (isinstance(x, float) and math.isinf(x)):
+        x = checks.number(x, "min_score")
     with np.errstate(over="ignore"):
         y = np.float32(x)
     return float(np.nextafter(y, np.float32(np.inf)) if float(y) < x else y)
@@ -507,7 +556,7 @@ def outputs(out: Any, shape: tuple[int, int], device: str) -> tuple[Any, Any]:
         if device != arrays.CPU:
             import cupy as xp
         else:
-            import numpy as xp  # type: ignore[no-redef]
+            import numpy as xp
         return xp.empty(shape, xp.int64), xp.empty(shape, xp.float32)
     try:
         rows, scores = (out.rows, out.scores) if isinstance(out, TopK) else out

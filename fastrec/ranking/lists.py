@@ -25,7 +25,7 @@ def csr(value: Any, name: str, *, queries: int, items: int) -> tuple[np.ndarray,
                 f"got {tuple(value.shape)}"
             )
         matrix = value.tocsr()
-        indptr, indices = matrix.indptr, matrix.indices
+        indptr, indices = matrix.indptr, matrix.indices[: matrix.nnz]  # SciPy allows spare room at the end
     else:
         if not isinstance(value, (tuple, list)) or len(value) != 2:
             raise TypeError(

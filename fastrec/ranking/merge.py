@@ -28,8 +28,8 @@ def merge_topk(tops: Sequence[TopK], k: int | None = None, *, offsets: Sequence[
     -------
     TopK
         Score descending, then row ascending; with labels (``ids=``), equal scores come by shard, then by row, and
-        ``rows`` counts through the concatenated shards.  Equal to the top-k of the unsplit items, to the bit, where each
-        shard returned at least k items or all it had.
+        ``rows`` counts through the concatenated shards.  Equal to the top-k of the unsplit items, to the bit, where
+        each shard returned at least k items or all it had.
 
     Notes
     -----

@@ -16,7 +16,7 @@ def best(xp: ModuleType, scores: Any, ids: Any, k: int, allowed: Any = None) -> 
 
     ``ids`` (Q, N) or (N,) int64; entries that are NaN, or False in ``allowed`` (Q, N), are never returned.
     """
-    n_queries, n = scores.shape
+    n_queries = len(scores)
     ids = xp.broadcast_to(ids, scores.shape)
     valid = ~xp.isnan(scores)
     if allowed is not None:

@@ -37,12 +37,11 @@ class TopK:
         """(Q, k) item ids: the rows, or their labels; -1 (``None`` for labels that are not integers) is padding."""
         if self.labels is None:
             return self.rows
-        if self.labels.dtype.kind in "iu":
-            picked = self.labels.astype(np.int64)[self.rows]
-            picked[self.rows < 0] = -1
-            return picked
-        picked = self.labels.astype(object)[self.rows]
-        picked[self.rows < 0] = None
+        integers = self.labels.dtype.kind in "iu"
+        rows = _to_host(self.rows)
+        found = rows >= 0
+        picked = np.full(rows.shape, -1 if integers else None, np.int64 if integers else object)
+        picked[found] = self.labels[rows[found]]
         return picked
 
     @property

@@ -508,7 +508,7 @@ void run_tile_i8(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t en
       float x = cut - SLACK * fabsf(cut) - tile.coded[j] * r - tile.residual[j] * n - FLOOR;
       x -= tile.beta_error * (tile.beta[j] * ba) + (w.index->beta ? 2.0f * unit : 0.0f);
       x *= tile.inverse[j] * inverse;
-      x = x > -0x1p29f ? x : -0x1p29f;
+      x = x > -0x1p30f ? x : -0x1p30f;  // below it lies no item: additive terms stay within 2^29 steps, codes within 2^28
       x = x < 0x1p29f ? x : 0x1p29f;
       threshold[j] = int32_t(x) - 3 + tile.offset[j];
       alive |= tile.reach[j] * n + tile.beta[j] * b + FLOOR >= cut;
