@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrec._core import checks
 from fastrec._core import threads as _threads
 from fastrec._core.op import operation
 from fastrec._kernels import clicks as _kernel
@@ -45,11 +46,6 @@ _POINT_SUMS = ("weight", "label", "prob", "loss", "square", "absolute", "spread"
 
 def _kind(array: np.ndarray) -> int:
     return _KINDS[array.dtype.name]
-
-
-def _plain(array: Any) -> Any:
-    """One block in native byte order, which is what the kernels read; values are the caller's to check."""
-    return None if array is None else np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:
@@ -162,10 +158,10 @@ def click_rank_sums(
     implementation of DeLong's algorithm*, IEEE Signal Processing Letters 2014.
     """
     return {
-        "labels": _plain(labels),
-        "scores": _plain(scores),
-        "weights": _plain(weights),
-        "groups": _plain(groups),
+        "labels": checks.native(labels),
+        "scores": checks.native(scores),
+        "weights": checks.native(weights),
+        "groups": checks.native(groups),
         "n_groups": n_groups,
         "detail": detail,
         "max_fprs": tuple(max_fprs),
@@ -605,9 +601,9 @@ def click_point_sums(
     O(n) time; scratch 24 (bins + 1) (8 threads + n / 65536) bytes.
     """
     return {
-        "y": _plain(y),
-        "p": _plain(p),
-        "weights": _plain(weights),
+        "y": checks.native(y),
+        "p": checks.native(p),
+        "weights": checks.native(weights),
         "loss": loss,
         "eps": eps,
         "centre": centre,
@@ -743,9 +739,9 @@ def click_pair_sums(
     Source: Knight, *A computer method for calculating Kendall's tau with ungrouped data*, JASA 1966.
     """
     return {
-        "y": _plain(y),
-        "scores": _plain(scores),
-        "weights": _plain(weights),
+        "y": checks.native(y),
+        "scores": checks.native(scores),
+        "weights": checks.native(weights),
         "threads": _threads.resolve(threads),
     }
 
