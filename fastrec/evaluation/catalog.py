@@ -32,11 +32,6 @@ class _Undefined(Exception):
 # -- the two sums over lists that are worth a kernel ---------------------------------------------------------------
 
 
-def _plain(array: Any) -> Any:
-    """One block in native byte order, which is what the kernels read."""
-    return arrays.namespace(array).ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-
-
 @dataclass(frozen=True, slots=True)
 class ListCounts:
     """``items``: (n_items,) int64, how many lists name each item.  ``lengths``: (Q,) int32, items of each list.
@@ -66,7 +61,7 @@ def catalog_counts(ids: Any, n_items: int, k: int, *, threads: int | None = None
     -----
     O(Q k) time; scratch 12 bytes an item and thread, 4 bytes a list.
     """
-    ids = _plain(ids)
+    ids = checks.native(ids)
     return {"ids": ids, "n_items": n_items, "k": min(k, ids.shape[1]), "threads": _threads.resolve(threads)}
 
 
@@ -158,7 +153,7 @@ def list_similarity(ids: Any, units: Any, k: int, *, threads: int | None = None)
     ``(|sum of vectors|^2 - sum of |vector|^2) / (m (m - 1))``: O(k d) a list instead of O(k^2 d).
     Scratch: 8 d bytes a thread, and ``units`` once more where d is not a multiple of 8.
     """
-    ids, units = _plain(ids), _plain(units)
+    ids, units = checks.native(ids), checks.native(units)
     return {"ids": ids, "units": units, "k": min(k, ids.shape[1]), "threads": _threads.resolve(threads)}
 
 
