@@ -707,11 +707,12 @@ def _(rng: Any) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class PairSums:
-    """Weight of pairs of rows with different targets: all of them (``pairs``), those whose scores are in the same order
-    (``concordant``), and those whose scores are tied (``tied``).  Counts, and exact, where no weights were given."""
+    """Weight of pairs of rows with different targets: all of them (``pairs``), those whose scores are in the opposite
+    order (``discordant``), and those whose scores are tied (``tied``).  Counts, and exact, where no weights were given.
+    """
 
     pairs: float
-    concordant: float
+    discordant: float
     tied: float
 
 
@@ -749,13 +750,13 @@ def click_pair_sums(
 @click_pair_sums.reference
 def _(xp: ModuleType, y: Any, scores: Any, weights: Any, threads: int) -> PairSums:
     w = xp.ones(len(y)) if weights is None else weights
-    pairs = concordant = tied = 0.0
+    pairs = discordant = tied = 0.0
     for row in range(len(y)):
         below = y < y[row]
         pairs += float(w[row] * w[below].sum())
-        concordant += float(w[row] * w[below & (scores < scores[row])].sum())
+        discordant += float(w[row] * w[below & (scores > scores[row])].sum())
         tied += float(w[row] * w[below & (scores == scores[row])].sum())
-    return PairSums(pairs, concordant, tied)
+    return PairSums(pairs, discordant, tied)
 
 
 def _falling(x: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
@@ -770,13 +771,16 @@ def _falling(x: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
     return (pairs[1::2] >> np.uint64(1)).astype(np.int64), np.append(starts, n)
 
 
-def _pairs_within(starts: np.ndarray, weights: np.ndarray | None) -> float:
-    """Weight of the pairs of rows that share a block."""
+def _pairs_between(blocks: np.ndarray, parts: np.ndarray, weights: np.ndarray | None) -> float:
+    """Weight of the pairs of rows that share a block but not a part of it: half of |block|^2 - sum of |part|^2.
+
+    A block that is one part cancels exactly, so that no rounding is left where there is no pair.
+    """
     if weights is None:
-        sizes = np.diff(starts)
-        return int((sizes * (sizes - 1) // 2).sum())
-    sums, squares = (np.add.reduceat(v, starts[:-1]) for v in (weights, weights * weights))
-    return math.fsum(((sums * sums - squares) / 2).tolist())
+        sizes, of_parts = np.diff(blocks), np.diff(parts)
+        return (int((sizes * sizes).sum()) - int((of_parts * of_parts).sum())) // 2
+    sums, of_parts = (np.add.reduceat(weights, starts[:-1]) for starts in (blocks, parts))
+    return math.fsum([*(sums * sums).tolist(), *(-of_parts * of_parts).tolist()]) / 2
 
 
 @click_pair_sums.cpu
@@ -794,12 +798,10 @@ def _(y: np.ndarray, scores: np.ndarray, weights: np.ndarray | None, threads: in
     same = np.append(True, ranks[1:] != ranks[:-1])
     same[score_starts[:-1]] = True
     both_starts = np.append(np.flatnonzero(same), n)
-    everything = np.array([0, n])
     of_target = None if weights is None else weights[by_target]
-    pairs = _pairs_within(everything, w) - _pairs_within(target_starts, of_target)
-    tied = _pairs_within(score_starts, w) - _pairs_within(both_starts, w)
-    discordant = _ascents(ranks, w, threads)
-    return PairSums(float(pairs), float(pairs - tied - discordant), float(tied))
+    pairs = _pairs_between(np.array([0, n]), target_starts, of_target)
+    tied = _pairs_between(score_starts, both_starts, w)
+    return PairSums(float(pairs), float(_ascents(ranks, w, threads)), float(tied))
 
 
 def _ascents(ranks: np.ndarray, weights: np.ndarray | None, threads: int) -> float:

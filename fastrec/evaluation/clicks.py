@@ -240,7 +240,7 @@ def _(sums: _Sums, _: Any) -> float:
 @_metric("xauc", "pairs", labels="real")
 def _(sums: _Sums, _: Any) -> float:
     pair = sums.pair
-    return _share(pair.concordant + pair.tied / 2, pair.pairs, "all labels are equal")
+    return _share(pair.pairs - pair.discordant - pair.tied / 2, pair.pairs, "all labels are equal")
 
 
 def _of_confusion(name: str, compute: Callable[[Confusion], tuple[float, float]]) -> None:
@@ -700,11 +700,10 @@ def _pair_sums(
 ) -> PairSums:
     if y.dtype != np.uint8:
         return click_sums.click_pair_sums(y, p, w, threads=threads)
-    rank = (
-        of._rank if of._rank is not None else of._ranked(None, 0)
-    )  # of two targets the sweep has counted the pairs
+    # With two targets the pairs are those that the sweep has counted the pairs.
+    rank = of._rank if of._rank is not None else of._ranked(None, 0)
     pairs = rank.positive * rank.negative
-    return PairSums(pairs, rank.pairs, 0.0)
+    return PairSums(pairs, pairs - rank.pairs, 0.0)
 
 
 def _confusion(y: np.ndarray, p: np.ndarray, w: np.ndarray | None, cut: float) -> Confusion:
