@@ -47,7 +47,8 @@ def bench(
     peers: Annotated[
         str,
         typer.Option(
-            help="auto (all that are installed), none, or names: numpy, scipy, sklearn, faiss, implicit, torch, "
+            help="auto (all that are installed; --quick leaves out ranx, which compiles for long), none, or names: "
+            "numpy, scipy, sklearn, faiss, implicit, torch, "
             "ranx, pytrec_eval."
         ),
     ] = "auto",
@@ -82,7 +83,7 @@ def bench(
             threads=thread_counts.resolve(threads),
             seed=checks.integer(seed, "seed", low=0),
             scale="quick" if quick else "full" if full else "default",
-            peers=Peers(peers, thread_counts.resolve(threads)),
+            peers=Peers(peers, thread_counts.resolve(threads), quick=quick),
         )
         for path in (json, html):
             _writable(path)

@@ -336,7 +336,8 @@ def chosen(plans: Iterable[Plan], only: str | Iterable[str] | None) -> list[Plan
         return plans
     picked: list[Plan] = []
     for word in wanted:
-        found = [plan for plan in plans if word in (plan.verb, plan.name) or plan.name.startswith(word)]
+        found = [plan for plan in plans if word in (plan.verb, plan.name)]
+        found = found or [plan for plan in plans if plan.name.startswith(word)]
         if not found:
             names = [*VERBS, *(plan.name for plan in plans)]
             raise ValueError(

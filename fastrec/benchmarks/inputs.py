@@ -84,7 +84,7 @@ class Purchases:
     def popular(self, lab: Lab, k: int = 100) -> Any:
         """The k products that most households bought, without those that this one has."""
         one = np.ones((len(self.users), 1), np.float32)
-        return fr.topk(one, self.popularity[:, None], k, exclude=self.seen, threads=lab.threads)
+        return fr.Index(self.popularity[:, None]).topk(one, k, exclude=self.seen, threads=lab.threads)
 
 
 def purchases(lab: Lab, *, factors: int = 64, test_weeks: int = 6) -> Purchases:
@@ -112,17 +112,64 @@ def _purchases(factors: int, test_weeks: int) -> Purchases:
     seen, later = counts(~late), counts(late)
     later = later - later.multiply(seen > 0)
     later.eliminate_zeros()
-    weighted = seen.copy()
-    weighted.data = np.log1p(weighted.data)
-    left, values, right = svds(weighted, k=factors, v0=np.ones(min(shape)))
+    judged = np.flatnonzero(np.diff(later.indptr))  # households that bought something new later
+    factored = seen.copy()
+    factored.data = np.log1p(factored.data)
+    left, values, right = svds(factored, k=factors, v0=np.ones(min(shape)))
     root = np.sqrt(values)
     later.data[:], seen.data[:] = 1.0, 1.0
     return Purchases(
-        users=np.ascontiguousarray(left * root, np.float32),
+        users=np.ascontiguousarray((left * root)[judged], np.float32),
         items=np.ascontiguousarray(right.T * root, np.float32),
-        seen=seen.tocsr(),
-        later=later.tocsr(),
+        seen=seen[judged].tocsr(),
+        later=later[judged].tocsr(),
         popularity=np.asarray(seen.sum(axis=0), np.float32).ravel(),
         train_weeks=f"weeks {first} to {last - test_weeks}",
         test_weeks=f"weeks {last - test_weeks + 1} to {last}",
     )
+
+
+CLICK_L2 = 1e-3
+TRAIN_SHARE = 0.7  # of the impressions, by time
+
+
+def clicks(lab: Lab) -> Labelled:
+    """The logged impressions of the random policy and of Thompson sampling, split by time."""
+    return lab.shared("clicks", _clicks)
+
+
+def _clicks() -> Labelled:
+    """All three campaigns below one another; columns of the same name are one, those of items are a campaign's own."""
+    from scipy.sparse import csr_matrix, vstack
+
+    logs = {
+        name: fr.datasets.load("open_bandit", policy="both", campaign=name)
+        for name in ("all", "men", "women")
+    }
+    parts = {name: log.features() for name, log in logs.items()}
+    columns: dict[str, int] = {}
+    blocks = []
+    for campaign, (features, _, names) in parts.items():
+        own = [f"{campaign} {name}" if name.startswith("item") else name for name in names]
+        at = [columns.setdefault(name, len(columns)) for name in own]
+        coo = features.tocoo()
+        blocks.append((coo.data, (coo.row, np.array(at)[coo.col]), coo.shape[0]))
+    X = vstack(
+        [
+            csr_matrix((data, where), shape=(rows, len(columns)), dtype=np.float32)
+            for data, where, rows in blocks
+        ],
+        format="csr",
+    )
+    X.sort_indices()
+    y = np.concatenate([labels for _, labels, _ in parts.values()])
+    when = np.concatenate([log.impressions["timestamp"].astype("int64").to_numpy() for log in logs.values()])
+    order = np.argsort(when, kind="stable")
+    cut = int(len(order) * TRAIN_SHARE)
+    first, later = order[:cut], order[cut:]
+    return Labelled(X[first], y[first], X[later], y[later])
+
+
+def click_model(lab: Lab) -> Any:
+    """The logistic model of the studies of clicks, unfitted."""
+    return fr.models.LogisticRegression(solver="lbfgs", l2=CLICK_L2, threads=lab.threads)

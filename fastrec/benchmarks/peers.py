@@ -25,9 +25,9 @@ class Peer:
     name: str  # as users write it after --peers
     module: str
     package: str  # on PyPI
-    set_threads: Callable[[ModuleType, int], Any] | None = (
-        None  # beside threadpoolctl, which reaches BLAS and OpenMP
-    )
+    # beside threadpoolctl, which reaches BLAS and OpenMP
+    set_threads: Callable[[ModuleType, int], Any] | None = None
+    slow_start: bool = False  # compiles for half a minute in every process
 
 
 def _numba_threads(_: ModuleType, threads: int) -> None:
@@ -45,7 +45,7 @@ PEERS: dict[str, Peer] = {
         Peer("faiss", "faiss", "faiss-cpu", lambda module, threads: module.omp_set_num_threads(threads)),
         Peer("implicit", "implicit", "implicit"),
         Peer("torch", "torch", "torch", lambda module, threads: module.set_num_threads(threads)),
-        Peer("ranx", "ranx", "ranx", _numba_threads),
+        Peer("ranx", "ranx", "ranx", _numba_threads, slow_start=True),
         Peer("pytrec_eval", "pytrec_eval", "pytrec-eval-terrier"),
     )
 }
@@ -54,14 +54,17 @@ PEERS: dict[str, Peer] = {
 class Peers:
     """The peers of one run: ``"auto"`` (all that are installed), ``"none"``, or names separated by commas.
 
+    ``quick`` leaves those that take long to start out of ``"auto"``.
     ``ValueError`` names an unknown peer, ``ImportError`` one that was asked for and is not installed.
     """
 
-    def __init__(self, wanted: str | Iterable[str], threads: int) -> None:
+    def __init__(self, wanted: str | Iterable[str], threads: int, *, quick: bool = False) -> None:
         names = [name.strip() for name in wanted.split(",")] if isinstance(wanted, str) else list(wanted)
         names = [name for name in names if name]
         if names == ["auto"]:
-            names = [name for name in PEERS if installed(name)]
+            names = [
+                name for name, peer in PEERS.items() if installed(name) and not (quick and peer.slow_start)
+            ]
         elif names == ["none"]:
             names = []
         for name in names:

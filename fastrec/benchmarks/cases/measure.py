@@ -159,7 +159,7 @@ def _lists_case(lab: Lab, ids: np.ndarray, wanted: list[np.ndarray]) -> Case:
 def _evaluate(lab: Lab, ids: np.ndarray, truth: Any) -> dict[str, np.ndarray]:
     """Every metric of every query that has a relevant item."""
     found = fr.evaluate(ids, truth, list(METRICS), threads=lab.threads)
-    return {name: found.values[name] if isinstance(found.values, dict) else found.values for name in METRICS}
+    return dict(zip(METRICS, found.values.T))
 
 
 def _per_query(expected: dict[str, np.ndarray]) -> Callable[[dict[str, np.ndarray]], Verdict]:

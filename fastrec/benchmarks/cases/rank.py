@@ -42,6 +42,17 @@ def excluded(lab: Lab) -> Case:
     return topk_case(lab, queries, items, 10, ["numpy", "implicit", "torch"], exclude=seen)
 
 
+@case(
+    "rank/purchases-k100",
+    "rank",
+    "top-100 new products for every household: factors of real purchases",
+    real_data=True,
+)
+def purchases(lab: Lab) -> Case:
+    shop = inputs.purchases(lab)
+    return topk_case(lab, shop.users, shop.items, 100, ["numpy", "implicit", "torch"], exclude=shop.seen)
+
+
 @case("rank/one-query-k10", "rank", "top-10 of a single query: bound by memory")
 def single(lab: Lab) -> Case:
     n = lab.size(50_000, 200_000, 1_000_000)
