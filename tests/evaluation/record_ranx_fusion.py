@@ -18,7 +18,11 @@ METHODS = {"rrf": "rrf", "isr": "isr", "log_isr": "log_isr", "logn_isr": "logn_i
 NORMS = {
     "min_max": "min-max", "max": "max", "sum": "sum", "z_score": "zmuv", "rank": "rank", "borda": "borda",
 }  # fmt: skip
-CASES = [(method, "min_max") for method in METHODS] + [("combsum", norm) for norm in NORMS] + [("combmnz", "z_score")]
+CASES = (
+    [(method, "min_max") for method in METHODS]
+    + [("combsum", norm) for norm in NORMS]
+    + [("combmnz", "z_score")]
+)
 
 
 def make_runs():
@@ -26,7 +30,9 @@ def make_runs():
     rng = np.random.default_rng(0)
     return [
         {
-            f"q{q}": {f"d{i:02}": round(float(rng.random() * 10), 6) for i in rng.choice(20, 9, replace=False)}
+            f"q{q}": {
+                f"d{i:02}": round(float(rng.random() * 10), 6) for i in rng.choice(20, 9, replace=False)
+            }
             for q in range(4)
         }
         for _ in range(3)
