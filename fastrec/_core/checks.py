@@ -35,6 +35,11 @@ def contiguous(array: Any, dtype: Any) -> Any:
     return arrays.namespace(array).ascontiguousarray(array, dtype=dtype)
 
 
+def native(array: Any) -> Any:
+    """The array C-contiguous and in native byte order, its type kept: itself where it is so already; None for None."""
+    return None if array is None else contiguous(array, array.dtype.newbyteorder("="))
+
+
 def matrix(
     value: Any, name: str, *, dtype: Any = np.float32, columns: int | None = None, like: str = ""
 ) -> Any:
