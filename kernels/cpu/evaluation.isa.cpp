@@ -93,12 +93,20 @@ struct Lookup {
     bits = short_bits(n);
     const int shift = 32 - bits;
     for (int64_t i = 0; i < n; ++i) hashes[i] = (uint16_t)(mix(ids[i]) >> shift);
-    for (int64_t i = n; i-- > 0;) slots[hashes[i]] = (uint16_t)i;  // the earliest wins
+    int64_t i = n;
+    for (; i & 7; --i) slots[hashes[i - 1]] = (uint16_t)(i - 1);
+    for (; i > 0; i -= 8)  // from the end: the earliest wins
+      for (int64_t j = 1; j <= 8; ++j) slots[hashes[i - j]] = (uint16_t)(i - j);
     int64_t count = 0;
-    for (int64_t i = 0; i < n; ++i) {
-      losers[count] = (int32_t)i;
-      count += slots[hashes[i]] != (uint16_t)i;
+    for (i = 0; i + 8 <= n; i += 8) {
+      uint32_t differs = 0;
+      for (int64_t j = 0; j < 8; ++j) differs |= (uint32_t)slots[hashes[i + j]] ^ (uint32_t)(i + j);
+      if (FR_LIKELY(!differs)) continue;
+      for (int64_t j = i; j < i + 8; ++j)
+        if (slots[hashes[j]] != (uint16_t)j) losers[count++] = (int32_t)j;
     }
+    for (; i < n; ++i)
+      if (slots[hashes[i]] != (uint16_t)i) losers[count++] = (int32_t)i;
     lost = count;
     int64_t repeats = 0;
     for (int64_t j = 0; j < count; ++j) {
@@ -271,8 +279,8 @@ struct Query {
     block = (int32_t *)bump.take(4 * longest);
     block_end = (int32_t *)bump.take(4 * longest);
     marks = (uint64_t *)bump.take(8 * (longest / 64 + 1));
-    gain_at = (double *)bump.take(8 * longest);
-    value_at = (double *)bump.take(8 * longest);
+    gain_at = (double *)bump.take(8 * (longest + 1));
+    value_at = (double *)bump.take(8 * (longest + 1));
     position = (int32_t *)bump.take(4 * (events_max + 1));
     gain = (double *)bump.take(8 * (events_max + 1));
     value = (double *)bump.take(8 * (events_max + 1));
@@ -317,7 +325,7 @@ struct Query {
     return good;
   }
 
-  const I *order(const I *list) {
+  FR_NOINLINE const I *order(const I *list) {
     bool sorted = true, strictly = true;
     for (int64_t i = 1; i < n; ++i) {
       sorted &= keys[i - 1] >= keys[i];
@@ -364,7 +372,7 @@ struct Query {
     for (int64_t p = from; p < to; ++p) ids[p] = (I)block_ids[p - from];
   }
 
-  void order_blocks() {
+  FR_NOINLINE void order_blocks() {
     for (int64_t from = 0; from < n; from = block_end[from]) {
       const int64_t to = block_end[from];
       if (to - from < 2) continue;
@@ -381,7 +389,7 @@ struct Query {
   // 2. Find ------------------------------------------------------------------------------------------------------
 
   // Keep the entries whose mark is `keep`; the list moves into `ids`.
-  const I *compress(const I *list, bool keep) {
+  FR_NOINLINE const I *compress(const I *list, bool keep) {
     int64_t kept = 0;
     for (int64_t i = 0; i < n; ++i) {
       if ((marks[i >> 6] >> (i & 63) & 1) != (uint64_t)keep) continue;
@@ -394,11 +402,45 @@ struct Query {
     return ids;
   }
 
+  // The same for a short list, without a branch on what is found: hits and misses come in no order.
+  int64_t mark_short(int64_t from, int64_t to) {
+    const int shift = 32 - lookup.bits;
+    const I *list = lookup.ids;
+    int64_t count = 0;
+    for (int64_t t = from; t < to; ++t) {
+      const int64_t id = job->truth_ids[t];
+      int64_t at = lookup.slots[mix(id) >> shift];
+      at = at < n ? at : 0;
+      const bool hit = (int64_t)list[at] == id;
+      marks[at >> 6] |= (uint64_t)hit << (at & 63);
+      count += hit;
+      if (job->gains) {
+        const int64_t slot = hit ? at : n;  // one past the list: never read
+        gain_at[slot] = job->gains[t];
+        value_at[slot] = job->values[t];
+      }
+    }
+    for (int64_t j = 0; j < lookup.lost; ++j) {
+      const int64_t at = lookup.losers[j], id = (int64_t)list[at];
+      for (int64_t t = from; t < to; ++t) {
+        if (job->truth_ids[t] != id) continue;
+        marks[at >> 6] |= (uint64_t)1 << (at & 63);
+        ++count;
+        if (job->gains) {
+          gain_at[at] = job->gains[t];
+          value_at[at] = job->values[t];
+        }
+      }
+    }
+    return count;
+  }
+
   // Marks the judged items of the list; returns how many.
   int64_t mark_judged(int64_t row) {
-    memset(marks, 0, 8 * (size_t)((n + 63) / 64));
+    for (int64_t w = 0; w < (n + 63) / 64; ++w) marks[w] = 0;
     int64_t count = 0;
     const int64_t from = job->truth_ptr[row], to = job->truth_ptr[row + 1];
+    if (FR_LIKELY(n > 0 && n <= SHORT_LIST)) return mark_short(from, to);
     for (int64_t t = from; t < to; ++t) {
       const int64_t at = lookup.find(job->truth_ids[t]);
       if (at < 0) continue;
@@ -427,7 +469,7 @@ struct Query {
   }
 
   // Best or worst order inside tied blocks: useful items first (or last), the rest last (or first).
-  void shift_in_blocks(bool best_first) {
+  FR_NOINLINE void shift_in_blocks(bool best_first) {
     for (int64_t e = 0; e < events;) {
       const int32_t from = block[position[e]], to = block_end[position[e]];
       int64_t last = e;
@@ -549,7 +591,7 @@ struct Query {
     return ratio((1.0 + b) * p * r, b * p + r);
   }
 
-  double reciprocal_cascade(int64_t e_end, double largest) const {  // ERR
+  FR_NOINLINE double reciprocal_cascade(int64_t e_end, double largest) const {  // ERR
     double sum = 0.0, left = 1.0;
     const double scale = exp2(largest);
     for (int64_t e = 0; e < e_end; ++e) {
@@ -561,7 +603,7 @@ struct Query {
     return sum;
   }
 
-  double rank_biased(int64_t e_end, double p) const {
+  FR_NOINLINE double rank_biased(int64_t e_end, double p) const {
     double sum = 0.0, weight = 1.0;
     int64_t at = 0;
     for (int64_t e = 0; e < e_end; ++e) {
@@ -573,7 +615,7 @@ struct Query {
     return (1.0 - p) * sum;
   }
 
-  double bpref(int64_t e_end) const {
+  FR_NOINLINE double bpref(int64_t e_end) const {
     double sum = 0.0;
     int64_t above = 0;
     const double most = (double)min64(nonrelevant, relevant);
@@ -585,7 +627,7 @@ struct Query {
   }
 
   // Yilmaz and Aslam (2006), with trec_eval's smoothing; a negative gain marks an item that was pooled but never judged.
-  double inferred_ap(int64_t e_end) const {
+  FR_NOINLINE double inferred_ap(int64_t e_end) const {
     const double eps = 0.00001;
     double sum = 0.0, rel = 0.0, non = 0.0, unjudged = 0.0;
     for (int64_t e = 0; e < e_end; ++e) {
@@ -607,7 +649,7 @@ struct Query {
   }
 
   // Highest precision at or after the point where `recall` of the relevant items is reached.
-  double interpolated(double recall, int64_t e_end) const {
+  FR_NOINLINE double interpolated(double recall, int64_t e_end) const {
     const int64_t need = (int64_t)(recall * (double)relevant + 0.9);  // trec_eval's rounding
     double top = 0.0;
     for (int64_t e = 0; e < e_end; ++e) {
@@ -618,14 +660,14 @@ struct Query {
     return top;
   }
 
-  double eleven_point(int64_t e_end) const {
+  FR_NOINLINE double eleven_point(int64_t e_end) const {
     double sum = 0.0;
     for (int i = 0; i <= 10; ++i) sum += interpolated((double)i / 10.0, e_end);
     return sum / 11.0;
   }
 
   // Share of (relevant, other) pairs of the first k that are in order, half for a tied pair.
-  double auc(int64_t e_end, int64_t k) const {
+  FR_NOINLINE double auc(int64_t e_end, int64_t k) const {
     const int64_t size = min64(k, n);
     const double positives = (double)hits[e_end], negatives = (double)size - positives;
     if (!(positives > 0.0) || !(negatives > 0.0)) return NAN;
@@ -647,7 +689,7 @@ struct Query {
     return won / (positives * negatives);
   }
 
-  double mean_rank(int64_t e_end) const {
+  FR_NOINLINE double mean_rank(int64_t e_end) const {
     double sum = 0.0;
     for (int64_t e = 0; e < e_end; ++e) {
       if (hits[e + 1] == hits[e]) continue;
@@ -660,7 +702,7 @@ struct Query {
   }
 
   // Share of the pairs of the first k with different gains that are in order, half for a tied pair.
-  double pair_accuracy(int64_t e_end, int64_t k) const {
+  FR_NOINLINE double pair_accuracy(int64_t e_end, int64_t k) const {
     const int64_t size = min64(k, n);
     const double unjudged = (double)(size - e_end);
     double won = 0.0, pairs_seen = 0.0;
@@ -689,7 +731,7 @@ struct Query {
     return pairs_seen > 0.0 ? won / pairs_seen : NAN;
   }
 
-  double custom(int m, int64_t k, int64_t row, int32_t *counts) {
+  FR_NOINLINE double custom(int m, int64_t k, int64_t row, int32_t *counts) {
     for (int64_t i = 0; i < n; ++i) dense[i] = 0.0;
     for (int64_t e = 0; e < events; ++e) dense[position[e]] = gain[e];
     const int64_t from = job->truth_ptr[row], size = job->truth_ptr[row + 1] - from;
@@ -701,7 +743,7 @@ struct Query {
     return value;
   }
 
-  double column(int m, int64_t row, int32_t *counts) {
+  FR_INLINE double column(int m, int64_t row, int32_t *counts) {
     const int c = job->cutoff_of[m];
     const int64_t k = job->cutoffs[c], e_end = below[c];
     const double found = (double)hits[e_end];
@@ -738,7 +780,7 @@ struct Query {
 
   // Expected values over every order of the tied blocks (McSherry and Najork, 2008): each block of the list with a
   // judged item in it is visited once for a column.
-  double averaged_column(int m, int64_t row, int32_t *counts) {
+  FR_NOINLINE double averaged_column(int m, int64_t row, int32_t *counts) {
     const int c = job->cutoff_of[m], kind = job->kinds[m];
     int64_t k = min64(job->cutoffs[c], n);
     if (kind == FR_RPREC) k = min64(k, relevant);
@@ -790,7 +832,7 @@ struct Query {
     n = length;
     if (!job->run_ptr) {
       while (n > 0 && list[n - 1] == (I)-1) --n;
-      bool hole = false;
+      I hole = 0;  // as wide as an id, so that the loop is vectorised
       for (int64_t i = 0; i < n; ++i) hole |= list[i] == (I)-1;
       if (hole) {
         counts[FR_COUNT_BAD] = FR_BAD_PADDING;
