@@ -75,4 +75,4 @@ def test_trec_eval_prints_the_same() -> None:
             got = table[ours[measure]].sum()
         assert abs(got - float(value)) <= 5.1e-5, (measure, query)
         checked += 1
-    assert checked > 200
+    assert checked > 150
