@@ -92,6 +92,7 @@ def importance(
     if select is not None:
         checks.number(select, "--select", low=0.0, high=1.0)
     x, y = _read(features, labels, label)
+    fitted: Any
     if model is None:
         l2 = 1 / len(y) if l2 is None else checks.number(l2, "--l2", low=0.0)
         fitted = fr.models.LogisticRegression(solver="lbfgs", l2=l2, threads=threads).fit(x, y)

@@ -13,15 +13,13 @@ expected and what was got; a file that is not there raises ``FileNotFoundError``
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastrec.data import formats
-from fastrec.data.formats import decode, malformed, open_path
+from fastrec.data.formats import decode, malformed, open_path, refusing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +90,8 @@ def read_frame(path: PathLike) -> pd.DataFrame:
     every field is a number or blank (NaN), else strings exactly as written.
     """
     file = open_path(path)
-    return _to_frame(_table(file))
+    with refusing(file, "a table"):
+        return _to_frame(_table(file))
 
 
 def read_matrix(path: PathLike, key: str | None = None) -> np.ndarray:
@@ -294,24 +293,25 @@ def _table(file: Path, wanted: Any = None) -> pa.Table:
 
     found = formats.format_of(file)
     if found in ("parquet", "feather"):
-        kind = "a Parquet file" if found == "parquet" else "a Feather (Arrow IPC) file"
-        try:
+        with refusing(
+            file, "a whole Parquet file" if found == "parquet" else "a whole Feather (Arrow IPC) file"
+        ):
             if found == "parquet":
                 with pyarrow.parquet.ParquetFile(file) as parquet:
                     names = parquet.schema_arrow.names
-                    return parquet.read(columns=wanted(names) if wanted else names)
-            names = pa.ipc.open_file(str(file)).schema.names
-            return pyarrow.feather.read_table(file, columns=wanted(names) if wanted else names)
-        except (pa.ArrowException, OSError) as error:
-            if isinstance(error, (FileNotFoundError, PermissionError)):
-                raise
-            raise malformed(
-                file, None, kind, f"{str(error).splitlines()[0].rstrip('.')} (is it cut short?)"
-            ) from None
+                    pairs.distinct(file, names)
+                    table = parquet.read(columns=wanted(names) if wanted else None)
+            else:
+                names = pa.ipc.open_file(str(file)).schema.names
+                pairs.distinct(file, names)
+                table = pyarrow.feather.read_table(file, columns=wanted(names) if wanted else None)
+            table.validate(full=True)  # text is UTF-8, offsets are inside: Arrow trusts both from here on
+            return table.replace_schema_metadata()
     if found in ("csv", "tsv"):
         delimiter = "," if found == "csv" else "\t"
         data = formats.read_text(file)
         names = pairs.header_of(data, file, delimiter)
+        pairs.distinct(file, names)
         try:
             table = pyarrow.csv.read_csv(
                 pa.BufferReader(data),
@@ -332,8 +332,10 @@ def _table(file: Path, wanted: Any = None) -> pa.Table:
     if found == "jsonl":
         data = formats.read_text(file)
         try:
-            return pyarrow.json.read_json(pa.BufferReader(data))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            table = pyarrow.json.read_json(pa.BufferReader(data))
+            table.validate(full=True)
+            return table.select(table.column_names)
+        except (ValueError, pa.ArrowException) as error:
             for number, line in enumerate(decode(data, file).split("\n"), 1):
                 if line.strip():
                     pairs._json_object(line, file, number)
@@ -423,40 +425,25 @@ def _table_matrix(table: pa.Table, file: Path, key: str | None) -> np.ndarray:
 
 # -- arrays --------------------------------------------------------------------------------------------------
 
-# What np.load raises for bytes it did not write.
-_BAD_ARRAY = (
-    TypeError,
-    AttributeError,
-    ValueError,
-    EOFError,
-    OSError,
-    KeyError,
-    zipfile.BadZipFile,
-    zlib.error,
-    NotImplementedError,
-    SyntaxError,
-)
-
 
 def _npy(file: Path) -> np.ndarray:
-    try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
-    except _BAD_ARRAY as error:
-        reason = "an array of Python objects" if "bject" in str(error) else str(error).splitlines()[0]
-        raise malformed(file, None, "a .npy array", reason.removesuffix(".")) from None
+    with refusing(file, "a .npy array of numbers or text"):
+        return np.lib.format.open_memmap(file, mode="r")
 
 
 def _npz(file: Path, key: str | None = None) -> dict[str, np.ndarray]:
     """All arrays of an ``.npz``, or only ``key``."""
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            names = list(arrays.files)
-            if key is None or key in names:
-                return {name: arrays[name] for name in (names if key is None else [key])}
-    except _BAD_ARRAY as error:
-        reason = "arrays of Python objects" if "bject" in str(error) else str(error).splitlines()[0]
-        raise malformed(file, None, "a .npz archive", reason.removesuffix(".")) from None
-    raise malformed(file, None, f"an array {key!r}", f"arrays {', '.join(map(repr, names)) or 'none'}")
+    with (
+        refusing(file, "a .npz archive of numbers or text"),
+        file.open("rb") as stream,
+        np.load(stream, allow_pickle=False) as arrays,
+    ):
+        names = list(arrays.files)
+        if key is not None and key not in names:
+            raise malformed(
+                file, None, f"an array {key!r}", f"arrays {', '.join(map(repr, names)) or 'none'}"
+            )
+        return {name: arrays[name] for name in (names if key is None else [key])}
 
 
 def _array(file: Path, key: str | None) -> np.ndarray | None:
@@ -484,12 +471,10 @@ def _sparse(file: Path) -> csr_matrix | None:
         return None
     from scipy import sparse
 
-    try:
+    with refusing(file, "a SciPy sparse matrix"):
         matrix = sparse.csr_matrix(sparse.load_npz(file))
         matrix.check_format(full_check=True)
-    except _BAD_ARRAY as error:
-        raise malformed(file, None, "a SciPy sparse matrix", str(error).splitlines()[0]) from None
-    return matrix
+        return matrix
 
 
 def _vector(file: Path, key: str | None) -> np.ndarray:

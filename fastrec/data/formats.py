@@ -10,6 +10,8 @@ import gzip
 import os
 import re
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Any other suffix (.txt, .trec, .run, .qrels, none) promises nothing: the content decides.
@@ -33,10 +35,26 @@ BOM = b"\xef\xbb\xbf"
 _SHOWN = 80  # characters of a bad line that a message shows
 
 
-def malformed(path: os.PathLike[str] | str, line: int | None, expected: str, got: str) -> ValueError:
+class FileError(ValueError):
+    """A file that does not hold what it must."""
+
+
+def malformed(path: os.PathLike[str] | str, line: int | None, expected: str, got: str) -> FileError:
     """The error for a bad file: ``run.trec, line 3: expected 6 fields ...; got 5: '...'``."""
     where = f"{path}, line {line}" if line is not None else str(path)
-    return ValueError(f"{where}: expected {expected}; got {got}")
+    return FileError(f"{where}: expected {expected}; got {got}")
+
+
+@contextmanager
+def refusing(path: os.PathLike[str] | str, expected: str) -> Iterator[None]:
+    """Turn whatever a library raises for bytes it did not write, which may be anything, into :func:`malformed`."""
+    try:
+        yield
+    except (FileError, FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
+        raise malformed(path, None, expected, reason) from None
 
 
 def shown(text: str) -> str:
@@ -52,7 +70,7 @@ def open_path(path: os.PathLike[str] | str) -> Path:
     if not file.exists():
         raise FileNotFoundError(f"{file}: no such file")
     if file.is_file() and file.stat().st_size == 0:
-        raise ValueError(f"{file}: the file is empty")
+        raise FileError(f"{file}: the file is empty")
     return file
 
 
@@ -70,7 +88,7 @@ def read_bytes(path: Path) -> bytes:
         except (OSError, EOFError, zlib.error) as error:
             raise malformed(path, None, "a complete gzip file", str(error).lower()) from None
         if not data:
-            raise ValueError(f"{path}: the file is empty")
+            raise FileError(f"{path}: the file is empty")
     return data
 
 
@@ -82,7 +100,7 @@ def read_text(path: Path) -> bytes:
     if b"\0" in data[:65536]:
         raise malformed(path, None, "text", "binary data")
     if not data.strip():
-        raise ValueError(f"{path}: the file holds only blank lines")
+        raise FileError(f"{path}: the file holds only blank lines")
     return data
 
 
@@ -121,14 +139,12 @@ def format_of(path: Path) -> str:
         if head.startswith(magic):
             return name
     line = first_line(read_text(path))
-    if line.lstrip().startswith("{"):
-        return (
-            "jsonl"
-            if line.rstrip().endswith("}") and not re.match(r'\s*\{\s*"[^"]*"\s*:\s*\{', line)
-            else "json"
-        )
+    if re.match(r'\s*\{\s*("|\}|$)', line):
+        nested = re.match(r'\s*\{\s*"[^"]*"\s*:\s*\{', line)
+        return "jsonl" if line.rstrip().endswith("}") and not nested else "json"
     if "," in line and len(line.split()) < 4:
         return "csv"
-    if "\t" in line and re.search(r"(?i)(^|\t)(query|user|item|doc|q|product)(_?id|no)?(\t|$)", line):
+    # Every TREC line has a number in it, a header has none.
+    if "\t" in line and not re.search(r"(^|\s)[-+]?[\d.]+(\s|$)", line):
         return "tsv"
     return "trec"

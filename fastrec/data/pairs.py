@@ -83,12 +83,17 @@ def roles(
             f"columns {wanted} (or one known alias of each, such as user_id, doc_id, relevance)",
             f"columns {shown(', '.join(columns))}",
         )
-    if len(set(columns)) != len(columns):
-        twice = next(c for c in columns if list(columns).count(c) > 1)
-        raise malformed(path, 1, "distinct column names", f"{twice!r} twice")
+    distinct(path, columns)
     if value is None and kind is RUN:
         value = pick(columns, ("rank",))
     return query, item, value
+
+
+def distinct(path: Path, columns: Sequence[str]) -> None:
+    """Refuse a table that has one column name twice."""
+    if len(set(columns)) != len(columns):
+        twice = next(c for c in columns if list(columns).count(c) > 1)
+        raise malformed(path, None, "distinct column names", f"{twice!r} twice")
 
 
 # -- TREC ----------------------------------------------------------------------------------------------------

@@ -139,7 +139,9 @@ def test_bad_input_is_one_line(files, refused) -> None:
         ".": ".: expected a file; it is a folder",
     }.items():
         assert refused("evaluate", name, "truth.csv") == message
-    assert "cut.parquet: expected a Parquet file; got" in refused("evaluate", "cut.parquet", "truth.csv")
+    assert "cut.parquet: expected a whole Parquet file; got" in refused(
+        "evaluate", "cut.parquet", "truth.csv"
+    )
     base = ["evaluate", "run.trec", "truth.csv"]
     assert "Did you mean 'ndcg'?" in refused(*base, "-m", "ndgc@10")
     assert "`convention`" in refused(*base, "--convention", "treck")

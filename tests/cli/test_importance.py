@@ -8,9 +8,6 @@ from scipy import sparse
 import fastrec as fr
 from fastrec.data import read_frame
 
-if not hasattr(fr, "importance"):
-    pytest.skip("fr.importance is not in this build", allow_module_level=True)
-
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(300, 4))
 Y = (X[:, 0] + RNG.normal(size=300) > 0).astype(np.int64)

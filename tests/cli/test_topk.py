@@ -97,7 +97,7 @@ def test_bad_input_is_one_line(files, refused) -> None:
     base = ["topk", "items.npy", "queries.npy"]
     assert refused("topk", "gone.npy", "queries.npy") == "gone.npy: no such file"
     assert "queries.npy: expected 9 columns" in refused("topk", "wide.npy", "queries.npy")
-    assert "cut.npy: expected a .npy array" in refused("topk", "cut.npy", "queries.npy")
+    assert "cut.npy: expected a .npy array of numbers" in refused("topk", "cut.npy", "queries.npy")
     assert "two.txt: expected 40 ids, one per row of items.npy; got 2" in refused(*base, "--ids", "two.txt")
     assert "not one pair matches" in refused(*base, "--exclude", "strange.csv")
     assert "expected a SciPy CSR matrix" in refused(*base, "--exclude", "none.npz")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fastrec.data import pairs, read_run, read_truth
 
 IDS = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=6).filter(
-    lambda s: not s.startswith("#")
+    lambda s: not s.startswith(("#", '{"', "{}"))  # a comment, or JSON
 )
 ROWS = st.lists(st.tuples(IDS, IDS, st.floats(allow_nan=False, width=64)), min_size=1, max_size=20)
 QUIET = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -173,3 +173,11 @@ def test_infinity_is_a_score_and_no_gain(tmp_path: Path) -> None:
     assert triples(read_run(file)) == [(1, 2, np.inf)]
     with pytest.raises(ValueError, match=r"line 2: expected a finite gain; got -inf"):
         read_truth(file)
+
+
+def test_ids_that_look_like_another_format_are_still_ids(tmp_path: Path) -> None:
+    file = tmp_path / "x.run"
+    for text in ("{ Q0 a 1 2.5 t\n", "query\tQ0\titem\t1\t2.5\tt\n", "a,b Q0 c,d 1 2.5 t\n", "[1] Q0 {} 1 2.5 t\n"):
+        file.write_text(text)
+        fields = text.split()
+        assert triples(read_run(file)) == [(fields[0], fields[2], 2.5)]
