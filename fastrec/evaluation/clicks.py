@@ -665,8 +665,12 @@ def _collect(
         for bins in more:
             sums.bins[bins] = click_sums.click_point_sums(y, p, w, bins=bins, threads=threads).bins
         if "spread" in needs:
-            centre = sums.point.label / sums.point.weight
-            spread = click_sums.click_point_sums(y, p, w, centre=centre, threads=threads).spread
+            weight, label = sums.point.weight, sums.point.label
+            centre = label / weight
+            if y.dtype == np.uint8:  # two values: no second pass
+                spread = label * (1.0 - centre) ** 2 + (weight - label) * centre**2
+            else:
+                spread = click_sums.click_point_sums(y, p, w, centre=centre, threads=threads).spread
             sums.point = replace(sums.point, spread=spread)
     if needs & {"rank", "groups"} and y.dtype == np.uint8:
         limits, tops, masses = parameters("pauc"), parameters("gain", "lift"), parameters("ace")
