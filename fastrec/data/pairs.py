@@ -129,16 +129,12 @@ def _one_space(data: bytes) -> bytes:
     if data.startswith(b"#") or b"\n#" in data:
         data = re.sub(rb"(?m)^#[^\n]*\n?", b"", data)
     letters = np.frombuffer(data, np.uint8)
-    newline = letters == 10
-    blank = (letters == 32) | (letters == 9) | (letters == 13)
-    space = blank | newline
-    if (
-        not (space[1:] & space[:-1]).any()
-        and b"\t" not in data
-        and not blank[:1].any()
-        and not blank[-1:].any()
-    ):
+    low = letters <= 32  # blanks, line ends, and controls that take the longer way for nothing
+    clean = not (low[1:] & low[:-1]).any() and not low[:1].any() and data[-1:] not in b" \t\r"
+    if clean and b"\t" not in data and b"\r" not in data:
         return data
+    blank = (letters == 32) | (letters == 9) | (letters == 13)
+    space = blank | (letters == 10)
     repeated = np.zeros(len(letters), bool)
     repeated[1:] = space[:-1]  # a blank after a blank, or at the start of a line
     repeated[:1] = True

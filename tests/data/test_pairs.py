@@ -177,7 +177,12 @@ def test_infinity_is_a_score_and_no_gain(tmp_path: Path) -> None:
 
 def test_ids_that_look_like_another_format_are_still_ids(tmp_path: Path) -> None:
     file = tmp_path / "x.run"
-    for text in ("{ Q0 a 1 2.5 t\n", "query\tQ0\titem\t1\t2.5\tt\n", "a,b Q0 c,d 1 2.5 t\n", "[1] Q0 {} 1 2.5 t\n"):
+    for text in (
+        "{ Q0 a 1 2.5 t\n",
+        "query\tQ0\titem\t1\t2.5\tt\n",
+        "a,b Q0 c,d 1 2.5 t\n",
+        "[1] Q0 {} 1 2.5 t\n",
+    ):
         file.write_text(text)
         fields = text.split()
         assert triples(read_run(file)) == [(fields[0], fields[2], 2.5)]
