@@ -23,6 +23,8 @@ COPY_LIMIT = 0.3  # of the float32 matrix: what precision="auto" may hold beside
 _GROUP = 240  # queries that share a pass over the items; a multiple of the tile
 _BLOCK_BYTES = 16 << 20  # of items, copied to be searched alone
 _JOIN_ENTRIES = 1 << 16  # joined at a time
+_SHARE_ENTRIES = 1 << 20  # rows and scores of all shares of the items together
+_LISTED = 1 << 20  # candidates written out a query each; more of them are packed
 _DTYPES = {"float32": 0, "float16": 1, "bfloat16": 2}
 
 
@@ -254,7 +256,7 @@ class Index:
         q, n = len(queries), len(self)
         wanted = k
         k = max(1, min(k, n))  # what lies beyond N is padding
-        group, segments = self._grid(q, workers)
+        group, segments = self._grid(q, k, workers)
         whole = segments == 1 and k == wanted
         found_rows = rows[:, None, :] if whole else np.empty((q, segments, k), np.int64)
         found_scores = scores[:, None, :] if whole else np.empty((q, segments, k), np.float32)
@@ -272,8 +274,11 @@ class Index:
         rows[:, :k], scores[:, :k] = found_rows[:, 0], found_scores[:, 0]
         rows[:, k:], scores[:, k:] = -1, -np.inf
 
-    def _grid(self, queries: int, workers: int) -> tuple[int, int]:
-        """Queries of a group, and shares of the items: enough tasks for every thread, none of them tiny."""
+    def _grid(self, queries: int, k: int, workers: int) -> tuple[int, int]:
+        """Queries of a group, and shares of the items: enough tasks for every thread, none of them tiny.
+
+        Each share has its own k best, which are joined at the end: no more shares than their memory allows.
+        """
         panels = len(self._order) // PANEL
         if queries >= 24 * workers:
             return min(_GROUP, -(-queries // (2 * workers) // 12) * 12), 1
@@ -281,7 +286,7 @@ class Index:
         group = -(-queries // groups)
         if workers == 1 or panels < 64:
             return group, 1
-        return group, max(1, min(-(-2 * workers // groups), panels // 32))
+        return group, max(1, min(-(-2 * workers // groups), panels // 32, _SHARE_ENTRIES // (queries * k)))
 
     def _among(
         self,
@@ -298,8 +303,15 @@ class Index:
             indptr, indices = lists.csr(candidates, "candidates", queries=q, items=n)
         else:
             chosen = lists.shared(candidates, "candidates", items=n)
-            if q >= 32 and len(chosen) >= 256:  # worth packing: search an index of the chosen items alone
+            many = q * len(chosen) > _LISTED
+            if len(chosen) >= 256 and (q >= 32 or (q >= 4 and many)):  # worth packing
                 self._among_packed(queries, chosen, banned, floor, rows, scores, workers)
+                return
+            if many and q > 1:
+                for i in range(q):
+                    one = slice(i, i + 1)
+                    barred = None if banned is None else lists.of_query(banned, i)
+                    self._among(queries[one], chosen, barred, floor, rows[one], scores[one], workers)
                 return
             indptr, indices = lists.repeated(chosen, q)
         out, barred = banned if banned is not None else (None, None)
@@ -396,7 +408,7 @@ class Index:
         stats = np.zeros((max(1, len(queries)), 4), np.int64)
         self._scan(queries, k, banned, floor, rows, scores, workers, stats)
         stats = stats[: len(queries)]
-        group, segments = self._grid(len(queries), workers)
+        group, segments = self._grid(len(queries), max(1, min(k, len(self))), workers)
         panels = len(self._order) // PANEL
         searched = stats[(stats[:, 3] >> 1) == 0]
 

@@ -86,12 +86,20 @@ def _sorted(indptr: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def shared(value: Any, name: str, *, items: int) -> np.ndarray:
     """One list of item rows for all queries: sorted, unique int64."""
-    return np.unique(checks.indices(value, name, below=items, what="items"))
+    rows = checks.indices(value, name, below=items, what="items")
+    return rows if (rows[1:] > rows[:-1]).all() else np.unique(rows)
 
 
 def repeated(rows: np.ndarray, queries: int) -> tuple[np.ndarray, np.ndarray]:
     """The same list for every query, as CSR."""
-    return np.arange(queries + 1, dtype=np.int64) * len(rows), np.tile(rows, queries)
+    return np.arange(queries + 1, dtype=np.int64) * len(rows), np.tile(rows, queries) if queries != 1 else rows
+
+
+def of_query(lists: tuple[np.ndarray, np.ndarray], query: int) -> tuple[np.ndarray, np.ndarray]:
+    """The CSR of one query alone."""
+    indptr, indices = lists
+    begin, end = indptr[query : query + 2]
+    return np.array([0, end - begin], np.int64), indices[begin:end]
 
 
 def restricted(lists: tuple[np.ndarray, np.ndarray], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

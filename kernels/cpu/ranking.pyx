@@ -227,6 +227,7 @@ def scan(Packed index, const float[:, ::1] queries, int64_t k, int64_t group, in
         if job.group == 1 or job.scratch_bytes * workers <= SCRATCH_BUDGET:
             break
         job.group = max(1, job.group // 2)
+    workers = <int>max(1, min(<int64_t>workers, SCRATCH_BUDGET // job.scratch_bytes))
     job.scratch = <char *>malloc(job.scratch_bytes * workers)
     if job.scratch == NULL:
         raise MemoryError(f"cannot allocate {job.scratch_bytes * workers} bytes of scratch; use fewer threads")
