@@ -363,7 +363,7 @@ class Index:
         rows, scores = outputs(out, (len(queries), k), self._device)
         xp, n = arrays.namespace(queries), len(self)
         chosen = None if candidates is None else _candidate_lists(candidates, len(queries), n)
-        items = self._float_items()
+        items = float32_matrix(self._items, self._dtype)
         for q in range(len(queries)):
             score = _canonical_scores(xp, queries[q][None, :], items, self.metric, self._bias)[None, :]
             allowed = score >= xp.float32(floor)
@@ -375,11 +375,6 @@ class Index:
                 allowed[0, xp.asarray(banned[1][banned[0][q] : banned[0][q + 1]])] = False
             rows[q : q + 1], scores[q : q + 1] = order.best(xp, score, xp.arange(n), k, allowed)
         return TopK(rows, scores, self._labels)
-
-    def _float_items(self) -> Any:
-        if self._dtype == "bfloat16":
-            return (self._items.astype(np.uint32) << 16).view(np.float32)
-        return self._items
 
     def explain(
         self,
@@ -476,9 +471,7 @@ def item_matrix(items: Any) -> tuple[Any, str]:
         hint = " Reshape one vector with `x[None, :]`." if array.ndim == 1 else ""
         raise ValueError(f"`items` must have shape (N, d); got {array.shape}.{hint}")
     if name != "float32" and array.shape[1] > MAX_DIM_INT8:
-        if name == "bfloat16":
-            array = (array.astype(np.uint32) << 16).view(np.float32)
-        name = "float32"
+        array, name = float32_matrix(array, name), "float32"
     if name == "float32" and array.dtype != np.float32:
         array = array.astype(np.float32)
     elif not array.dtype.isnative:
@@ -491,6 +484,13 @@ def item_matrix(items: Any) -> tuple[Any, str]:
     if not (rows_fit and adjacent and array.flags.aligned):
         array = np.ascontiguousarray(array)
     return array, name
+
+
+def float32_matrix(array: Any, name: str) -> Any:
+    """What `item_matrix` returned, as float32: itself where it already is."""
+    if name == "bfloat16":
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array if name == "float32" else array.astype(np.float32)
 
 
 def _join(found_rows: np.ndarray, found_scores: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> None:

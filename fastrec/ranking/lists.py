@@ -92,7 +92,9 @@ def shared(value: Any, name: str, *, items: int) -> np.ndarray:
 
 def repeated(rows: np.ndarray, queries: int) -> tuple[np.ndarray, np.ndarray]:
     """The same list for every query, as CSR."""
-    return np.arange(queries + 1, dtype=np.int64) * len(rows), np.tile(rows, queries) if queries != 1 else rows
+    return np.arange(queries + 1, dtype=np.int64) * len(rows), np.tile(
+        rows, queries
+    ) if queries != 1 else rows
 
 
 def of_query(lists: tuple[np.ndarray, np.ndarray], query: int) -> tuple[np.ndarray, np.ndarray]:

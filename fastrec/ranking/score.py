@@ -11,14 +11,12 @@ from fastrec._core import arrays, checks
 from fastrec._core import threads as _threads
 from fastrec._core.op import operation
 from fastrec.ranking import canonical
-from fastrec.ranking.index import item_matrix, view
+from fastrec.ranking.index import float32_matrix, item_matrix, view
 
 
 def _vectors(queries: Any, items: Any, metric: str, bias: Any) -> tuple[Any, Any, str, Any]:
     metric = checks.choice(metric, "metric", canonical.METRICS)
-    items, _ = item_matrix(items)
-    if items.dtype.name != "float32":
-        items = checks.contiguous(items, np.float32)
+    items = float32_matrix(*item_matrix(items))
     queries = checks.matrix(
         queries, "queries", columns=items.shape[1], like=f"to match `items` {items.shape}"
     )

@@ -219,9 +219,8 @@ def _sections(
     """Each array as a read-only view of the file, its checksum verified.  Together they must cover the file."""
     at = base
     for key, entry in header["arrays"].items():
-        dtype = np.dtype(str(entry["dtype"]))
-        shape = tuple(int(length) for length in entry["shape"])
-        if dtype.hasobject or dtype.kind not in "fiu" or min(shape, default=0) < 0:
+        dtype, shape = np.dtype(str(entry["dtype"])), tuple(entry["shape"])
+        if dtype.kind not in "fiu" or not all(type(length) is int and length >= 0 for length in shape):
             raise _damaged(name, f"array {key!r} has dtype {dtype} and shape {shape}")
         size = math.prod(shape) * dtype.itemsize
         if entry["offset"] != f"{at:020d}" or at + _aligned(size) > len(whole):

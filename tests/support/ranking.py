@@ -104,7 +104,8 @@ def _mixed_scales(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
 def _with_specials(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
     x = rng.standard_normal((n, d))
     for value in (np.nan, np.inf, -np.inf):
-        x[rng.integers(0, n, max(1, n // 20)), rng.integers(0, max(1, d), max(1, n // 20))] = value
+        if x.size:
+            x.flat[rng.integers(0, x.size, max(1, n // 20))] = value
     return x
 
 

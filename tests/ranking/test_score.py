@@ -1,0 +1,129 @@
+"""``score`` and ``score_pairs``: the canonical scores."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from ranking import DRAWS, METRICS, draw, score_matrix
+
+import fastrec as fr
+
+
+def same_bits(got: np.ndarray, expected: np.ndarray, what: str = "") -> None:
+    """Equal to the bit, any NaN being as good as another."""
+    assert got.dtype == np.float32
+    assert got.shape == expected.shape
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(expected), err_msg=what)
+    numbers = ~np.isnan(expected)
+    np.testing.assert_array_equal(
+        got.view(np.uint32)[numbers], expected.view(np.uint32)[numbers], err_msg=what
+    )
+
+
+@pytest.mark.parametrize("kind", DRAWS)
+@pytest.mark.parametrize("metric", METRICS)
+def test_equals_the_oracle(kind: str, metric: str) -> None:
+    rng = np.random.default_rng(0)
+    for d in (0, 1, 7, 8, 9, 16, 31, 65):
+        queries, items = draw("normal", rng, 4, d), draw(kind, rng, 30, d)
+        for bias in (None, rng.standard_normal(30)):
+            expected = score_matrix(queries, items, metric, bias)
+            same_bits(fr.score(queries, items, metric=metric, bias=bias), expected, f"d={d}")
+            rows, cols = rng.integers(0, 4, 70), rng.integers(0, 30, 70)
+            pairs = fr.score_pairs(queries, items, rows, cols, metric=metric, bias=bias)
+            same_bits(pairs, expected[rows, cols], f"d={d}")
+
+
+def test_dot_products_are_right_to_the_last_bit() -> None:
+    """Against exact rational arithmetic: a float64 sum, rounded once, is the nearest float32."""
+    rng = np.random.default_rng(1)
+    queries, items = draw("normal", rng, 3, 50), draw("normal", rng, 40, 50)
+    exact = [[sum(Fraction(float(a)) * Fraction(float(b)) for a, b in zip(u, x, strict=True)) for x in items]
+             for u in queries]  # fmt: skip
+    np.testing.assert_array_equal(fr.score(queries, items), np.array(exact, float).astype(np.float32))
+
+
+def test_definitions() -> None:
+    queries, items = [[3.0, 4.0]], [[3.0, 4.0], [0.0, 0.0], [-4.0, 3.0], [6.0, 8.0]]
+    assert fr.score(queries, items).tolist() == [[25, 0, 0, 50]]
+    assert fr.score(queries, items, metric="cosine").tolist() == [[1, 0, 0, 1]]
+    assert fr.score(queries, items, metric="l2").tolist() == [[0, -25, -50, -25]]
+    assert not np.signbit(fr.score(-np.zeros((1, 2)), items)).any()
+    assert math.isnan(fr.score([[np.nan, 1.0]], items)[0, 0])
+
+
+def test_layouts_and_dtypes() -> None:
+    rng = np.random.default_rng(2)
+    queries, items = draw("small integers", rng, 5, 12), draw("small integers", rng, 33, 12)
+    expected = score_matrix(queries, items)
+    rows, cols = np.arange(33) % 5, np.arange(33)
+    forms: list[Any] = [
+        items.astype(t) for t in ("float16", "float64", "int8", "int64", ">f4", ">f8", "float32")
+    ]
+    read_only = items.copy()
+    read_only.flags.writeable = False
+    forms += [np.asfortranarray(items), np.repeat(items, 2, axis=1)[:, ::2], read_only, items.tolist()]
+    forms += [np.repeat(items, 3, axis=0)[::3], items[::-1].copy()[::-1]]
+    for form in forms:
+        same_bits(fr.score(queries, form), expected)
+        same_bits(fr.score(form, queries), expected.T.copy())
+        same_bits(fr.score_pairs(queries, form, rows, cols.astype(np.uint8)), expected[rows, cols])
+
+
+def test_bfloat16() -> None:
+    torch = pytest.importorskip("torch", reason="makes bfloat16 vectors")
+    rng = np.random.default_rng(3)
+    queries, items = draw("small integers", rng, 3, 12), draw("small integers", rng, 9, 12)
+    bits = torch.tensor(items).bfloat16()
+    expected = score_matrix(queries, items)
+    same_bits(fr.score(queries, bits), expected)
+    same_bits(fr.score_pairs(queries, bits, [0, 2], [8, 1]), expected[[0, 2], [8, 1]])
+
+
+def test_threads_and_out() -> None:
+    rng = np.random.default_rng(4)
+    queries, items = draw("normal", rng, 20, 33), draw("normal", rng, 500, 33)
+    expected = score_matrix(queries, items)
+    rows, cols = np.repeat(np.arange(20), 500), np.tile(np.arange(500), 20)
+    for threads in (1, 2, 8):
+        out, flat = np.empty((20, 500), np.float32), np.empty(10_000, np.float32)
+        assert fr.score(queries, items, threads=threads, out=out) is out
+        assert fr.score_pairs(queries, items, rows, cols, threads=threads, out=flat) is flat
+        same_bits(out, expected)
+        same_bits(flat, expected.ravel())
+
+
+def test_errors() -> None:
+    queries, items = np.ones((2, 3), np.float32), np.ones((4, 3), np.float32)
+    with pytest.raises(
+        ValueError, match=r"`queries` must have shape \(n, 5\) to match `items` \(4, 5\); got \(2, 3\)"
+    ):
+        fr.score(queries, np.ones((4, 5)))
+    with pytest.raises(ValueError, match=r"`items` must have shape \(N, d\); got \(3,\)"):
+        fr.score(queries, np.ones(3))
+    with pytest.raises(TypeError, match="`items` must hold real numbers; got dtype object"):
+        fr.score(queries, np.ones((4, 3), object))
+    with pytest.raises(TypeError, match="`queries` must hold real numbers; got dtype complex64"):
+        fr.score(np.ones((2, 3), np.complex64), items)
+    with pytest.raises(ValueError, match=r"`bias` must have shape \(4,\).*got \(3,\)"):
+        fr.score(queries, items, bias=np.ones(3))
+    with pytest.raises(
+        ValueError, match="`metric` must be one of 'dot', 'cosine', 'l2'; got 'cosin'. Did you mean"
+    ):
+        fr.score(queries, items, metric="cosin")
+    with pytest.raises(ValueError, match=r"`rows` must lie in 0..1 \(there are 2 queries\); got 2"):
+        fr.score_pairs(queries, items, [2], [0])
+    with pytest.raises(ValueError, match=r"`cols` must lie in 0\.\.3 .*got -1"):
+        fr.score_pairs(queries, items, [0], [-1])
+    with pytest.raises(ValueError, match="`rows` and `cols` must have the same length"):
+        fr.score_pairs(queries, items, [0, 1], [0])
+    with pytest.raises(TypeError, match="`rows` must hold integers"):
+        fr.score_pairs(queries, items, [0.5], [0])
+    with pytest.raises(
+        ValueError, match=r"`out` must have shape \(2, 4\) and dtype float32; got \(2, 4\) float64"
+    ):
+        fr.score(queries, items, out=np.empty((2, 4)))
