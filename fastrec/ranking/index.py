@@ -310,8 +310,8 @@ class Index:
             if many and q > 1:
                 for i in range(q):
                     one = slice(i, i + 1)
-                    barred = None if banned is None else lists.of_query(banned, i)
-                    self._among(queries[one], chosen, barred, floor, rows[one], scores[one], workers)
+                    own = None if banned is None else lists.of_query(banned, i)
+                    self._among(queries[one], chosen, own, floor, rows[one], scores[one], workers)
                 return
             indptr, indices = lists.repeated(chosen, q)
         out, barred = banned if banned is not None else (None, None)
@@ -340,8 +340,8 @@ class Index:
             few._items, few._dtype = self._items[some], self._dtype
             few._bias = None if self._bias is None else self._bias[some]
             few._pack(workers)
-            barred = None if banned is None else lists.restricted(banned, some)
-            few._scan(queries, rows.shape[1], barred, floor, found_rows, found_scores, workers)
+            own = None if banned is None else lists.restricted(banned, some)
+            few._scan(queries, rows.shape[1], own, floor, found_rows, found_scores, workers)
             found = found_rows >= 0
             found_rows[found] = some[found_rows[found]]
             if begin:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,12 @@ INDEX = fr.Index(ITEMS, precision="int8")
 
 def unsorted() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
-    rows = [rng.permutation(INDICES[a:b]) for a, b in zip(INDPTR[:-1], INDPTR[1:], strict=True)]
+    rows = [rng.permutation(INDICES[a:b]) for a, b in itertools.pairwise(INDPTR)]
     return INDPTR, np.concatenate(rows)
 
 
 def repeated() -> tuple[np.ndarray, np.ndarray]:
-    return INDPTR * 2, np.concatenate(
-        [np.tile(INDICES[a:b], 2) for a, b in zip(INDPTR[:-1], INDPTR[1:], strict=True)]
-    )
+    return INDPTR * 2, np.concatenate([np.tile(INDICES[a:b], 2) for a, b in itertools.pairwise(INDPTR)])
 
 
 def stored_zeros() -> sparse.csr_matrix:
@@ -204,7 +203,7 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "pointers from 1": ((np.r_[1, INDPTR[1:]], INDICES), ValueError, "must rise from 0"),
     "short indices": ((INDPTR, INDICES[:-1]), ValueError, rf"number of indices \({len(INDICES) - 1}\)"),
-    "beyond the items": ((INDPTR, np.r_[INDICES[:-1], N]), ValueError, rf"`{{}}` must hold item rows in 0..{N - 1}; got {N}"),
+    "beyond the items": ((INDPTR, np.r_[INDICES[:-1], N]), ValueError, rf"`{{}}` must hold item rows in .*; got {N}"),
     "negative": ((INDPTR, np.r_[-1, INDICES[1:]]), ValueError, "got -1"),
     "huge unsigned": ((INDPTR, np.r_[np.uint64(2**64 - 1), INDICES[1:].astype(np.uint64)]), ValueError, "got -1"),
     "floats": ((INDPTR, INDICES * 1.0), TypeError, r"`{}\[1\]` must hold integers; got dtype float64"),

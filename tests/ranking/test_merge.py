@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from ranking import assert_top, draw
@@ -18,7 +20,7 @@ ITEMS[5, 0], ITEMS[120, 0], QUERIES[3, 0] = np.inf, np.nan, np.nan
 def test_shards_equal_the_whole(cuts: list[int], k: int) -> None:
     whole = fr.topk(QUERIES, ITEMS, k)
     edges = [0, *cuts, 200]
-    tops = [fr.topk(QUERIES, ITEMS[a:b], k) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    tops = [fr.topk(QUERIES, ITEMS[a:b], k) for a, b in itertools.pairwise(edges)]
     assert_top(fr.merge_topk(tops, offsets=edges[:-1]), (whole.rows, whole.scores))
     # the order of the shards does not matter
     assert_top(fr.merge_topk(tops[::-1], k, offsets=edges[:-1][::-1]), (whole.rows, whole.scores))

@@ -112,7 +112,7 @@ def test_errors() -> None:
     with pytest.raises(ValueError, match=r"`bias` must have shape \(4,\).*got \(3,\)"):
         fr.score(queries, items, bias=np.ones(3))
     with pytest.raises(
-        ValueError, match="`metric` must be one of 'dot', 'cosine', 'l2'; got 'cosin'. Did you mean"
+        ValueError, match=r"`metric` must be one of 'dot', 'cosine', 'l2'; got 'cosin'\. Did you mean"
     ):
         fr.score(queries, items, metric="cosin")
     with pytest.raises(ValueError, match=r"`rows` must lie in 0..1 \(there are 2 queries\); got 2"):

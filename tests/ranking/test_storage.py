@@ -296,5 +296,5 @@ def test_forged_files_are_refused_and_never_crash(tmp_path: Path, good: bytes, c
 
 
 def test_saving_where_one_cannot(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="the folder .* does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"the folder .* does not exist"):
         make().save(tmp_path / "nowhere" / "index")
