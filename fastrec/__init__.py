@@ -49,7 +49,7 @@ _PUBLIC = {
     "select": "fastrec.weighing",
     "info": "fastrec._core.info",
 }
-_MODULES = ("benchmarks", "data", "datasets", "evaluation", "models", "ranking")
+_MODULES = ("benchmarks", "data", "datasets", "evaluation", "models", "ranking", "weighing")
 
 __all__ = [*_PUBLIC, *_MODULES, "__version__", "get_threads", "set_threads"]
 
@@ -75,6 +75,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from fastrec import evaluation as evaluation
     from fastrec import models as models
     from fastrec import ranking as ranking
+    from fastrec import weighing as weighing
     from fastrec._core.info import info as info
     from fastrec.evaluation import Truth as Truth
     from fastrec.evaluation import compare as compare

@@ -68,7 +68,7 @@ def logistic_epoch(
     residuals: NDArray[np.float64] | None,
     gradient: NDArray[np.float64],
     slice_losses: NDArray[np.float64],
-    counts: NDArray[np.float64] | None,
+    slots: NDArray[np.float64] | None,
     touched: NDArray[np.int32] | None,
     threads: int,
 ) -> tuple[float, float, float]: ...

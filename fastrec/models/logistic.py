@@ -66,7 +66,7 @@ class Pass:
             "residuals": np.empty(batch) if x.sparse else None,
             "gradient": np.zeros((1 if x.sparse else slices) * (x.columns + 1)),
             "slice_losses": np.empty(slices),
-            "counts": np.zeros(x.columns) if x.sparse else None,
+            "slots": np.zeros(2 * x.columns) if x.sparse else None,
             "touched": np.empty(x.columns + 1, np.int32) if x.sparse else None,
             "threads": _threads.resolve(threads) if batch * stored >= _PARALLEL_FROM else 1,
         }
@@ -101,9 +101,6 @@ class Pass:
     def gradient(self) -> Any:
         """(d + 1,) gradient left by a pass with ``solver="none"`` in one batch; the kernel's own memory."""
         return self._arguments["gradient"][: self._x.columns + 1]
-
-    def clear(self) -> None:
-        self._arguments["gradient"][:] = 0.0
 
 
 @operation(arrays=("values", "target", "parameters", "first", "second", "order", "weight"), rtol=1e-10)
@@ -682,7 +679,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
     def _monitored(self, parameters: Any, x: Features, target: Any, weight: Any) -> float:
         logits, _ = forward(x, parameters, threads=self.threads)
         if self.monitor == "auc":
-            return _auc(logits, target, weight)
+            return _auc(logits, target, weight, self.threads)
         losses = logistic_map("loss", logits, target, dtype=np.float64, threads=self.threads)
         return float(np.average(losses, weights=weight))
 
@@ -693,7 +690,6 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         self.loss_curve_ = []
 
         def objective(parameters: Any) -> tuple[float, Any]:
-            trainer.clear()
             parameters = np.ascontiguousarray(parameters)
             loss = trainer.step(parameters, None, None, None, 0, 0.0, 0.0)
             gradient = trainer.gradient.copy()
@@ -824,14 +820,11 @@ def _weights(sample_weight: Any, rows: int) -> Any:
     return weight * (rows / total)
 
 
-def _auc(logits: Any, target: Any, weight: Any) -> float:
-    """The probability that a positive outranks a negative, ties counting half."""
-    order = np.argsort(logits, kind="stable")
-    sorted_logits, positive = logits[order], target[order] > 0
-    w = np.ones(len(order)) if weight is None else weight[order]
-    starts = np.flatnonzero(np.append(True, sorted_logits[1:] != sorted_logits[:-1]))
-    up = np.add.reduceat(np.where(positive, w, 0.0), starts)
-    down = np.add.reduceat(np.where(positive, 0.0, w), starts)
-    below = np.cumsum(down) - down
-    pairs = up.sum() * down.sum()
-    return float((up * (below + 0.5 * down)).sum() / pairs) if pairs > 0 else 0.5
+def _auc(logits: Any, target: Any, weight: Any, threads: int | None = None) -> float:
+    """The probability that a positive outranks a negative, ties counting half; both must be there."""
+    from fastrec.evaluation.clicks import evaluate_clicks
+
+    result = evaluate_clicks(
+        target > 0, logits, weights=weight, metrics="auc", undefined="error", threads=threads
+    )
+    return float(result["auc"])

@@ -108,7 +108,7 @@ def _(xp: Any, scores: Any, need: list[int], groups: Any, smallest: bool, thread
 
 
 @select_rows.cpu
-def _(scores: Any, need: list[int], groups: Any, smallest: bool, threads: Any) -> Any:
+def _best_rows(scores: Any, need: list[int], groups: Any, smallest: bool, threads: int | None) -> Any:
     if len(need) > _MOST_GROUPS:
         return select_rows.run("reference", scores, need, groups, smallest)
     out = np.empty(sum(need), dtype=np.int64)
@@ -221,11 +221,16 @@ def select(
         uniform = checks.number(uniform, "uniform", low=0.0, high=1.0)
         index, weight = _sample(arrays.namespace(scores), scores, size, uniform, seed)
         return Selection(index, weight, rows)
-    if strategy.endswith("random"):
-        order = _permutation(rows, seed)
-        scores = xp.asarray(order.astype(np.float64))  # ranks: distinct, so no ties
+    if strategy == "random":
+        index = xp.asarray(np.sort(_permutation(rows, seed)[:size]))
+        return Selection(index, xp.ones(size, dtype=np.float32), rows)
+    if strategy == "stratified_random":
+        scores = xp.asarray(_permutation(rows, seed).astype(np.float64))  # distinct, so no ties
     need = _shares(size, counts)
-    index = select_rows(scores, need, groups, strategy == "bottom", threads)
+    best_rows = (
+        _best_rows if xp is np else select_rows
+    )  # validated already: counting the groups again takes longer
+    index = best_rows(scores, need, groups, strategy == "bottom", threads)
     return Selection(index, xp.ones(size, dtype=np.float32), rows)
 
 
@@ -266,9 +271,8 @@ def _groups(y: Any, rows: int) -> tuple[Any, list[int]]:
     small = None
     if labels.dtype.kind in "iub":
         low, high = int(labels.min()), int(labels.max())
-        if high - low < 2**16:  # number them by their value: no sort, no hashing
-            small = labels.astype(np.int64) - low if low else labels
-            small = small.astype(np.int32)
+        if high - low < 2**16 and high < 2**63:  # number them by their value: no sort, no hashing
+            small = (labels.astype(np.int64) - low if low else labels).astype(np.int32)
     if small is None and xp is np:
         import pandas as pd
 
@@ -296,7 +300,8 @@ def _shares(size: int, counts: list[int]) -> list[int]:
     return shares
 
 
-_ONE = 2**32  # the probability 1
+_BITS = 32
+_ONE = 2**_BITS  # the probability 1
 
 
 def _sample(xp: Any, scores: Any, size: int, uniform: float, seed: int) -> tuple[Any, Any]:
@@ -313,9 +318,11 @@ def _sample(xp: Any, scores: Any, size: int, uniform: float, seed: int) -> tuple
     order = xp.asarray(_permutation(rows, seed))
     start = int(np.random.SeedSequence([seed, rows, size]).generate_state(1, np.uint32)[0])
     ends = xp.cumsum(units[order])  # the last is size * 2^32
-    hits = (ends - 1 - start) // _ONE  # row k of the order is hit where start + j 2^32 lies in its interval
-    before = xp.concatenate([xp.asarray([-1]), hits[:-1]])
-    index = xp.sort(order[hits > before])
+    hits = (ends - 1 - start) >> _BITS  # row k of the order is hit where start + j 2^32 lies in its interval
+    hit = xp.ones(rows, dtype=bool)
+    hit[0] = hits[0] >= 0
+    hit[1:] = hits[1:] > hits[:-1]
+    index = xp.sort(order[hit])
     return index, (_ONE / units[index]).astype(np.float32)
 
 
@@ -357,6 +364,10 @@ def _settle(xp: Any, units: Any, excess: int) -> Any:
     Rows without a chance keep none, rows with one keep some, and certain rows are touched only when no other can give.
     """
     step = 1 if excess > 0 else -1
+    free = xp.flatnonzero((units > 1) & (units < _ONE - 1))
+    if abs(excess) <= len(free):  # the rule: rounding leaves less than one unit a row
+        units[free[: abs(excess)]] += step
+        return units
     while excess:
         room = xp.where(units > 0, _ONE - 1 - units if step > 0 else units - 1, 0)
         room[units == _ONE] = 0

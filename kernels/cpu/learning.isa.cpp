@@ -441,21 +441,27 @@ void sparse_slice(void *context, int64_t slice, int) {
   a.slice_losses[slice] = residuals_in_place(a, begin, end, z);
 }
 
-// gradient += residual * x over the batch, noting which columns were met and how often; returns how many were.
+// Add residual * x over the batch to the slots, noting which columns were met; returns how many were.
 template <typename T>
 int64_t sparse_scatter(const fr_logistic_epoch &a, int64_t begin, int64_t end) {
   const T *values = static_cast<const T *>(a.x.values);
-  double *gradient = a.gradient, *counts = a.counts;
+  double *slots = a.slots;
   int64_t met = 0;
   for (int64_t i = begin; i < end; ++i) {
+    if (i + 2 < end) {  // the columns of the row after next
+      const int64_t later = row_at(a.order, i + 2);
+      for (int64_t k = a.x.indptr[later]; k < a.x.indptr[later + 1]; ++k)
+        prefetch(slots + 2 * static_cast<int64_t>(a.x.indices[k]));
+    }
     const int64_t row = row_at(a.order, i), from = a.x.indptr[row], to = a.x.indptr[row + 1];
     const double r = a.residuals[i - begin];
     for (int64_t k = from; k < to; ++k) {
       const int32_t j = a.x.indices[k];
-      gradient[j] += r * values[k];
+      double *slot = slots + 2 * static_cast<int64_t>(j);
       a.touched[met] = j;  // kept only where this is the first time
-      met += counts[j] == 0.0;
-      counts[j] += 1.0;
+      met += slot[1] == 0.0;
+      slot[0] += r * values[k];
+      slot[1] += 1.0;
     }
   }
   return met;
@@ -510,14 +516,23 @@ void sparse_batch(fr_logistic_epoch &a, int64_t begin, int64_t end, const step &
   double bias = 0.0;
   for (int64_t i = 0; i < end - begin; ++i) bias += a.residuals[i];
   if (a.solver == FR_SOLVER_NONE) {  // every column's gradient, for a caller that wants the whole vector
-    for (int64_t k = 0; k < met; ++k) a.counts[a.touched[k]] = 0.0;
-    for (int64_t j = 0; j < d; ++j) a.gradient[j] = a.gradient[j] / rows + a.l2 * a.parameters[j];
+    for (int64_t j = 0; j < d; ++j) {
+      a.gradient[j] = a.slots[2 * j] / rows + a.l2 * a.parameters[j];
+      a.slots[2 * j] = a.slots[2 * j + 1] = 0.0;
+    }
   } else {
     for (int64_t k = 0; k < met; ++k) {
-      const int64_t j = a.touched[k];
-      double g = a.gradient[j];
-      if (a.share) g += a.share[j] * a.counts[j] * a.parameters[j];
-      a.gradient[j] = a.counts[j] = 0.0;
+      const int64_t ahead = a.touched[k + 12 < met ? k + 12 : k], j = a.touched[k];
+      prefetch(a.slots + 2 * ahead);
+      prefetch(a.parameters + ahead);
+      if (a.share) prefetch(a.share + ahead);
+      if (a.solver == FR_SOLVER_ADAM) {
+        prefetch(a.first + ahead);
+        prefetch(a.second + ahead);
+      }
+      double g = a.slots[2 * j];
+      if (a.share) g += a.share[j] * a.slots[2 * j + 1] * a.parameters[j];
+      a.slots[2 * j] = a.slots[2 * j + 1] = 0.0;
       update(a, s, j, g / rows);
     }
   }

@@ -55,7 +55,7 @@ cdef extern from "learning_table.h" nogil:
         double *residuals
         double *gradient
         double *slice_losses
-        double *counts
+        double *slots
         int32_t *touched
         double loss
         fr_parallel_for_type parallel_for
@@ -204,7 +204,7 @@ def logistic_epoch(
     Samples x, order, const int8_t[::1] target, weight, share, *, double l2, int64_t batches,
     int64_t slices, int64_t slice_rows, str solver, bint intercept, double rate, double rate_drop, double beta1,
     double beta2, double epsilon, double power1, double power2, double[::1] parameters, first, second, residuals,
-    double[::1] gradient, double[::1] slice_losses, counts, touched, int threads,
+    double[::1] gradient, double[::1] slice_losses, slots, touched, int threads,
 ) -> tuple[float, float, float]:
     """One pass of mini-batch steps, in place; returns (loss, beta1^t, beta2^t). See ``fr_logistic_epoch``."""
     cdef fr_logistic_epoch a
@@ -234,7 +234,7 @@ def logistic_epoch(
     a.residuals = doubles(residuals)
     a.gradient = &gradient[0]
     a.slice_losses = &slice_losses[0]
-    a.counts = doubles(counts)
+    a.slots = doubles(slots)
     a.touched = &columns[0] if columns is not None and columns.shape[0] else NULL
     a.loss = 0.0
     a.threads = threads

@@ -61,10 +61,10 @@ struct fr_logistic_epoch {
   double beta1, beta2, epsilon;
   double power1, power2;  // beta1^t, beta2^t before the first step; updated
   double *parameters, *first, *second;  // columns + 1 each; first, second: Adam's moments
-  // Scratch: residuals of the largest batch; `slices` gradients of columns + 1 each (dense) or one (CSR).
+  // Scratch: residuals of the largest batch; `slices` gradients of columns + 1 each (dense), or one (CSR).
   double *residuals, *gradient, *slice_losses;
-  double *counts;    // CSR: one a column, zero before and after
-  int32_t *touched;  // CSR: one a column
+  double *slots;     // CSR: (gradient, entries) of each column in the batch, zero before and after
+  int32_t *touched;  // CSR: columns + 1
   double loss;       // out: sum of weight * loss, each before its batch's step
   fr_parallel_for_type parallel_for;
 };

@@ -293,5 +293,5 @@ def test_the_bits_depend_on_neither_threads_nor_instruction_set() -> None:
                 found = {fr.importance(model, form, y, method, threads=t).tobytes() for t in (1, 2, 3)}
                 assert len(found) == 1
                 print(method, hashlib.sha256(*found).hexdigest())
-    """.replace("fr.weighing", "__import__('fastrec.weighing').weighing")
+    """
     assert len({output_of(code, FASTREC_ISA=name) for name in USABLE_ISAS}) == 1
