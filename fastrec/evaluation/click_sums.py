@@ -381,10 +381,13 @@ class _Order:
         """Weight of the positives and of the negatives in front of a row."""
         chunk = row // _kernel.chunk_rows
         start = chunk * _kernel.chunk_rows
-        label = (self.words[start:row] & np.uint64(1)).astype(bool)
         if self.weights is None:
-            positives = int(self.positives_before[chunk]) + int(label.sum())
+            inside = np.zeros(1, np.int64)
+            if row > start:
+                _kernel.count(self.words[start:row], None, inside, None, 1)
+            positives = int(self.positives_before[chunk]) + int(inside[0])
             return float(positives), float(row - positives)
+        label = (self.words[start:row] & np.uint64(1)).astype(bool)
         weights = self.weights[start:row]
         negative, positive = self.weights_before[chunk].tolist()
         return positive + float(weights[label].sum()), negative + float(weights[~label].sum())
