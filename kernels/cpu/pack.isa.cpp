@@ -128,7 +128,7 @@ void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *
     m[FR_BETA_MAX] = beta ? float_above(beta_max + beta_abs * 0x1p-20) : 0.0f;
     m[FR_BETA_ABS] = float_above(beta_abs);
     m[FR_BETA_TAIL] = m[FR_BETA_MAX];
-    m[6] = m[7] = 0.0f;
+    m[FR_INVERSE] = 1.0f / scale, m[7] = 0.0f;
   }
 }
 

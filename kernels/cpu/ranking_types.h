@@ -14,7 +14,8 @@ enum {
   FR_NORM = 2,     // largest |item|
   FR_BETA_MAX = 3, // largest additive term, plus its rounding slack
   FR_BETA_ABS = 4, // largest |additive term|
-  FR_BETA_TAIL = 5 // largest FR_BETA_MAX of this panel and all that follow
+  FR_BETA_TAIL = 5, // largest FR_BETA_MAX of this panel and all that follow
+  FR_INVERSE = 6    // 1 / FR_SCALE
 };
 
 // The caller's item matrix, viewed.

@@ -32,6 +32,7 @@ struct Query {
   float beta;            // multiplier of the items' additive terms
   int32_t offset;        // 128 * sum of codes: undoes the items' +128
   int32_t kind, loose;
+  int64_t full;          // tighten when this many entries are held
   int64_t count, exact;  // entries, the first `exact` of which carry canonical scores
   int64_t survivors, rescored, screened, excluded_bits;
 };
@@ -316,6 +317,9 @@ void tighten(Work &w, int64_t local, int64_t number) {
     q.excluded_bits = q.count;
     if (w.coded && q.rescored > LOOSE * w.k + 2048) q.loose = 1;
   }
+  // The sooner the threshold rises the fewer survive it; half as many again as what stayed costs least.
+  q.full = q.count + q.count / 2 + 32;
+  if (q.full > w.limit) q.full = w.limit;
 }
 
 void finish(Work &w, int64_t local, int64_t number, int64_t *rows, float *scores) {
@@ -345,7 +349,7 @@ void prepare(Work &w, int64_t local, int64_t number) {
   float *scaled = w.scaled + local * w.d;
   int32_t *codes = w.codes + local * w.d4;
   q = Query();
-  q.tau = -INFINITY, q.cut = -INFINITY, q.up = q.down = 1.0, q.norm = sqrt(dot64(u, u, w.d));
+  q.full = w.k + w.k / 4 + 32, q.tau = -INFINITY, q.cut = -INFINITY, q.up = q.down = 1.0, q.norm = sqrt(dot64(u, u, w.d));
   float top = 0.0f;
   bool infinite = false, nan = false;
   for (int64_t t = 0; t < w.d; ++t) {
@@ -418,15 +422,18 @@ void prepare(Work &w, int64_t local, int64_t number) {
 // ---- screening --------------------------------------------------------------------------------------------------
 
 constexpr float NEVER = 0x1p126f;  // a cut that nothing reaches, and that arithmetic does not turn into NaN
-constexpr int WIDE = 16;  // tile parameters are arrays of this length, so that their arithmetic is one or two vectors
+constexpr int WIDE = 16;  // tile parameters are arrays of this length: one vector, or a few
 
-struct Tile {
-  float cut[WIDE], coded[WIDE], residual[WIDE], reach[WIDE], step[WIDE], inverse[WIDE], beta[WIDE];
+struct alignas(64) Tile {
+  float bar[WIDE];      // the query's cut, lowered by everything that does not depend on the panel
+  float coded[WIDE], residual[WIDE], reach[WIDE], step[WIDE], inverse[WIDE], beta[WIDE];
   int32_t offset[WIDE];
   int32_t member[WIDE];
-  uint32_t real;       // bits of the queries that are not padding
-  float beta_error;    // relative error of the additive terms in the screen
+  uint32_t real;        // bits of the queries that are not padding
+  float beta_error;     // relative error of the additive terms in the screen
 };
+
+FR_INLINE float lowered(float cut) { return cut - 2.0f * SLACK * fabsf(cut) - 2.0f * FLOOR; }
 
 void fill_tile(const Work &w, Tile &tile, const int32_t *members, int size, float float_error) {
   tile.real = (1u << size) - 1;
@@ -435,8 +442,8 @@ void fill_tile(const Work &w, Tile &tile, const int32_t *members, int size, floa
     const bool real = j < size;
     const Query &q = w.query[members[real ? j : 0]];
     tile.member[j] = members[real ? j : 0];
-    tile.cut[j] = real ? q.cut : NEVER;
-    tile.coded[j] = float_error > 0.0f ? 0.0f : q.coded;
+    tile.bar[j] = real ? lowered(q.cut) : NEVER;
+    tile.coded[j] = q.coded;
     tile.residual[j] = float_error > 0.0f ? float_above(double(q.reach) * float_error) : q.residual;
     tile.reach[j] = q.reach;
     tile.step[j] = q.step;
@@ -492,31 +499,51 @@ FR_INLINE uint32_t present(const Work &w, int64_t panel) {
   return mask;
 }
 
+// True where some query of the tile may need the panel at all: |w| * norm + additive terms reach its cut.
+FR_INLINE bool alive(const Tile &tile, const float *m) {
+  const vfloat norm = set_f(m[FR_NORM]), beta = set_f(m[FR_BETA_MAX]);
+  uint32_t any = 0;
+  for (int v = 0; v < WIDE; v += FR_LANES) {
+    const vfloat most = fma_f(load_f(tile.reach + v), norm, mul_f(load_f(tile.beta + v), beta));
+    any |= above_f(most, load_f(tile.bar + v));
+  }
+  return any != 0;
+}
+
+// The error of a screened value of query j in this panel: |screened - exact| stays below it.
+FR_INLINE float error_i8(const Tile &tile, int j, const float *m, bool beta) {
+  const float terms = beta ? tile.beta_error * (tile.beta[j] * m[FR_BETA_ABS]) + 2.0f * (tile.step[j] * m[FR_SCALE]) : 0.0f;
+  return tile.coded[j] * m[FR_RESIDUAL] + tile.residual[j] * m[FR_NORM] + FLOOR + terms;
+}
+FR_INLINE float error_f32(const Tile &tile, int j, const float *m) {
+  return tile.residual[j] * m[FR_NORM] + FLOOR + tile.beta_error * (tile.beta[j] * m[FR_BETA_ABS]);
+}
+
 template <int Q>
 void run_tile_i8(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t end) {
   alignas(64) int32_t threshold[WIDE], dots[Q * FR_PANEL];
-  uint32_t masks[WIDE];
-  float steps[WIDE];
+  alignas(64) float steps[WIDE];
   const int64_t panel_bytes = FR_PANEL * 4 * w.d4;
+  const float *beta = w.index->beta;
   for (int64_t p = begin; p < end; ++p) {
     const float *m = w.index->meta + p * FR_META;
-    const float scale = m[FR_SCALE], r = m[FR_RESIDUAL], n = m[FR_NORM], b = m[FR_BETA_MAX], ba = m[FR_BETA_ABS];
-    const float inverse = 1.0f / scale;
-    int32_t alive = 0;
-    for (int j = 0; j < WIDE; ++j) {
-      const float unit = tile.step[j] * scale, cut = tile.cut[j];
-      float x = cut - SLACK * fabsf(cut) - tile.coded[j] * r - tile.residual[j] * n - FLOOR;
-      x -= tile.beta_error * (tile.beta[j] * ba) + (w.index->beta ? 2.0f * unit : 0.0f);
-      x *= tile.inverse[j] * inverse;
-      x = x > -0x1p30f ? x : -0x1p30f;  // below it lies no item: additive terms stay within 2^29 steps, codes within 2^28
-      x = x < 0x1p29f ? x : 0x1p29f;
-      threshold[j] = int32_t(x) - 3 + tile.offset[j];
-      alive |= tile.reach[j] * n + tile.beta[j] * b + FLOOR >= cut;
-      steps[j] = tile.beta[j] * (tile.inverse[j] * inverse);
+    if (!alive(tile, m)) continue;
+    const vfloat r = set_f(m[FR_RESIDUAL]), n = set_f(m[FR_NORM]), inverse = set_f(m[FR_INVERSE]);
+    for (int v = 0; v < WIDE; v += FR_LANES) {
+      vfloat x = nfma_f(load_f(tile.coded + v), r, nfma_f(load_f(tile.residual + v), n, load_f(tile.bar + v)));
+      const vfloat per = mul_f(load_f(tile.inverse + v), inverse);
+      if (beta) {
+        x = nfma_f(load_f(tile.beta + v), set_f(tile.beta_error * m[FR_BETA_ABS]), x);
+        x = nfma_f(load_f(tile.step + v), set_f(2.0f * m[FR_SCALE]), x);
+        store_f(steps + v, mul_f(load_f(tile.beta + v), per));
+      }
+      // No item lies below -2^30: additive terms stay within 2^29 steps, codes within 2^28.
+      // max first: it turns a NaN (an infinity times zero) into its second operand
+      x = min_f(max_f(mul_f(x, per), set_f(-0x1p30f)), set_f(0x1p29f));
+      store_i(threshold + v, add_i(add_i(truncate_f(x), set_i(-3)), load_i(tile.offset + v)));
     }
-    if (!alive) continue;
     uint32_t hits = tile_i8<Q>(w.index->codes + p * panel_bytes, w.d4, w.tile, threshold,
-                               w.index->beta ? w.index->beta + p * FR_PANEL : nullptr, steps, dots, masks);
+                               beta ? beta + p * FR_PANEL : nullptr, steps, dots);
     hits &= tile.real;
     if (FR_LIKELY(!hits)) continue;
     const uint32_t real = present(w, p);
@@ -525,14 +552,12 @@ void run_tile_i8(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t en
       const int64_t local = tile.member[j];
       Query &q = w.query[local];
       if (q.loose) continue;
-      const float unit = tile.step[j] * scale;
-      const float error = tile.coded[j] * r + tile.residual[j] * n + FLOOR + tile.beta_error * (tile.beta[j] * ba) +
-                          (w.index->beta ? 2.0f * unit : 0.0f);
-      append<int32_t>(w, local, dots + j * FR_PANEL, masks[j] & real, tile.offset[j], unit, error,
+      append<int32_t>(w, local, dots + j * FR_PANEL, above_32(dots + j * FR_PANEL, threshold[j]) & real,
+                      tile.offset[j], tile.step[j] * m[FR_SCALE], error_i8(tile, j, m, beta != nullptr),
                       w.index->order + p * FR_PANEL);
-      if (q.count >= w.limit) {
+      if (q.count >= q.full) {
         tighten(w, local, number0 + local);
-        tile.cut[j] = q.loose ? NEVER : q.cut;
+        tile.bar[j] = q.loose ? NEVER : lowered(q.cut);
       }
     }
   }
@@ -541,30 +566,24 @@ void run_tile_i8(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t en
 template <int Q>
 void run_tile_f32(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t end) {
   alignas(64) float threshold[WIDE], dots[Q * FR_PANEL];
-  uint32_t masks[WIDE];
+  const float *beta = w.index->beta;
   for (int64_t p = begin; p < end; ++p) {
     const float *m = w.index->meta + p * FR_META;
-    const float n = m[FR_NORM], b = m[FR_BETA_MAX], ba = m[FR_BETA_ABS];
-    int32_t alive = 0;
-    for (int j = 0; j < WIDE; ++j) {
-      const float cut = tile.cut[j];
-      threshold[j] = cut - SLACK * fabsf(cut) - tile.residual[j] * n - FLOOR - tile.beta_error * (tile.beta[j] * ba);
-      alive |= tile.reach[j] * n + tile.beta[j] * b + FLOOR >= cut;
-    }
-    if (!alive) continue;
+    if (!alive(tile, m)) continue;
+    for (int j = 0; j < WIDE; ++j) threshold[j] = tile.bar[j] - error_f32(tile, j, m);
     uint32_t hits = tile_f32<Q>(w.panel + (p - begin) * w.d * FR_PANEL, w.d, reinterpret_cast<const float *>(w.tile),
-                                threshold, w.index->beta ? w.index->beta + p * FR_PANEL : nullptr, tile.beta, dots, masks);
+                                threshold, beta ? beta + p * FR_PANEL : nullptr, tile.beta, dots);
     hits &= tile.real;
     if (FR_LIKELY(!hits)) continue;
     const uint32_t real = present(w, p);
     for (; hits; hits &= hits - 1) {
       const int j = __builtin_ctz(hits);
       const int64_t local = tile.member[j];
-      const float error = tile.residual[j] * n + FLOOR + tile.beta_error * (tile.beta[j] * ba);
-      append<float>(w, local, dots + j * FR_PANEL, masks[j] & real, 0.0f, 1.0f, error, w.index->order + p * FR_PANEL);
-      if (w.query[local].count >= w.limit) {
+      append<float>(w, local, dots + j * FR_PANEL, above_32(dots + j * FR_PANEL, threshold[j]) & real, 0.0f, 1.0f,
+                    error_f32(tile, j, m), w.index->order + p * FR_PANEL);
+      if (w.query[local].count >= w.query[local].full) {
         tighten(w, local, number0 + local);
-        tile.cut[j] = w.query[local].cut;
+        tile.bar[j] = lowered(w.query[local].cut);
       }
     }
   }
@@ -738,6 +757,7 @@ void FR_FN(fr_scan_task)(const fr_scan *scan, int64_t task, int worker) {
       if (w.query[local].loose) {
         Query &q = w.query[local];  // what it found stays as its threshold, and is found again
         q.count = q.exact = q.excluded_bits = q.loose = 0;
+        q.full = w.k + w.k / 4 + 32;
         if (segment == 0) offer_all(w, local, number0 + local, index.special, 0, index.specials);
         w.active[actives++] = int32_t(local);
         if (scan->stats) scan->stats[(number0 + local) * 4 + 3] |= 1;

@@ -50,6 +50,9 @@ FR_INLINE vfloat max_f(vfloat a, vfloat b) { return _mm512_max_ps(a, b); }
 FR_INLINE vfloat min_f(vfloat a, vfloat b) { return _mm512_min_ps(a, b); }
 FR_INLINE uint32_t above_f(vfloat a, vfloat b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 FR_INLINE vint round_f(vfloat v) { return _mm512_cvtps_epi32(v); }
+FR_INLINE vint truncate_f(vfloat v) { return _mm512_cvttps_epi32(v); }
+FR_INLINE vint add_i(vint a, vint b) { return _mm512_add_epi32(a, b); }
+FR_INLINE vfloat nfma_f(vfloat a, vfloat b, vfloat c) { return _mm512_fnmadd_ps(a, b, c); }
 #if defined(FR_VNNI)
 FR_INLINE vint dot4(vint sum, vint items, vint query) { return _mm512_dpbusd_epi32(sum, items, query); }
 #else
@@ -76,6 +79,9 @@ FR_INLINE vfloat max_f(vfloat a, vfloat b) { return _mm256_max_ps(a, b); }
 FR_INLINE vfloat min_f(vfloat a, vfloat b) { return _mm256_min_ps(a, b); }
 FR_INLINE uint32_t above_f(vfloat a, vfloat b) { return uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ))); }
 FR_INLINE vint round_f(vfloat v) { return _mm256_cvtps_epi32(v); }
+FR_INLINE vint truncate_f(vfloat v) { return _mm256_cvttps_epi32(v); }
+FR_INLINE vint add_i(vint a, vint b) { return _mm256_add_epi32(a, b); }
+FR_INLINE vfloat nfma_f(vfloat a, vfloat b, vfloat c) { return _mm256_fnmadd_ps(a, b, c); }
 FR_INLINE vint dot4(vint sum, vint items, vint query) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(items, query), _mm256_set1_epi16(1)));
 }
@@ -99,6 +105,9 @@ FR_INLINE vfloat max_f(vfloat a, vfloat b) { return _mm_max_ps(a, b); }
 FR_INLINE vfloat min_f(vfloat a, vfloat b) { return _mm_min_ps(a, b); }
 FR_INLINE uint32_t above_f(vfloat a, vfloat b) { return uint32_t(_mm_movemask_ps(_mm_cmpgt_ps(a, b))); }
 FR_INLINE vint round_f(vfloat v) { return _mm_cvtps_epi32(v); }
+FR_INLINE vint truncate_f(vfloat v) { return _mm_cvttps_epi32(v); }
+FR_INLINE vint add_i(vint a, vint b) { return _mm_add_epi32(a, b); }
+FR_INLINE vfloat nfma_f(vfloat a, vfloat b, vfloat c) { return _mm_sub_ps(c, _mm_mul_ps(a, b)); }
 // Widen to 16 bits, multiply and add pairs, then add the two halves of each item.
 FR_INLINE vint dot4(vint sum, vint items, vint query) {
   const __m128i zero = _mm_setzero_si128();
@@ -127,6 +136,9 @@ FR_INLINE vfloat max_f(vfloat a, vfloat b) { FR_EACH a.x[i] = a.x[i] > b.x[i] ? 
 FR_INLINE vfloat min_f(vfloat a, vfloat b) { FR_EACH a.x[i] = a.x[i] < b.x[i] ? a.x[i] : b.x[i]; return a; }
 FR_INLINE uint32_t above_f(vfloat a, vfloat b) { uint32_t m = 0; FR_EACH m |= uint32_t(a.x[i] > b.x[i]) << i; return m; }
 FR_INLINE vint round_f(vfloat v) { vint r; FR_EACH r.x[i] = int32_t(v.x[i] + (v.x[i] < 0 ? -0.5f : 0.5f)); return r; }
+FR_INLINE vint truncate_f(vfloat v) { vint r; FR_EACH r.x[i] = int32_t(v.x[i]); return r; }
+FR_INLINE vint add_i(vint a, vint b) { FR_EACH a.x[i] += b.x[i]; return a; }
+FR_INLINE vfloat nfma_f(vfloat a, vfloat b, vfloat c) { FR_EACH a.x[i] = c.x[i] - a.x[i] * b.x[i]; return a; }
 FR_INLINE vint dot4(vint sum, vint items, vint query) {
   uint8_t u[16];
   int8_t s[4];
@@ -203,11 +215,11 @@ FR_NOINLINE void dots_f32(const float *FR_RESTRICT panel, int64_t d, const float
 // Integer tile.
 //   panel [d4][32][4] u8 · query [d4][Q] four s8 in an int32 · threshold [Q]
 //   beta  [32] floats or null: an additive term, `step[q]` integer steps for each unit of it
-//   dots  [Q][32] out · masks [Q] out, for the queries that hit
+//   dots  [Q][32] out
 // Returns the bits of the queries of which a dot exceeds the threshold.
 template <int Q>
 FR_INLINE uint32_t tile_i8(const uint8_t *panel, int64_t d4, const int32_t *query, const int32_t *threshold,
-                           const float *beta, const float *step, int32_t *dots, uint32_t *masks) {
+                           const float *beta, const float *step, int32_t *dots) {
   if (beta) {
     for (int q = 0; q < Q; ++q)
       for (int v = 0; v < FR_NV; ++v) {
@@ -220,13 +232,9 @@ FR_INLINE uint32_t tile_i8(const uint8_t *panel, int64_t d4, const int32_t *quer
   }
   uint32_t hits = 0;
   unroll<Q>([&](auto q) FR_BODY {
-    uint32_t mask = 0;
-    const vint bar = set_i(threshold[q]);
-    unroll<FR_NV>([&](auto v) FR_BODY {
-      mask |= above_i(load_i(dots + q * FR_PANEL + v * FR_LANES), bar) << (v * FR_LANES);
-    });
-    masks[q] = mask;
-    hits |= uint32_t(mask != 0) << q;
+    vint best = load_i(dots + q * FR_PANEL);
+    unroll<FR_NV - 1>([&](auto v) FR_BODY { best = max_i(best, load_i(dots + q * FR_PANEL + (v + 1) * FR_LANES)); });
+    hits |= uint32_t(above_i(best, set_i(threshold[q])) != 0) << q;
   });
   return hits;
 }
@@ -234,7 +242,7 @@ FR_INLINE uint32_t tile_i8(const uint8_t *panel, int64_t d4, const int32_t *quer
 // Float tile: the same with panel [d][32] floats and query [d][Q] floats.
 template <int Q>
 FR_INLINE uint32_t tile_f32(const float *panel, int64_t d, const float *query, const float *threshold,
-                            const float *beta, const float *step, float *dots, uint32_t *masks) {
+                            const float *beta, const float *step, float *dots) {
   if (beta) {
     for (int q = 0; q < Q; ++q)
       for (int v = 0; v < FR_NV; ++v)
@@ -245,15 +253,23 @@ FR_INLINE uint32_t tile_f32(const float *panel, int64_t d, const float *query, c
   }
   uint32_t hits = 0;
   unroll<Q>([&](auto q) FR_BODY {
-    uint32_t mask = 0;
-    const vfloat bar = set_f(threshold[q]);
-    unroll<FR_NV>([&](auto v) FR_BODY {
-      mask |= above_f(load_f(dots + q * FR_PANEL + v * FR_LANES), bar) << (v * FR_LANES);
-    });
-    masks[q] = mask;
-    hits |= uint32_t(mask != 0) << q;
+    vfloat best = load_f(dots + q * FR_PANEL);
+    unroll<FR_NV - 1>([&](auto v) FR_BODY { best = max_f(best, load_f(dots + q * FR_PANEL + (v + 1) * FR_LANES)); });
+    hits |= uint32_t(above_f(best, set_f(threshold[q])) != 0) << q;
   });
   return hits;
+}
+
+// Which of a query's 32 dots exceed its threshold.
+FR_INLINE uint32_t above_32(const int32_t *dots, int32_t threshold) {
+  uint32_t mask = 0;
+  for (int v = 0; v < FR_NV; ++v) mask |= above_i(load_i(dots + v * FR_LANES), set_i(threshold)) << (v * FR_LANES);
+  return mask;
+}
+FR_INLINE uint32_t above_32(const float *dots, float threshold) {
+  uint32_t mask = 0;
+  for (int v = 0; v < FR_NV; ++v) mask |= above_f(load_f(dots + v * FR_LANES), set_f(threshold)) << (v * FR_LANES);
+  return mask;
 }
 
 }  // namespace
