@@ -141,8 +141,12 @@ class Index:
         finite = ~(infinite | nan)
         self._exponent = self._unit(norms[finite])
         by_norm = np.flatnonzero(finite)
-        if self.metric != "cosine":  # compared in item units, where no norm overflows a float32
-            lengths = np.ldexp(norms[by_norm], -self._exponent).astype(np.float32)
+        # compared in item units, where no norm overflows a float32
+        lengths = np.ldexp(norms[by_norm], -self._exponent).astype(np.float32)
+        shuffled = self.metric == "cosine" or _nearly_equal(lengths)
+        if shuffled:  # a stranger's order may be clustered; at random, every stretch is a fair sample of all
+            np.random.default_rng(n).shuffle(by_norm)
+        else:
             by_norm = by_norm[np.argsort(-lengths, kind="stable")]
         panels = -(-len(by_norm) // PANEL)
         self._order = np.full(panels * PANEL, 0xFFFFFFFF, np.uint32)
@@ -155,10 +159,9 @@ class Index:
         self._packed = self._bind(items)
         _kernels.pack(self._packed, self._codes, self._meta.reshape(-1), self._beta, workers)
         if panels:
-            tail = self._meta[:panels, 3]
-            self._meta[:panels, 5] = np.maximum.accumulate(tail[::-1])[::-1]
-            # the extra record holds the largest additive term of all
-            self._meta[panels, 0] = self._meta[:panels, 4].max()
+            for source, tail in ((3, 5), (2, 7)):  # the largest from each panel on
+                self._meta[:panels, tail] = np.maximum.accumulate(self._meta[:panels, source][::-1])[::-1]
+            self._meta[panels, :3] = self._meta[:panels, 4].max(), self._meta[:panels, 2].max(), shuffled
 
     def _bind(self, items: _kernels.Items) -> _kernels.Packed:
         return _kernels.Packed(
@@ -390,7 +393,8 @@ class Index:
         ``group`` and ``segments`` (how the work was split), and over the queries ``screened`` (mean share of the
         panels looked at; the rest was skipped because norms had fallen), ``survivors`` and ``rescored`` (mean number
         of items a query that passed the screen, and that were scored canonically), ``fallback`` (queries whose int8
-        bounds were too loose and that used the float screen), ``exhaustive`` (queries with infinities, scored against
+        bounds were too loose and that used the float screen), ``second_pass`` (queries whose threshold was guessed too
+        high from a sample), ``exhaustive`` (queries with infinities, scored against
         every item), ``zero`` and ``empty`` (zero queries, queries with a NaN).
         """
         from fastrec._core.isa import ACTIVE
@@ -405,7 +409,7 @@ class Index:
         stats = stats[: len(queries)]
         group, segments = self._grid(len(queries), max(1, min(k, len(self))), workers)
         panels = len(self._order) // PANEL
-        searched = stats[(stats[:, 3] >> 1) == 0]
+        searched = stats[(stats[:, 3] & 0b11100) == 0]
 
         def mean(column: np.ndarray) -> float:
             return float(column.mean()) if len(column) else 0.0
@@ -422,6 +426,7 @@ class Index:
             "survivors": mean(searched[:, 1]),
             "rescored": mean(searched[:, 2]),
             "fallback": int((stats[:, 3] & 1).sum()),
+            "second_pass": int((stats[:, 3] >> 5 & 1).sum()),
             "zero": int((stats[:, 3] >> 2 & 1).sum()),
             "exhaustive": int((stats[:, 3] >> 3 & 1).sum()),
             "empty": int((stats[:, 3] >> 4 & 1).sum()),
@@ -551,6 +556,14 @@ def _choose(precision: str, d: int, terms: bool) -> str:
         return precision
     copy = 4 * (-(-d // 4)) + 4 + META * 4 / PANEL + 4 * terms
     return "int8" if copy <= COPY_LIMIT * 4 * d else "float32"
+
+
+def _nearly_equal(norms: np.ndarray) -> bool:
+    """Whether norms are too alike for a scan by norm to stop early: all but a tenth lie within a factor of two."""
+    if len(norms) < 2 * PANEL:
+        return False
+    low = np.partition(norms, len(norms) // 10)[len(norms) // 10]
+    return bool(norms.max() <= 2 * low)
 
 
 def _lowest(min_score: Any) -> float:

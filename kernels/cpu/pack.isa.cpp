@@ -47,7 +47,7 @@ void FR_FN(fr_norms)(const fr_items *items, int64_t begin, int64_t end, double *
   }
 }
 
-// Panels begin..end: codes (unless null), meta and beta.  meta's tail maxima are filled in by the caller.
+// Panels begin..end: codes (unless null), meta and beta.  meta's tail maxima and its last record are filled in by the caller.
 // Item units: dot and l2 divide by 2^exponent, cosine divides by the norm.
 void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *codes, float *meta, float *beta) {
   const fr_items &items = index->items;
@@ -128,7 +128,8 @@ void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *
     m[FR_BETA_MAX] = beta ? float_above(beta_max + beta_abs * 0x1p-20) : 0.0f;
     m[FR_BETA_ABS] = float_above(beta_abs);
     m[FR_BETA_TAIL] = m[FR_BETA_MAX];
-    m[FR_INVERSE] = 1.0f / scale, m[7] = 0.0f;
+    m[FR_INVERSE] = 1.0f / scale;
+    m[FR_NORM_TAIL] = m[FR_NORM];
   }
 }
 

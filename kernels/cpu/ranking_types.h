@@ -15,7 +15,14 @@ enum {
   FR_BETA_MAX = 3, // largest additive term, plus its rounding slack
   FR_BETA_ABS = 4, // largest |additive term|
   FR_BETA_TAIL = 5, // largest FR_BETA_MAX of this panel and all that follow
-  FR_INVERSE = 6    // 1 / FR_SCALE
+  FR_INVERSE = 6,   // 1 / FR_SCALE
+  FR_NORM_TAIL = 7  // largest FR_NORM of this panel and all that follow
+};
+// Fields of the last record: over all panels.
+enum {
+  FR_ALL_BETA = 0,  // largest |additive term|
+  FR_ALL_NORM = 1,  // largest |item|
+  FR_SHUFFLED = 2   // 1 where positions are in random order
 };
 
 // The caller's item matrix, viewed.
@@ -29,10 +36,10 @@ struct fr_items {
 // The packed index beside it.
 struct fr_index {
   fr_items items;
-  int64_t panels;          // of FR_PANEL positions, norms descending
+  int64_t panels;          // of FR_PANEL positions: by norm, descending, or at random (FR_SHUFFLED)
   const uint32_t *order;   // (panels * FR_PANEL,) position -> row; padding repeats 0xffffffff
   const uint8_t *codes;    // [panel][d/4][FR_PANEL][4] value + 128, or null without an int8 copy
-  const float *meta;       // [panel][FR_META]
+  const float *meta;       // [panel][FR_META], and a last record of totals
   const float *beta;       // (panels * FR_PANEL,) additive term in item units, or null
   const uint32_t *special; // rows that hold infinities: scored canonically for every query
   int64_t specials;
@@ -54,7 +61,7 @@ struct fr_scan {
   float *shared;                   // (q,) best known threshold of each query, shared between segments; or null
   int64_t *rows;                   // out: (q, segments, k)
   float *scores;                   // out: (q, segments, k)
-  int64_t *stats;                  // (q, 4) or null: panels screened, survivors, re-scored, path
+  int64_t *stats;                  // (q, 4) or null: panels screened, survivors, re-scored, path bits
   char *scratch;                   // scratch_bytes for each worker
   int64_t scratch_bytes;
 };

@@ -25,7 +25,9 @@ struct Query {
   double shift;          // screened value = canonical * down + shift
   double up, down;       // 2^(eu+ei), 2^-(eu+ei)
   float tau;             // canonical: k items are known to score at least this (or it is min_score)
-  float cut;             // screened units: below it, nothing matters
+  float sure;            // screened units: an item below it cannot be among the k best
+  float guess;           // an item below it very likely is not (see `expect`); -inf where nothing was guessed
+  float cut;             // the larger of the two: what the screen compares with
   float reach;           // >= |w|, w the screened query
   float coded, residual; // >= |step * codes|, >= |w - step * codes|
   float step;            // one step of the query's codes
@@ -52,6 +54,7 @@ struct Work {
   uint64_t *bloom;       // [group][bloom_words], or null
   int32_t *active;       // [group]
   int32_t *chosen;       // [group]
+  int32_t *members;      // [group]
   uint64_t *keys, *more; // [room] each
   int64_t room;
   float *floats;         // [4 * (cap + 16)]
@@ -60,7 +63,11 @@ struct Work {
   float *panel;          // [block_panels][d][32]
   int64_t block_panels;  // float panels unpacked at a time
   bool coded;            // the int8 screen is running
+  bool guessing;         // thresholds may run ahead of what is certain
+  double seen;           // share of the items screened by the end of the current block
 };
+
+FR_INLINE int64_t first_full(int64_t k) { return k + k / 4 + 32; }
 
 FR_INLINE char *carve(char *&at, int64_t bytes) {
   char *here = at;
@@ -93,6 +100,7 @@ int64_t lay_out(const fr_scan *scan, char *at, Work &w) {
   w.bloom = reinterpret_cast<uint64_t *>(carve(at, w.group * w.bloom_words * 8));
   w.active = reinterpret_cast<int32_t *>(carve(at, w.group * 4));
   w.chosen = reinterpret_cast<int32_t *>(carve(at, w.group * 4));
+  w.members = reinterpret_cast<int32_t *>(carve(at, w.group * 4));
   w.keys = reinterpret_cast<uint64_t *>(carve(at, w.room * 8));
   w.more = reinterpret_cast<uint64_t *>(carve(at, w.room * 8));
   w.floats = reinterpret_cast<float *>(carve(at, 4 * (w.cap + 16) * 4));
@@ -115,10 +123,12 @@ FR_INLINE float float_above(double x) {
 
 // ---- thresholds -------------------------------------------------------------------------------------------------
 
+FR_INLINE const float *totals(const Work &w) { return w.index->meta + w.index->panels * FR_META; }
+
+// Bound of the canonical score's own float64 rounding, in screened units.
 FR_INLINE double canonical_slack(const Work &w, const Query &q) {
-  const float *first = w.index->meta;
-  const double beta = w.index->beta ? double(q.beta) * w.index->meta[w.index->panels * FR_META] : 0.0;
-  return SLACK64 * (double(q.reach) * (w.index->panels ? first[FR_NORM] : 0.0f) + beta + fabs(q.shift));
+  const float *all = totals(w);
+  return SLACK64 * (double(q.reach) * all[FR_ALL_NORM] + double(q.beta) * all[FR_ALL_BETA] + fabs(q.shift));
 }
 
 // The screened value below which an item's canonical score is certainly less than `tau`.
@@ -126,8 +136,18 @@ void raise(const Work &w, Query &q, float tau) {
   if (!(tau > q.tau)) return;
   q.tau = tau;
   const double x = double(nextafterf(tau, -INFINITY)) * q.down;
-  q.cut = float_below(x + q.shift - SLACK64 * fabs(x) - canonical_slack(w, q) - 0x1p-140);
+  q.sure = float_below(x + q.shift - SLACK64 * fabs(x) - canonical_slack(w, q) - 0x1p-140);
+  q.cut = q.sure > q.guess ? q.sure : q.guess;
 }
+
+// With items in random order, the k best of all hold about `seen` * k of the best so far.  The rank, among the items
+// seen, that the k-th best of all will very likely not fall behind: three standard deviations of a binomial, and some.
+// A wrong guess costs a second pass (`doubtful`), never an answer.
+FR_INLINE int64_t expect(const Work &w) {
+  const double share = w.seen * double(w.k), rest = 1.0 - w.seen;
+  return int64_t(share + 3.0 * sqrt(share * rest) + 6.0 * rest) + 1;
+}
+FR_INLINE bool doubtful(const Query &q) { return q.guess > q.sure; }
 
 // The canonical score that an item with a screened value of at least `low` certainly reaches.
 FR_INLINE float certain(const Work &w, const Query &q, float low) {
@@ -307,7 +327,12 @@ void drop_below_cut(Work &w, int64_t local) {
 void tighten(Work &w, int64_t local, int64_t number) {
   Query &q = w.query[local];
   drop_excluded(w, local, number);
-  if (q.count >= w.k) {
+  const int64_t likely = w.guessing ? expect(w) : w.k;
+  if (likely < w.k && q.count >= likely) {
+    const float low = kth_largest(w.low + local * w.cap, q.count, likely, w.floats);
+    if (low > q.guess) q.guess = low;
+    if (low > q.cut) q.cut = low;
+  } else if (q.count >= w.k) {
     raise(w, q, certain(w, q, kth_largest(w.low + local * w.cap, q.count, w.k, w.floats)));
     share(w, number, q);
   }
@@ -322,7 +347,8 @@ void tighten(Work &w, int64_t local, int64_t number) {
   if (q.full > w.limit) q.full = w.limit;
 }
 
-void finish(Work &w, int64_t local, int64_t number, int64_t *rows, float *scores) {
+// Score what is left canonically: afterwards the entries are the query's k best, or `doubtful`.
+void conclude(Work &w, int64_t local, int64_t number) {
   Query &q = w.query[local];
   drop_excluded(w, local, number);
   if (q.count > w.k && q.count > q.exact) {
@@ -330,11 +356,15 @@ void finish(Work &w, int64_t local, int64_t number, int64_t *rows, float *scores
     drop_below_cut(w, local);
   }
   offer(w, local, number, w.row + local * w.cap + q.exact, q.count - q.exact);
-  memcpy(w.keys, w.key + local * w.k, size_t(q.exact) * 8);
-  sort_descending(w.keys, q.exact, w.more);
+}
+
+void write(Work &w, int64_t local, int64_t *rows, float *scores) {
+  const int64_t n = w.query[local].exact;
+  memcpy(w.keys, w.key + local * w.k, size_t(n) * 8);
+  sort_descending(w.keys, n, w.more);
   for (int64_t i = 0; i < w.k; ++i) {
-    rows[i] = i < q.exact ? int64_t(key_row(w.keys[i])) : -1;
-    scores[i] = i < q.exact ? key_score(w.keys[i]) : -INFINITY;
+    rows[i] = i < n ? int64_t(key_row(w.keys[i])) : -1;
+    scores[i] = i < n ? key_score(w.keys[i]) : -INFINITY;
   }
 }
 
@@ -349,7 +379,7 @@ void prepare(Work &w, int64_t local, int64_t number) {
   float *scaled = w.scaled + local * w.d;
   int32_t *codes = w.codes + local * w.d4;
   q = Query();
-  q.full = w.k + w.k / 4 + 32, q.tau = -INFINITY, q.cut = -INFINITY, q.up = q.down = 1.0, q.norm = sqrt(dot64(u, u, w.d));
+  q.full = first_full(w.k), q.tau = q.sure = q.guess = q.cut = -INFINITY, q.up = q.down = 1.0, q.norm = sqrt(dot64(u, u, w.d));
   float top = 0.0f;
   bool infinite = false, nan = false;
   for (int64_t t = 0; t < w.d; ++t) {
@@ -627,13 +657,14 @@ int64_t choose(Work &w, int64_t &actives, int64_t number0, int64_t begin, int64_
     norm = m[FR_NORM] > norm ? m[FR_NORM] : norm;
     beta = m[FR_BETA_MAX] > beta ? m[FR_BETA_MAX] : beta;
   }
-  const float tail = w.index->meta[begin * FR_META + FR_BETA_TAIL];
+  const float *m = w.index->meta + begin * FR_META;
+  const float beta_tail = m[FR_BETA_TAIL], norm_tail = m[FR_NORM_TAIL];
   int64_t kept = 0, chosen = 0;
   for (int64_t i = 0; i < actives; ++i) {
     const int32_t local = w.active[i];
     Query &q = w.query[local];
     learn(w, number0 + local, q);
-    if (q.loose || q.reach * norm + q.beta * tail + FLOOR < q.cut) continue;
+    if (q.loose || q.reach * norm_tail + q.beta * beta_tail + FLOOR < q.cut) continue;
     w.active[kept++] = local;
     if (q.reach * norm + q.beta * beta + FLOOR < q.cut) continue;
     q.screened += end - begin;
@@ -660,18 +691,19 @@ FR_INLINE int tile_size(int64_t left) {
 }
 
 // Pass the active queries over every `segments`-th block of panels.  Blocks start small, so that thresholds rise soon.
-void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool codes) {
+void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool codes, bool guessing) {
   const int64_t panels = w.index->panels, segments = w.scan->segments;
   const int64_t most = codes ? block_panels(FR_PANEL * 4 * w.d4) : w.block_panels;
   const float float_error = codes ? 0.0f : float(w.d + 8) * 0x1p-23f;
   const int32_t *source = codes ? w.codes : reinterpret_cast<const int32_t *>(w.scaled);
   const int64_t length = codes ? w.d4 : w.d;
-  w.coded = codes;
+  w.coded = codes, w.guessing = guessing && totals(w)[FR_SHUFFLED] != 0.0f && segments == 1;
   Tile tile;
   int64_t size = 4, turn = 0;
   for (int64_t begin = 0; begin < panels && actives; ++turn) {
     const int64_t end = begin + size < panels ? begin + size : panels;
     if (turn % segments == segment) {
+      w.seen = double(end) / double(panels);
       const int64_t chosen = choose(w, actives, number0, begin, end);
       if (chosen && !codes) unpack(w, begin, end);
       for (int64_t i = 0; i < chosen;) {
@@ -706,6 +738,15 @@ void offer_all(Work &w, int64_t local, int64_t number, const uint32_t *rows, int
     }
     offer(w, local, number, chunk, n);
   }
+}
+
+// Forget the entries, keep the certain threshold: what earned it is found again.
+void start_again(Work &w, int64_t local, int64_t number, int64_t segment) {
+  Query &q = w.query[local];
+  q.count = q.exact = q.excluded_bits = q.loose = 0;
+  q.full = first_full(w.k);
+  q.guess = -INFINITY, q.cut = q.sure;
+  if (segment == 0) offer_all(w, local, number, w.index->special, 0, w.index->specials);
 }
 
 // A zero query scores 0 against every item that has no NaN or infinity: the first k rows are the answer.
@@ -750,23 +791,31 @@ void FR_FN(fr_scan_task)(const fr_scan *scan, int64_t task, int worker) {
     }
   }
   const bool codes = scan->use_codes && index.codes;
-  if (actives) screen(w, actives, number0, segment, codes);
-  if (codes) {  // bounds were too loose for these: again with the float screen, keeping the threshold
+  if (actives) screen(w, actives, number0, segment, codes, true);
+  // At most two more passes for a few: those that guessed too high, and those whose int8 bounds are too loose.
+  for (int64_t local = 0; local < size; ++local) {
+    const Query &q = w.query[local];
+    if (q.kind == SCREEN && !q.loose) conclude(w, local, number0 + local);
+  }
+  for (int pass = 0; pass < 2; ++pass) {
     actives = 0;
-    for (int64_t local = 0; local < size; ++local)
-      if (w.query[local].loose) {
-        Query &q = w.query[local];  // what it found stays as its threshold, and is found again
-        q.count = q.exact = q.excluded_bits = q.loose = 0;
-        q.full = w.k + w.k / 4 + 32;
-        if (segment == 0) offer_all(w, local, number0 + local, index.special, 0, index.specials);
-        w.active[actives++] = int32_t(local);
-        if (scan->stats) scan->stats[(number0 + local) * 4 + 3] |= 1;
-      }
-    if (actives) screen(w, actives, number0, segment, false);
+    for (int64_t local = 0; local < size; ++local) {
+      Query &q = w.query[local];
+      if (q.kind != SCREEN || !(pass == 0 ? doubtful(q) && !q.loose : q.loose != 0)) continue;
+      start_again(w, local, number0 + local, segment);
+      if (scan->stats) scan->stats[(number0 + local) * 4 + 3] |= pass == 0 ? 32 : 1;
+      w.active[actives++] = int32_t(local);
+    }
+    if (!actives) continue;
+    const int64_t again = actives;
+    memcpy(w.members, w.active, size_t(actives) * 4);
+    screen(w, actives, number0, segment, codes && pass == 0, false);
+    for (int64_t i = 0; i < again; ++i)
+      if (!w.query[w.members[i]].loose) conclude(w, w.members[i], number0 + w.members[i]);
   }
   for (int64_t local = 0; local < size; ++local) {
     const int64_t number = number0 + local, at = (number * segments + segment) * scan->k;
-    finish(w, local, number, scan->rows + at, scan->scores + at);
+    write(w, local, scan->rows + at, scan->scores + at);
     if (scan->stats) {
       const Query &q = w.query[local];
       int64_t *s = scan->stats + number * 4;
