@@ -142,8 +142,11 @@ class Index:
         self._exponent = self._unit(norms[finite])
         by_norm = np.flatnonzero(finite)
         # compared in item units, where no norm overflows a float32
-        lengths = np.ldexp(norms[by_norm], -self._exponent).astype(np.float32)
-        shuffled = self.metric == "cosine" or _nearly_equal(lengths)
+        lengths = (
+            np.ldexp(norms[by_norm], -self._exponent) if self.metric != "cosine" else np.ones(len(by_norm))
+        )
+        lengths = lengths.astype(np.float32)
+        shuffled = _nearly_equal(lengths)
         if shuffled:  # a stranger's order may be clustered; at random, every stretch is a fair sample of all
             np.random.default_rng(n).shuffle(by_norm)
         else:
