@@ -137,6 +137,11 @@ def _as_integers(values: Any, name: str) -> np.ndarray | None:
 def integers(array: np.ndarray, name: str) -> np.ndarray | None:
     """The array as int32 or int64 where it holds integers (also as floats), ``None`` where it holds something else."""
     kind = array.dtype.kind
+    if kind == "O" and array.size and set(map(type, array)) <= {int, np.int64, np.int32}:
+        try:  # Python's integers, without a hash of each
+            return np.array(array.tolist(), np.int64)
+        except OverflowError:
+            return None
     if kind == "f":
         if np.isnan(array).any():
             raise _missing(name)
@@ -218,7 +223,7 @@ def _tidy(codes: np.ndarray, distinct: np.ndarray, name: str) -> tuple[np.ndarra
         if whole is not None:
             return whole[codes], None
         distinct = distinct.astype(object)
-    kinds = {type(label) for label in distinct}
+    kinds = set(map(type, distinct))
     if not kinds:
         return codes.astype(np.int64), None
     if kinds == {str}:

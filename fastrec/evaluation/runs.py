@@ -251,7 +251,23 @@ def ragged(rows: Any, name: str) -> tuple[np.ndarray, np.ndarray, Labels | None]
         flat, labels = ids.column(np.concatenate(lists), name)
     else:
         flat, labels = ids.column(objects(chain.from_iterable(lists), int(ptr[-1])), name)
+    if labels is None:
+        ptr, flat = _without_padding(ptr, flat, name)
     return ptr, np.ascontiguousarray(flat), labels
+
+
+def _without_padding(ptr: np.ndarray, flat: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of integers without the -1 that may end them."""
+    real = flat != -1
+    if real.all():
+        return ptr, flat
+    starts = np.zeros(len(flat) + 1, bool)
+    starts[ptr] = True
+    holes = np.flatnonzero(real[1:] & ~real[:-1] & ~starts[1:-1])
+    if len(holes):
+        row = int(np.searchsorted(ptr, holes[0], side="right")) - 1
+        raise ValueError(f"`{name}` has -1 before an item in row {row}; padding may only end a row")
+    return np.concatenate(([0], np.cumsum(real)))[ptr].astype(np.int64), flat[real]
 
 
 def _from_rows(run: Any, queries: Any) -> Run:
@@ -285,6 +301,8 @@ def _is_rectangle(rows: Sequence[Any]) -> bool:
         raise TypeError("`run` must hold one list of items per query") from None
     if any(isinstance(row, (str, bytes)) for row in rows):
         raise TypeError("`run` must hold one list of items per query; got a list of text")
+    if any(isinstance(row, np.ndarray) for row in rows):
+        return False
     plain = all(isinstance(item, (int, np.integer)) for row in rows for item in row)
     return len(lengths) == 1 and plain
 

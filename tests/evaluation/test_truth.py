@@ -24,7 +24,12 @@ def test_to_frame_is_by_gain() -> None:
 
 
 def test_without_gains_every_item_counts_one() -> None:
-    for source in ([[3, 1], [2]], {0: [3, 1], 1: {2}}, np.array([[3, 1], [2, -1]])):
+    for source in (
+        [[3, 1], [2]],
+        {0: [3, 1], 1: {2}},
+        np.array([[3, 1], [2, -1]]),
+        [np.array([3, 1]), np.array([2, -1])],
+    ):
         assert fr.Truth(source).to_frame()["gain"].tolist() == [1.0] * 3
         assert fr.Truth(source).relevant.tolist() == [2, 1]
 
