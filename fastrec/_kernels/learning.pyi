@@ -2,10 +2,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import disjoint_base
 
 KINDS: tuple[str, ...]
 SOLVERS: tuple[str, ...]
 
+@disjoint_base
 class Samples:
     def __init__(
         self,
