@@ -237,7 +237,11 @@ def run(
                 result.failure = f"{contender.name}: {timing.verdict.text}"
                 return result
             if contender.peer == OURS and case.findings is not None:
-                result.findings = case.findings(answer)
+                try:
+                    result.findings = case.findings(answer)
+                except Exception as error:
+                    result.failure = f"its findings: {type(error).__name__}: {error}"
+                    return result
                 case.findings = None
             if timing.ran:
                 runnable.append((contender, timing))

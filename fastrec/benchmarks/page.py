@@ -83,8 +83,9 @@ def _case(case: dict[str, Any]) -> str:
     ratio = case["ratio_to_best_peer"]
     verdict = ""
     if ratio is not None:
-        css, words = ("ours", "faster than") if ratio >= 1 else ("bad", "the speed of")
-        verdict = f'<span class="verdict {css}">{record.ratio_text(ratio)} {words} {escape(case["best_peer"])}</span>'
+        css = "ours" if ratio >= 1 else "bad"
+        words = f"{record.ratio_text(ratio)} the speed of {case['best_peer']}"
+        verdict = f'<span class="verdict {css}">{escape(words)}</span>'
     return (
         f'<div class="card"><div class="head"><h3>{escape(case["title"])}</h3>{verdict}</div>'
         f'<p class="soft">{escape(case["name"])} &nbsp; {escape(record.shape_text(case["shape"]))}</p>'
@@ -290,8 +291,8 @@ def _roofline(run: dict[str, Any]) -> str:
         parts.append(_line(x(first), y(first * roofs["read"]), x(last), y(last * roofs["read"]), "roof"))
         parts.append(
             _text(
-                x(first) + 10,
-                y(first * roofs["read"]) - 2,
+                x(first) + 26,
+                y(first * roofs["read"]) + 8,
                 f"memory {record.digits(roofs['read'])} GB/s",
                 css="soft",
             )

@@ -134,6 +134,11 @@ def test_findings_come_with_the_checked_answer() -> None:
     assert json.loads(text)["cases"][0]["findings"][0]["rows"] == [[7, None]]
 
 
+def test_findings_that_fail_fail_the_case_and_not_the_run() -> None:
+    found = run(Contender(OURS, lambda: 7, right), findings=lambda answer: 1 / 0)
+    assert "ZeroDivisionError" in found.failure
+
+
 def test_choosing_cases_by_verb_name_and_beginning() -> None:
     plans = [Plan(name, name.split("/")[0], "", a_lab) for name in ("rank/k10", "rank/k100", "train/sgd")]  # type: ignore[arg-type]
     names = [plan.name for plan in harness.chosen(plans, "train,rank/k10")]

@@ -161,7 +161,7 @@ def topk_case(
 
 
 def _embeddings(lab: Lab, norms: str) -> tuple[np.ndarray, np.ndarray]:
-    q, n = lab.size((256, 20_000), (1024, 100_000), (4096, 100_000))
+    q, n = lab.size((256, 20_000), (512, 100_000), (4096, 100_000))
     return inputs.embeddings(lab, q, n, 64, norms)
 
 
