@@ -1,4 +1,4 @@
-// Plain structs shared by the ranking bodies and their binding.  Units and proofs: docs/adr/0010-int8-screen.md.
+// Plain structs shared by the ranking bodies and their binding.  Units and proofs: docs/adr/0011-int8-screen.md.
 #pragma once
 #include "common.h"
 

@@ -2,7 +2,7 @@
 //
 // A task is one group of queries against one share of the panels.  For each query it keeps a threshold `cut`: an item
 // whose screened value plus error stays below it cannot be among the k best.  The proof that nothing is lost, float
-// rounding included, is docs/adr/0010-int8-screen.md; the names here are the names there.
+// rounding included, is docs/adr/0011-int8-screen.md; the names here are the names there.
 #include <float.h>
 #include <math.h>
 
