@@ -1,16 +1,20 @@
-from typing import Any
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
 
 def level() -> int: ...
 
+@disjoint_base
 class Items:
-    def __init__(
-        self, address: int, n: int, d: int, stride: int, dtype: int, metric: int, bias: Any, owner: Any
-    ) -> None: ...
+    def __new__(
+        cls, address: int, n: int, d: int, stride: int, dtype: int, metric: int, bias: Any, owner: Any
+    ) -> Self: ...
 
+@disjoint_base
 class Packed:
-    def __init__(
-        self, items: Items, order: Any, codes: Any, meta: Any, beta: Any, special: Any, exponent: int
-    ) -> None: ...
+    def __new__(
+        cls, items: Items, order: Any, codes: Any, meta: Any, beta: Any, special: Any, exponent: int
+    ) -> Self: ...
 
 def norms(items: Items, out: Any, threads: int) -> None: ...
 def pack(index: Packed, codes: Any, meta: Any, beta: Any, threads: int) -> None: ...
