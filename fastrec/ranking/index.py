@@ -25,6 +25,7 @@ _BLOCK_BYTES = 16 << 20  # of items, copied to be searched alone
 _JOIN_ENTRIES = 1 << 16  # joined at a time
 _SHARE_ENTRIES = 1 << 20  # rows and scores of all shares of the items together
 _LISTED = 1 << 20  # candidates written out a query each; more of them are packed
+BFLOAT16 = np.dtype([("bfloat16", np.uint16)])  # how a matrix of bfloat16 bits travels inside
 _DTYPES = {"float32": 0, "float16": 1, "bfloat16": 2}
 
 
@@ -466,12 +467,12 @@ def view(items: np.ndarray, dtype: str, metric: str, bias: np.ndarray | None) ->
 
 def item_matrix(items: Any) -> tuple[Any, str]:
     """The items as a 2-D array that kernels can walk, and the name of its dtype."""
-    array = _bfloat16_bits(items)
+    array = bfloat16_bits(items)
     if array is not None:
         name = "bfloat16"
     else:
-        array = checks.real(items, "items")
-        if array.dtype.name == "bfloat16":
+        array = items if getattr(items, "dtype", None) == BFLOAT16 else checks.real(items, "items")
+        if array.dtype.name == "bfloat16" or array.dtype == BFLOAT16:
             array, name = array.view(np.uint16), "bfloat16"
         else:
             name = array.dtype.name if array.dtype.name in _DTYPES and array.dtype.isnative else "float32"
@@ -524,7 +525,7 @@ def _merge(found_rows: np.ndarray, found_scores: np.ndarray, rows: np.ndarray, s
         _join(both_rows, both_scores, rows[some], scores[some])
 
 
-def _bfloat16_bits(items: Any) -> np.ndarray | None:
+def bfloat16_bits(items: Any) -> np.ndarray | None:
     """The bits of a torch bfloat16 matrix on the CPU, which DLPack cannot hand to NumPy as what it is."""
     if str(getattr(items, "dtype", "")) != "torch.bfloat16" or items.device.type != "cpu":
         return None

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastrec._core import arrays, checks
 from fastrec._core.op import operation
-from fastrec.ranking.index import Index
+from fastrec.ranking.index import BFLOAT16, Index, bfloat16_bits
 from fastrec.ranking.result import TopK
 
 
@@ -64,8 +64,7 @@ def topk(
     array([[1, 2]])
     """
     queries, items = checks.real(queries, "queries"), _adopted(items)
-    if isinstance(items, np.ndarray) or not str(getattr(items, "dtype", "")).startswith("torch"):
-        arrays.common_device(queries=queries, items=items)
+    arrays.common_device(queries=queries, items=items)
     return {
         "queries": queries, "items": items, "k": k, "metric": metric, "bias": bias, "ids": ids, "exclude": exclude,
         "candidates": candidates, "min_score": min_score, "precision": precision, "threads": threads, "out": out,
@@ -73,8 +72,9 @@ def topk(
 
 
 def _adopted(items: Any) -> Any:
-    """Items as the index takes them: torch bfloat16 matrices, which NumPy cannot adopt, stay what they are."""
-    return items if str(getattr(items, "dtype", "")) == "torch.bfloat16" else checks.real(items, "items")
+    """Items as the index takes them: a torch bfloat16 matrix, which NumPy has no type for, as its bits."""
+    bits = bfloat16_bits(items)
+    return checks.real(items, "items") if bits is None else bits.view(BFLOAT16)
 
 
 @topk.cpu
