@@ -693,16 +693,20 @@ FR_INLINE int tile_size(int64_t left) {
 // Pass the active queries over every `segments`-th block of panels.  Blocks start small, so that thresholds rise soon.
 void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool codes, bool guessing) {
   const int64_t panels = w.index->panels, segments = w.scan->segments;
-  const int64_t most = codes ? block_panels(FR_PANEL * 4 * w.d4) : w.block_panels;
+  // Every pass of every segment must cut the panels at the same places, or a share of them would be nobody's: a float
+  // pass after an int8 one takes the blocks of that, a few panels at a time.
+  const bool coded = w.scan->use_codes && w.index->codes;
+  const int64_t most = coded ? block_panels(FR_PANEL * 4 * w.d4) : w.block_panels;
   const float float_error = codes ? 0.0f : float(w.d + 8) * 0x1p-23f;
   const int32_t *source = codes ? w.codes : reinterpret_cast<const int32_t *>(w.scaled);
   const int64_t length = codes ? w.d4 : w.d;
   w.coded = codes, w.guessing = guessing && totals(w)[FR_SHUFFLED] != 0.0f && segments == 1;
   Tile tile;
   int64_t size = 4, turn = 0;
-  for (int64_t begin = 0; begin < panels && actives; ++turn) {
-    const int64_t end = begin + size < panels ? begin + size : panels;
-    if (turn % segments == segment) {
+  for (int64_t first = 0; first < panels && actives; ++turn) {
+    const int64_t last = first + size < panels ? first + size : panels;
+    for (int64_t begin = turn % segments == segment ? first : last, end; begin < last; begin = end) {
+      end = codes || begin + w.block_panels > last ? last : begin + w.block_panels;
       w.seen = double(end) / double(panels);
       const int64_t chosen = choose(w, actives, number0, begin, end);
       if (chosen && !codes) unpack(w, begin, end);
@@ -722,7 +726,7 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
         i += used;
       }
     }
-    begin = end;
+    first = last;
     if (turn % segments == segments - 1 && size < most) size = 2 * size < most ? 2 * size : most;
   }
 }

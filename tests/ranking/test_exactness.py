@@ -117,6 +117,18 @@ def test_loose_bounds_fall_back_to_floats() -> None:
     assert_top(index.topk(queries, 3), oracle(queries, items, 3))
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_a_fallback_covers_the_same_share_of_the_items(threads: int) -> None:
+    """Shares of the items that fall back and shares that do not must still make up the whole."""
+    rng = np.random.default_rng(0)
+    items, queries = np.tile(draw("normal", rng, 1, 16), (12_000, 1)), draw("normal", rng, 3, 16)
+    index = fr.Index(items, precision="int8")
+    for k in (10, 100, 300):
+        np.testing.assert_array_equal(
+            index.topk(queries, k, threads=threads).rows, np.tile(np.arange(k), (3, 1))
+        )
+
+
 # ---- additive terms ----
 
 BIASES = {
