@@ -34,6 +34,7 @@ def test_implicit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaTypeSafetyWarning")  # ranx, where it is compiled
 def test_ranx() -> None:
     """Scores without ties: what ranx does with ties is not defined."""
     ranx = pytest.importorskip("ranx", reason="ranx is the reference of its preset")
