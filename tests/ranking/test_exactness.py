@@ -421,3 +421,24 @@ def test_permuted_items_give_permuted_rows(seed: int) -> None:
     np.testing.assert_array_equal(whole.scores, shuffled.scores)
     if all(len(np.unique(line)) == n for line in score_matrix(queries, items)):  # no ties
         np.testing.assert_array_equal(whole.rows, np.where(shuffled.rows < 0, -1, order[shuffled.rows]))
+
+
+# ---- guesses ----
+
+
+def test_a_wrong_guess_costs_a_second_pass_and_no_item() -> None:
+    """Items of one norm, placed so that the first the scan meets are the best: every sample misleads."""
+    n, d, k = 4_000, 40, 100
+    circle = np.zeros((n, d), np.float32)
+    circle[:, 0] = 1.0
+    place = np.empty(n, int)
+    place[fr.Index(circle, precision="int8")._order[:n]] = np.arange(n)
+    angle = np.where(place < 400, 0.1 + 1.4 * place / 400, 1.6 + place / n)
+    circle[:, 0], circle[:, 1] = np.cos(angle), np.sin(angle)
+    queries = np.zeros((30, d), np.float32)
+    queries[:, 0] = np.linspace(1.0, 2.0, 30)
+    index = fr.Index(circle, precision="int8")
+    assert index.explain(queries, k, threads=1)["second_pass"] == len(queries)
+    assert_top(index.topk(queries, k), oracle(queries, circle, k))
+    seen = np.arange(n)[None, :].repeat(30, axis=0) % 3 == 0
+    assert_top(index.topk(queries, k, exclude=csr_of(seen)), oracle(queries, circle, k, allowed=~seen))
