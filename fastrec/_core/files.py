@@ -22,7 +22,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise FileNotFoundError(f"cannot write {target}: the folder {folder} does not exist")
     if target.is_dir():
         raise IsADirectoryError(f"cannot write {target}: it is a folder")
-    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{target.name}.", suffix=target.suffix)
+    try:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{target.name}.", suffix=target.suffix)
+    except PermissionError:  # it would name the temporary file
+        raise PermissionError(f"cannot write {target}: permission denied in the folder {folder}") from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -31,6 +34,6 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes it private; a plain open() would not
         temporary.replace(target)
-    except BaseException:
+    except BaseException:  # an interrupt, too, must leave nothing behind
         temporary.unlink(missing_ok=True)
         raise

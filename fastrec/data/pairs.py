@@ -270,7 +270,7 @@ def jsonl(path: Path, kind: Kind, chosen: dict[str, str | None]) -> pa.Table:
         ).select([name for name, _ in types])
         table = table.rename_columns(names)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError):
-        pass
+        pass  # the slow reader below decides, and names the line that is wrong
     if table is None or not _clean(table):
         table = _table(_json_lines(data, path, kind, (query, item, value)), valued=value is not None)
     return _ranked(table, value)

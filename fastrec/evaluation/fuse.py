@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -378,20 +379,20 @@ def _weights(weights: Any, names: list[str]) -> np.ndarray:
     return scale
 
 
-class _Shape:
+class _Shape(ABC):
     """A kind of run: how to read all of them as tables of codes, and how to write codes back."""
 
     items: int
 
-    def read(self, runs: list[Any], names: list[str]) -> list[_Table]:
-        raise NotImplementedError
+    @abstractmethod
+    def read(self, runs: list[Any], names: list[str]) -> list[_Table]: ...
 
+    @abstractmethod
     def label(self, query: int, item: int) -> str:
         """What to call a (query, item) in a message."""
-        raise NotImplementedError
 
-    def write(self, query: np.ndarray, item: np.ndarray, rank: np.ndarray, score: np.ndarray) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def write(self, query: np.ndarray, item: np.ndarray, rank: np.ndarray, score: np.ndarray) -> Any: ...
 
 
 def _shape_of(runs: list[Any], names: list[str]) -> _Shape:

@@ -405,7 +405,9 @@ class Index:
 
         queries, k, banned, floor = self._checked(queries, k, exclude, min_score)
         if self._device != arrays.CPU:
-            raise NotImplementedError("explain() describes the CPU kernels; this index is on a GPU")
+            raise TypeError(
+                f"explain() describes the CPU kernels; this index is on {self._device}. Give it NumPy items"
+            )
         workers = _threads.resolve(threads)
         rows, scores = outputs(None, (len(queries), k), self._device)
         stats = np.zeros((max(1, len(queries)), 4), np.int64)

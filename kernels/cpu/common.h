@@ -31,6 +31,16 @@
 #if defined(FR_ISA_AVX512VNNI)
 #define FR_VNNI 1
 #endif
+// The level number of the set a body is compiled for (isa.h), which lets a test see what dispatch chose.
+#if defined(FR_VNNI)
+#define FR_LEVEL 3
+#elif defined(FR_AVX512)
+#define FR_LEVEL 2
+#elif defined(FR_ISA_AVX2)
+#define FR_LEVEL 1
+#else
+#define FR_LEVEL 0
+#endif
 #if defined(FR_AVX512) || defined(FR_ISA_AVX2)
 #define FR_AVX2 1
 #include <immintrin.h>

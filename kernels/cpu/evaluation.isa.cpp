@@ -895,17 +895,7 @@ void evaluate_rows(const fr_rank_job *job, const I *run, int64_t begin, int64_t 
 
 }  // namespace
 
-extern "C" int FR_FN(fr_evaluation_level)(void) {
-#if defined(FR_VNNI)
-  return 3;
-#elif defined(FR_AVX512)
-  return 2;
-#elif defined(FR_AVX2)
-  return 1;
-#else
-  return 0;
-#endif
-}
+extern "C" int FR_FN(fr_evaluation_level)(void) { return FR_LEVEL; }
 
 extern "C" int64_t FR_FN(fr_rank_scratch)(const fr_rank_job *job) {
   Query<int64_t> query;

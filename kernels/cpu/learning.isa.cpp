@@ -678,17 +678,7 @@ void select_rows(fr_select_rows &a) {
 
 }  // namespace
 
-extern "C" int FR_FN(fr_learning_level)(void) {
-#if defined(FR_VNNI)
-  return 3;
-#elif defined(FR_AVX512)
-  return 2;
-#elif defined(FR_AVX2)
-  return 1;
-#else
-  return 0;
-#endif
-}
+extern "C" int FR_FN(fr_learning_level)(void) { return FR_LEVEL; }
 
 extern "C" void FR_FN(fr_linear_forward)(fr_linear_forward *a) {
   const int64_t size = rows_per_task(a->x);

@@ -14,17 +14,7 @@ float float_above(double x) {
 
 extern "C" {
 
-int FR_FN(fr_ranking_level)(void) {
-#if defined(FR_VNNI)
-  return 3;
-#elif defined(FR_AVX512)
-  return 2;
-#elif defined(FR_AVX2)
-  return 1;
-#else
-  return 0;
-#endif
-}
+int FR_FN(fr_ranking_level)(void) { return FR_LEVEL; }
 
 // Euclidean norms of rows begin..end in float64; infinity where a value is infinite, NaN where one is NaN.
 void FR_FN(fr_norms)(const fr_items *items, int64_t begin, int64_t end, double *norms) {

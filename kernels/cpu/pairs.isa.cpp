@@ -1,21 +1,7 @@
 // Canonical scores of given pairs, of given candidates, and of one query against everything.
 #include "canonical.h"
+#include "lists.h"
 #include "select.h"
-
-namespace {
-
-template <class T>
-bool listed(const T *list, int64_t n, T value) {
-  while (n > 0) {
-    const int64_t half = n / 2;
-    if (list[half] == value) return true;
-    if (list[half] < value) list += half + 1, n -= half + 1;
-    else n = half;
-  }
-  return false;
-}
-
-}  // namespace
 
 extern "C" {
 
@@ -69,13 +55,7 @@ void FR_FN(fr_candidates_task)(const fr_candidates *args, int64_t number, int wo
       for (int64_t b = 0; b < bytes && b < 512; b += 64) __builtin_prefetch(next + b);
     }
     const int64_t row = args->indices[i];
-    if (args->exclude_indptr) {
-      const int64_t from = args->exclude_indptr[number], count = args->exclude_indptr[number + 1] - from;
-      const bool out = args->exclude_wide
-                           ? listed(static_cast<const int64_t *>(args->exclude_indices) + from, count, row)
-                           : listed(static_cast<const int32_t *>(args->exclude_indices) + from, count, int32_t(row));
-      if (out) continue;
-    }
+    if (args->exclude.indptr && is_listed(args->exclude, number, row)) continue;
     const float score = canonical(items, query, norm, row, line);
     if (!(score >= args->min_score)) continue;
     if (n == room) keep_largest(keys, n, k), n = k;

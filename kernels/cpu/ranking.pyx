@@ -26,13 +26,16 @@ cdef extern from "ranking_table.h" nogil:
         const uint32_t *special
         int64_t specials
         int exponent
+    ctypedef struct fr_lists:
+        const int64_t *indptr
+        const void *indices
+        int wide
     ctypedef struct fr_scan:
         const fr_index *index
         const float *queries
         int64_t q, k, group, segments
-        const int64_t *exclude_indptr
-        const void *exclude_indices
-        int exclude_wide, use_codes
+        fr_lists exclude
+        int use_codes
         float min_score
         float *shared
         int64_t *rows
@@ -54,9 +57,7 @@ cdef extern from "ranking_table.h" nogil:
         int64_t q, k
         const int64_t *indptr
         const int64_t *indices
-        const int64_t *exclude_indptr
-        const void *exclude_indices
-        int exclude_wide
+        fr_lists exclude
         float min_score
         int64_t *rows
         float *scores
@@ -185,6 +186,29 @@ def pack(Packed index, uint8_t[::1] codes, float[::1] meta, float[::1] beta, int
         parallel_for(pack_task, &job, (index.view.panels + 63) // 64, threads)
 
 
+cdef fr_lists lists(const int64_t[::1] indptr, indices):
+    """Per-query lists as kernels take them, or none; the caller keeps both arrays alive."""
+    cdef fr_lists view
+    cdef const int64_t[::1] wide
+    cdef const int32_t[::1] narrow
+    view.indptr = NULL
+    view.indices = NULL
+    view.wide = 0
+    if indptr is None:
+        return view
+    view.indptr = &indptr[0]
+    if indices.dtype.itemsize == 8:
+        wide = indices
+        view.wide = 1
+        if wide.shape[0]:
+            view.indices = &wide[0]
+    else:
+        narrow = indices
+        if narrow.shape[0]:
+            view.indices = &narrow[0]
+    return view
+
+
 cdef void scan_task(void *context, int64_t task, int worker) noexcept nogil:
     kernels.fr_scan_task(<const fr_scan *>context, task, worker)
 
@@ -194,8 +218,6 @@ def scan(Packed index, const float[:, ::1] queries, int64_t k, int64_t group, in
          int64_t[:, :, ::1] rows, float[:, :, ::1] scores, int64_t[:, ::1] stats, int threads) -> None:
     """Top k of each query into rows and scores, shaped (queries, segments, k)."""
     cdef fr_scan job
-    cdef const int64_t[::1] wide
-    cdef const int32_t[::1] narrow
     cdef int64_t tasks
     cdef int workers
     job.index = &index.view
@@ -203,18 +225,7 @@ def scan(Packed index, const float[:, ::1] queries, int64_t k, int64_t group, in
     if job.q == 0 or k == 0:
         return
     job.queries = &queries[0, 0] if queries.shape[1] else NULL
-    job.exclude_indptr = NULL
-    job.exclude_indices = NULL
-    job.exclude_wide = 0
-    if exclude_indptr is not None:
-        job.exclude_indptr = &exclude_indptr[0]
-        if exclude_indices.dtype.itemsize == 8:
-            wide = exclude_indices
-            job.exclude_indices = &wide[0] if wide.shape[0] else NULL
-            job.exclude_wide = 1
-        else:
-            narrow = exclude_indices
-            job.exclude_indices = &narrow[0] if narrow.shape[0] else NULL
+    job.exclude = lists(exclude_indptr, exclude_indices)
     job.use_codes, job.min_score = use_codes, min_score
     job.shared = &shared[0] if shared is not None else NULL
     job.rows, job.scores = &rows[0, 0, 0], &scores[0, 0, 0]
@@ -284,8 +295,6 @@ def candidates(Items items, const float[:, ::1] queries, const int64_t[::1] indp
                float[:, ::1] scores, int threads) -> None:
     """Top k of each query among its own candidates, all scored canonically."""
     cdef fr_candidates job
-    cdef const int64_t[::1] wide
-    cdef const int32_t[::1] narrow
     cdef int workers
     if rows.shape[0] == 0 or rows.shape[1] == 0:
         return
@@ -293,18 +302,7 @@ def candidates(Items items, const float[:, ::1] queries, const int64_t[::1] indp
     job.queries = &queries[0, 0] if queries.shape[1] else NULL
     job.indptr = &indptr[0]
     job.indices = &indices[0] if indices.shape[0] else NULL
-    job.exclude_indptr = NULL
-    job.exclude_indices = NULL
-    job.exclude_wide = 0
-    if exclude_indptr is not None:
-        job.exclude_indptr = &exclude_indptr[0]
-        if exclude_indices.dtype.itemsize == 8:
-            wide = exclude_indices
-            job.exclude_indices = &wide[0] if wide.shape[0] else NULL
-            job.exclude_wide = 1
-        else:
-            narrow = exclude_indices
-            job.exclude_indices = &narrow[0] if narrow.shape[0] else NULL
+    job.exclude = lists(exclude_indptr, exclude_indices)
     job.min_score = min_score
     job.rows, job.scores = &rows[0, 0], &scores[0, 0]
     job.scratch_bytes = kernels.fr_candidates_scratch(&job)

@@ -46,6 +46,13 @@ struct fr_index {
   int exponent;            // item unit: value * 2^-exponent
 };
 
+// Lists of item rows, one a query: CSR, sorted within a query.
+struct fr_lists {
+  const int64_t *indptr;   // (q + 1,), or null: no lists
+  const void *indices;
+  int wide;                // 1: int64, 0: int32
+};
+
 // One call of topk.  The work is a grid of (query group) x (item segment) tasks.
 struct fr_scan {
   const fr_index *index;
@@ -53,9 +60,7 @@ struct fr_scan {
   int64_t q, k;
   int64_t group;                   // queries of a group
   int64_t segments;                // interleaved shares of the panels
-  const int64_t *exclude_indptr;   // (q + 1,) or null
-  const void *exclude_indices;     // sorted within a row; int32 or int64
-  int exclude_wide;                // 1: int64
+  fr_lists exclude;                // rows never returned
   int use_codes;                   // screen with the int8 copy
   float min_score;                 // -inf: none
   float *shared;                   // (q,) best known threshold of each query, shared between segments; or null
@@ -82,9 +87,7 @@ struct fr_candidates {
   int64_t q, k;
   const int64_t *indptr;     // (q + 1,)
   const int64_t *indices;
-  const int64_t *exclude_indptr;
-  const void *exclude_indices;
-  int exclude_wide;
+  fr_lists exclude;
   float min_score;
   int64_t *rows;
   float *scores;

@@ -120,17 +120,7 @@ FR_NOINLINE void draw(const fr_resample_job *job, int64_t tile, uint8_t *FR_REST
 
 }  // namespace
 
-extern "C" int FR_FN(fr_resample_level)(void) {
-#if defined(FR_VNNI)
-  return 3;
-#elif defined(FR_AVX512)
-  return 2;
-#elif defined(FR_AVX2)
-  return 1;
-#else
-  return 0;
-#endif
-}
+extern "C" int FR_FN(fr_resample_level)(void) { return FR_LEVEL; }
 
 extern "C" void FR_FN(fr_resample_bootstrap)(const fr_resample_job *job, int64_t tile, int worker) {
   uint8_t *counts = job->counts + (int64_t)worker * job->queries * LANES;

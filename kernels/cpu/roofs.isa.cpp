@@ -99,17 +99,7 @@ FR_INLINE const uint64_t *row_of(const uint64_t *data, uint64_t rows, uint64_t s
 
 }  // namespace
 
-extern "C" int FR_FN(fr_roofs_level)(void) {
-#if defined(FR_VNNI)
-  return 3;
-#elif defined(FR_AVX512)
-  return 2;
-#elif defined(FR_AVX2)
-  return 1;
-#else
-  return 0;
-#endif
-}
+extern "C" int FR_FN(fr_roofs_level)(void) { return FR_LEVEL; }
 
 extern "C" int64_t FR_FN(fr_fp32_peak)(int64_t steps, uint64_t *sink) {
   const floats half = all(0.5f);

@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "canonical.h"
+#include "lists.h"
 #include "screen.h"
 #include "select.h"
 
@@ -89,7 +90,7 @@ int64_t lay_out(const fr_scan *scan, char *at, Work &w) {
   w.limit = 3 * w.k + 192, w.cap = w.limit + 64;
   w.block_panels = block_panels(FR_PANEL * 4 * w.d);
   w.room = w.cap + 1024;
-  w.bloom_words = scan->exclude_indptr ? 64 : 0;
+  w.bloom_words = scan->exclude.indptr ? 64 : 0;
   w.query = reinterpret_cast<Query *>(carve(at, w.group * int64_t(sizeof(Query))));
   w.codes = reinterpret_cast<int32_t *>(carve(at, w.group * w.d4 * 4));
   w.scaled = reinterpret_cast<float *>(carve(at, w.group * w.d * 4));
@@ -186,39 +187,21 @@ FR_INLINE uint32_t bloom_slot(const Work &w, uint32_t row) {
 }
 
 void fill_bloom(const Work &w, int64_t local, int64_t number) {
-  if (!w.scan->exclude_indptr) return;
+  if (!w.scan->exclude.indptr) return;
   uint64_t *bits = w.bloom + local * w.bloom_words;
   memset(bits, 0, size_t(w.bloom_words) * 8);
-  for (int64_t i = w.scan->exclude_indptr[number]; i < w.scan->exclude_indptr[number + 1]; ++i) {
-    const int64_t row = w.scan->exclude_wide ? static_cast<const int64_t *>(w.scan->exclude_indices)[i]
-                                             : static_cast<const int32_t *>(w.scan->exclude_indices)[i];
-    const uint32_t slot = bloom_slot(w, uint32_t(row));
+  const fr_lists &exclude = w.scan->exclude;
+  for (int64_t i = exclude.indptr[number]; i < exclude.indptr[number + 1]; ++i) {
+    const uint32_t slot = bloom_slot(w, uint32_t(entry(exclude, i)));
     bits[slot >> 6] |= uint64_t(1) << (slot & 63);
   }
 }
 
-template <class T>
-FR_INLINE bool contains(const T *list, int64_t n, T value) {
-  while (n > 0) {
-    const int64_t half = n / 2;
-    if (list[half] == value) return true;
-    if (list[half] < value) list += half + 1, n -= half + 1;
-    else n = half;
-  }
-  return false;
-}
-
-FR_INLINE bool is_listed(const int64_t *indptr, const void *indices, int wide, int64_t number, uint32_t row) {
-  const int64_t begin = indptr[number], n = indptr[number + 1] - begin;
-  return wide ? contains(static_cast<const int64_t *>(indices) + begin, n, int64_t(row))
-              : contains(static_cast<const int32_t *>(indices) + begin, n, int32_t(row));
-}
-
 FR_INLINE bool excluded(const Work &w, int64_t local, int64_t number, uint32_t row) {
-  if (!w.scan->exclude_indptr) return false;
+  if (!w.scan->exclude.indptr) return false;
   const uint32_t slot = bloom_slot(w, row);
   if (!(w.bloom[local * w.bloom_words + (slot >> 6)] >> (slot & 63) & 1)) return false;
-  return is_listed(w.scan->exclude_indptr, w.scan->exclude_indices, w.scan->exclude_wide, number, row);
+  return is_listed(w.scan->exclude, number, row);
 }
 
 // ---- the buffer of one query ------------------------------------------------------------------------------------
@@ -275,7 +258,7 @@ void offer(Work &w, int64_t local, int64_t number, const uint32_t *rows, int64_t
 
 // Drop the excluded among the entries added since the last time.
 void drop_excluded(Work &w, int64_t local, int64_t number) {
-  if (!w.scan->exclude_indptr) return;
+  if (!w.scan->exclude.indptr) return;
   Query &q = w.query[local];
   float *low = w.low + local * w.cap, *high = w.high + local * w.cap;
   uint32_t *row = w.row + local * w.cap;
@@ -286,7 +269,7 @@ void drop_excluded(Work &w, int64_t local, int64_t number) {
     low[n] = low[i], high[n] = high[i], row[n] = r;
     bool keep = true;
     if (FR_UNLIKELY(bits[slot >> 6] >> (slot & 63) & 1))
-      keep = !is_listed(w.scan->exclude_indptr, w.scan->exclude_indices, w.scan->exclude_wide, number, r);
+      keep = !is_listed(w.scan->exclude, number, r);
     n += keep;
   }
   q.count = q.excluded_bits = n;

@@ -105,7 +105,7 @@ class Compiled:
                 if takes_k:
                     return float(inner(listed, best, n if k < 0 else k))
                 return float(inner(listed, best))
-            except Exception:
+            except Exception:  # the one kind that Numba compiles
                 status[0] = 1
                 return nan
 
