@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastrec._core import arrays, checks
+from fastrec._kernels import ranking as _kernels
 
 _FORMS = "a SciPy sparse matrix of shape ({q}, {n}) or an (indptr, indices) pair"
 
@@ -38,22 +39,19 @@ def csr(value: Any, name: str, *, queries: int, items: int) -> tuple[np.ndarray,
         raise ValueError(
             f"`{name}` must have {queries + 1} row pointers, one more than there are queries; got shape {indptr.shape}"
         )
-    if indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
-        raise ValueError(
-            f"`{name}` has malformed row pointers: they must rise from 0 to the number of indices ({len(indices)})"
-        )
     if indices.dtype not in (np.int32, np.int64) or not indices.flags.c_contiguous:
         indices = np.ascontiguousarray(indices, np.int64)
     if not indices.dtype.isnative:
         indices = indices.astype(indices.dtype.newbyteorder("="))
-    if len(indices):
+    wrong = _kernels.judge_lists(indptr, indices, items)
+    if wrong == 1:
+        raise ValueError(
+            f"`{name}` has malformed row pointers: they must rise from 0 to the number of indices ({len(indices)})"
+        )
+    if wrong == 2:
         low, high = int(indices.min()), int(indices.max())
-        if low < 0 or high >= items:
-            raise ValueError(
-                f"`{name}` must hold item rows in 0..{items - 1}; got {low if low < 0 else high}"
-            )
-        indptr, indices = _sorted(indptr, indices)
-    return indptr, indices
+        raise ValueError(f"`{name}` must hold item rows in 0..{items - 1}; got {low if low < 0 else high}")
+    return _sorted(indptr, indices) if wrong == 3 else (indptr, indices)
 
 
 def _integers(value: Any, name: str) -> np.ndarray:
@@ -68,13 +66,6 @@ def _integers(value: Any, name: str) -> np.ndarray:
 
 
 def _sorted(indptr: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rising = np.empty(len(indices), bool)
-    rising[0] = True
-    np.greater(indices[1:], indices[:-1], out=rising[1:])
-    starts = indptr[:-1]
-    rising[starts[starts < len(indices)]] = True
-    if rising.all():
-        return indptr, indices
     query = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
     order = np.lexsort((indices, query))
     query, indices = query[order], indices[order]

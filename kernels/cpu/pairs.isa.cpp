@@ -3,6 +3,17 @@
 #include "lists.h"
 #include "select.h"
 
+namespace {
+
+// Keys that are kept of a query's candidates, and keys there is room for before they are cut back to those.
+FR_INLINE void measure(const fr_candidates &args, int64_t *kept, int64_t *room) {
+  *kept = args.k < args.longest ? args.k : args.longest;
+  *room = *kept + (*kept < 65536 ? *kept : 65536) + 1024;
+  if (*room > args.longest + 1) *room = args.longest + 1;
+}
+
+}  // namespace
+
 extern "C" {
 
 void FR_FN(fr_pairs_task)(const fr_pairs *pairs, int64_t task) {
@@ -36,11 +47,16 @@ void FR_FN(fr_score_row)(const fr_items *items, const float *query, float *out) 
   for (int64_t row = 0; row < items->n; ++row) out[row] = canonical(*items, query, norm, row, line);
 }
 
-int64_t FR_FN(fr_candidates_scratch)(const fr_candidates *args) { return 2 * (2 * args->k + 1024) * 8 + 64; }
+int64_t FR_FN(fr_candidates_scratch)(const fr_candidates *args) {
+  int64_t held, room;
+  measure(*args, &held, &room);
+  return (room + held) * 8 + 64;
+}
 
 void FR_FN(fr_candidates_task)(const fr_candidates *args, int64_t number, int worker) {
   const fr_items &items = args->items;
-  const int64_t room = 2 * args->k + 1024, k = args->k;
+  int64_t k, room;  // never more than there are candidates
+  measure(*args, &k, &room);
   uint64_t *keys = reinterpret_cast<uint64_t *>(args->scratch + worker * args->scratch_bytes), *more = keys + room;
   const int64_t width = items.dtype == FR_F32 ? 4 : 2, bytes = items.d * width;
   const char *data = static_cast<const char *>(items.data);
@@ -48,13 +64,13 @@ void FR_FN(fr_candidates_task)(const fr_candidates *args, int64_t number, int wo
   const double norm = items.metric == FR_COSINE ? sqrt(dot64(query, query, items.d)) : 0.0;
   float line[FR_LINE];
   int64_t n = 0;
-  const int64_t end = args->indptr[number + 1];
-  for (int64_t i = args->indptr[number]; i < end; ++i) {
+  const int64_t end = args->own.indptr[number + 1];
+  for (int64_t i = args->own.indptr[number]; i < end; ++i) {
     if (i + 8 < end) {
-      const char *next = data + args->indices[i + 8] * items.stride * width;
+      const char *next = data + entry(args->own, i + 8) * items.stride * width;
       for (int64_t b = 0; b < bytes && b < 512; b += 64) __builtin_prefetch(next + b);
     }
-    const int64_t row = args->indices[i];
+    const int64_t row = entry(args->own, i);
     if (args->exclude.indptr && is_listed(args->exclude, number, row)) continue;
     const float score = canonical(items, query, norm, row, line);
     if (!(score >= args->min_score)) continue;
@@ -63,9 +79,10 @@ void FR_FN(fr_candidates_task)(const fr_candidates *args, int64_t number, int wo
   }
   if (n > k) keep_largest(keys, n, k), n = k;
   sort_descending(keys, n, more);
-  for (int64_t i = 0; i < k; ++i) {
-    args->rows[number * k + i] = i < n ? int64_t(key_row(keys[i])) : -1;
-    args->scores[number * k + i] = i < n ? key_score(keys[i]) : -INFINITY;
+  const int64_t at = number * args->k;
+  for (int64_t i = 0; i < args->k; ++i) {
+    args->rows[at + i] = i < n ? int64_t(key_row(keys[i])) : -1;
+    args->scores[at + i] = i < n ? key_score(keys[i]) : -INFINITY;
   }
 }
 

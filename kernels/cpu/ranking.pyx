@@ -55,8 +55,8 @@ cdef extern from "ranking_table.h" nogil:
         fr_items items
         const float *queries
         int64_t q, k
-        const int64_t *indptr
-        const int64_t *indices
+        fr_lists own
+        int64_t longest
         fr_lists exclude
         float min_score
         int64_t *rows
@@ -209,6 +209,60 @@ cdef fr_lists lists(const int64_t[::1] indptr, indices):
     return view
 
 
+cdef int within_budget(int threads, int64_t tasks, int64_t scratch_bytes) noexcept:
+    """Workers of a call: as many as there are threads, tasks and memory for, and at least one."""
+    return <int>max(1, min(min(<int64_t>threads, tasks), SCRATCH_BUDGET // max(1, scratch_bytes)))
+
+
+cdef char *scratch(int workers, int64_t each) except NULL:
+    cdef char *memory = <char *>malloc(each * workers)
+    if memory == NULL:
+        raise MemoryError(f"cannot allocate {each * workers} bytes of scratch; use fewer threads or a smaller k")
+    return memory
+
+
+ctypedef fused integer:
+    int32_t
+    int64_t
+
+cdef int judge(const int64_t *indptr, int64_t rows, const integer *indices, int64_t items) noexcept nogil:
+    cdef int64_t row, i
+    cdef integer last
+    cdef int found = 0
+    for row in range(rows):
+        last = -1
+        for i in range(indptr[row], indptr[row + 1]):
+            if indices[i] < 0 or indices[i] >= items:
+                return OUT_OF_RANGE
+            found |= indices[i] <= last
+            last = indices[i]
+    return UNSORTED if found else 0
+
+
+cdef enum:
+    MALFORMED = 1
+    OUT_OF_RANGE = 2
+    UNSORTED = 3
+
+
+def judge_lists(const int64_t[::1] indptr, indices, int64_t items) -> int:
+    """What is wrong with per-query lists: 0 nothing, 1 row pointers, 2 an index, 3 order or repetition."""
+    cdef fr_lists view = lists(indptr, indices)
+    cdef int64_t row, rows = indptr.shape[0] - 1, size = indices.shape[0]
+    cdef int found
+    if rows < 0 or indptr[0] != 0 or indptr[rows] != size:
+        return MALFORMED
+    for row in range(rows):
+        if indptr[row] > indptr[row + 1]:
+            return MALFORMED
+    with nogil:
+        if view.wide:
+            found = judge(view.indptr, rows, <const int64_t *>view.indices, items)
+        else:
+            found = judge(view.indptr, rows, <const int32_t *>view.indices, items)
+    return found
+
+
 cdef void scan_task(void *context, int64_t task, int worker) noexcept nogil:
     kernels.fr_scan_task(<const fr_scan *>context, task, worker)
 
@@ -238,10 +292,8 @@ def scan(Packed index, const float[:, ::1] queries, int64_t k, int64_t group, in
         if job.group == 1 or job.scratch_bytes * workers <= SCRATCH_BUDGET:
             break
         job.group = max(1, job.group // 2)
-    workers = <int>max(1, min(<int64_t>workers, SCRATCH_BUDGET // job.scratch_bytes))
-    job.scratch = <char *>malloc(job.scratch_bytes * workers)
-    if job.scratch == NULL:
-        raise MemoryError(f"cannot allocate {job.scratch_bytes * workers} bytes of scratch; use fewer threads")
+    workers = within_budget(threads, tasks, job.scratch_bytes)
+    job.scratch = scratch(workers, job.scratch_bytes)
     with nogil:
         parallel_for(scan_task, &job, tasks, workers)
     free(job.scratch)
@@ -290,26 +342,27 @@ cdef void candidates_task(void *context, int64_t task, int worker) noexcept nogi
     kernels.fr_candidates_task(<const fr_candidates *>context, task, worker)
 
 
-def candidates(Items items, const float[:, ::1] queries, const int64_t[::1] indptr, const int64_t[::1] indices,
+def candidates(Items items, const float[:, ::1] queries, const int64_t[::1] indptr, indices,
                const int64_t[::1] exclude_indptr, exclude_indices, float min_score, int64_t[:, ::1] rows,
                float[:, ::1] scores, int threads) -> None:
     """Top k of each query among its own candidates, all scored canonically."""
     cdef fr_candidates job
     cdef int workers
+    cdef int64_t i
     if rows.shape[0] == 0 or rows.shape[1] == 0:
         return
     job.items, job.q, job.k = items.view, queries.shape[0], rows.shape[1]
     job.queries = &queries[0, 0] if queries.shape[1] else NULL
-    job.indptr = &indptr[0]
-    job.indices = &indices[0] if indices.shape[0] else NULL
+    job.own = lists(indptr, indices)
     job.exclude = lists(exclude_indptr, exclude_indices)
     job.min_score = min_score
     job.rows, job.scores = &rows[0, 0], &scores[0, 0]
+    job.longest = 0
+    for i in range(job.q):
+        job.longest = max(job.longest, job.own.indptr[i + 1] - job.own.indptr[i])
     job.scratch_bytes = kernels.fr_candidates_scratch(&job)
-    workers = <int>min(<int64_t>threads, job.q)
-    job.scratch = <char *>malloc(job.scratch_bytes * workers)
-    if job.scratch == NULL:
-        raise MemoryError(f"cannot allocate {job.scratch_bytes * workers} bytes of scratch; use fewer threads")
+    workers = within_budget(threads, job.q, job.scratch_bytes)
+    job.scratch = scratch(workers, job.scratch_bytes)
     with nogil:
         parallel_for(candidates_task, &job, job.q, workers)
     free(job.scratch)
@@ -329,10 +382,8 @@ def select_topk(const float[:, ::1] scores, int64_t[:, ::1] rows, float[:, ::1] 
     job.scores = &scores[0, 0] if scores.shape[1] else NULL
     job.rows, job.values = &rows[0, 0], &values[0, 0]
     job.scratch_bytes = kernels.fr_select_scratch(&job)
-    workers = <int>min(<int64_t>threads, job.q)
-    job.scratch = <char *>malloc(job.scratch_bytes * workers)
-    if job.scratch == NULL:
-        raise MemoryError(f"cannot allocate {job.scratch_bytes * workers} bytes of scratch; use fewer threads")
+    workers = within_budget(threads, job.q, job.scratch_bytes)
+    job.scratch = scratch(workers, job.scratch_bytes)
     with nogil:
         parallel_for(select_task, &job, job.q, workers)
     free(job.scratch)

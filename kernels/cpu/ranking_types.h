@@ -85,8 +85,8 @@ struct fr_candidates {
   fr_items items;
   const float *queries;
   int64_t q, k;
-  const int64_t *indptr;     // (q + 1,)
-  const int64_t *indices;
+  fr_lists own;              // the candidates of each query
+  int64_t longest;           // of these lists
   fr_lists exclude;
   float min_score;
   int64_t *rows;

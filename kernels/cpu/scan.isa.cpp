@@ -58,7 +58,7 @@ struct Work {
   int32_t *members;      // [group]
   uint64_t *keys, *more; // [room] each
   int64_t room;
-  float *floats;         // [4 * (cap + 16)]
+  float *floats;         // [4 * (cap + 16)], shared with keys and more
   float *line;           // [d]
   int32_t *tile;         // [d4 * 4][FR_TILE]
   float *panel;          // [block_panels][d][32]
@@ -68,7 +68,16 @@ struct Work {
   double seen;           // share of the items screened by the end of the current block
 };
 
-FR_INLINE int64_t first_full(int64_t k) { return k + k / 4 + 32; }
+// Entries of a query before its buffer is cut back whatever the bounds say: fewer above k where k itself is large, and
+// no more than there are items.
+FR_INLINE int64_t most_held(int64_t k, int64_t n) {
+  const int64_t limit = k + (k < 65536 ? 2 * k : 131072) + 192;
+  return limit < n + 32 ? limit : n + 32;
+}
+FR_INLINE int64_t first_full(const Work &w) {
+  const int64_t full = w.k + w.k / 4 + 32;
+  return full < w.limit ? full : w.limit;
+}
 
 FR_INLINE char *carve(char *&at, int64_t bytes) {
   char *here = at;
@@ -87,7 +96,7 @@ int64_t lay_out(const fr_scan *scan, char *at, Work &w) {
   char *const base = at;
   w.scan = scan, w.index = scan->index, w.items = &scan->index->items;
   w.d = w.items->d, w.d4 = (w.d + 3) / 4, w.k = scan->k, w.group = scan->group;
-  w.limit = 3 * w.k + 192, w.cap = w.limit + 64;
+  w.limit = most_held(w.k, w.items->n), w.cap = w.limit + 64;
   w.block_panels = block_panels(FR_PANEL * 4 * w.d);
   w.room = w.cap + 1024;
   w.bloom_words = scan->exclude.indptr ? 64 : 0;
@@ -104,7 +113,7 @@ int64_t lay_out(const fr_scan *scan, char *at, Work &w) {
   w.members = reinterpret_cast<int32_t *>(carve(at, w.group * 4));
   w.keys = reinterpret_cast<uint64_t *>(carve(at, w.room * 8));
   w.more = reinterpret_cast<uint64_t *>(carve(at, w.room * 8));
-  w.floats = reinterpret_cast<float *>(carve(at, 4 * (w.cap + 16) * 4));
+  w.floats = reinterpret_cast<float *>(w.keys);  // the same memory: a selection is over before keys are made
   w.line = reinterpret_cast<float *>(carve(at, w.d * 4 + 64));
   w.tile = reinterpret_cast<int32_t *>(carve(at, w.d4 * 4 * FR_TILE * 4));
   w.panel = reinterpret_cast<float *>(carve(at, w.block_panels * w.d * FR_PANEL * 4));
@@ -362,7 +371,7 @@ void prepare(Work &w, int64_t local, int64_t number) {
   float *scaled = w.scaled + local * w.d;
   int32_t *codes = w.codes + local * w.d4;
   q = Query();
-  q.full = first_full(w.k), q.tau = q.sure = q.guess = q.cut = -INFINITY, q.up = q.down = 1.0, q.norm = sqrt(dot64(u, u, w.d));
+  q.full = first_full(w), q.tau = q.sure = q.guess = q.cut = -INFINITY, q.up = q.down = 1.0, q.norm = sqrt(dot64(u, u, w.d));
   float top = 0.0f;
   bool infinite = false, nan = false;
   for (int64_t t = 0; t < w.d; ++t) {
@@ -731,7 +740,7 @@ void offer_all(Work &w, int64_t local, int64_t number, const uint32_t *rows, int
 void start_again(Work &w, int64_t local, int64_t number, int64_t segment) {
   Query &q = w.query[local];
   q.count = q.exact = q.excluded_bits = q.loose = 0;
-  q.full = first_full(w.k);
+  q.full = first_full(w);
   q.guess = -INFINITY, q.cut = q.sure;
   if (segment == 0) offer_all(w, local, number, w.index->special, 0, w.index->specials);
 }

@@ -31,22 +31,30 @@ FR_NOINLINE void tighten(Buffer &b) {
   b.n = n, b.cut = least;
 }
 
+// Values that are held before they are cut back to k: enough that this is rare, and never more than there are.
+FR_INLINE int64_t measure(const fr_select &args) {
+  const int64_t k = args.k < args.n ? args.k : args.n, limit = k + (k < 65536 ? 2 * k : 131072) + 512;
+  return limit < args.n + 1 ? limit : args.n + 1;
+}
+
 }  // namespace
 
 extern "C" {
 
 int64_t FR_FN(fr_select_scratch)(const fr_select *args) {
-  const int64_t cap = 3 * args->k + 512 + 64;
-  return cap * 8 + 4 * (cap + 16) * 4 + 2 * cap * 8 + 256;
+  const int64_t cap = measure(*args) + 64;
+  return cap * 8 + 4 * (cap + 16) * 4 + 256;
 }
 
 void FR_FN(fr_select_task)(const fr_select *args, int64_t task, int worker) {
-  const int64_t k = args->k < args->n ? args->k : args->n, limit = 3 * args->k + 512, cap = limit + 64;
+  const int64_t k = args->k < args->n ? args->k : args->n, limit = measure(*args), cap = limit + 64;
   char *at = args->scratch + worker * args->scratch_bytes;
   Buffer b;
   b.value = reinterpret_cast<float *>(at), at += cap * 4;
   b.column = reinterpret_cast<uint32_t *>(at), at += cap * 4;
-  b.floats = reinterpret_cast<float *>(at), at += 4 * (cap + 16) * 4;
+  at += (8 - (reinterpret_cast<uintptr_t>(at) & 7)) & 7;
+  // the same memory for both: floats while values are cut back, keys once they are final
+  b.floats = reinterpret_cast<float *>(at);
   uint64_t *keys = reinterpret_cast<uint64_t *>(at), *more = keys + cap;
   b.n = 0, b.k = k, b.limit = limit, b.cut = -INFINITY;
   const float *x = args->scores + task * args->n;

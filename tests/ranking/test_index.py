@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import multiprocessing
+import pickle
 import weakref
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from ranking import METRICS, assert_top, draw, oracle
-from subprocesses import output_of
 
 import fastrec as fr
 
@@ -173,48 +177,75 @@ def test_explain() -> None:
     assert fr.Index(ITEMS[:0]).explain(QUERIES[:0], 1)["screened"] == 0
 
 
-MEMORY = """
-    import gc
-    import numpy as np, fastrec as fr
+# ---- copies and pickles ----
 
-    def status(name):
-        for line in open("/proc/self/status"):
-            if line.startswith(name + ":"):
-                return int(line.split()[1]) * 1024
-
-    def check(what, q, k, **options):
-        queries = rng.standard_normal((q, d), dtype=np.float32)
-        index.topk(queries[:2], 2)
-        gc.collect()
-        open("/proc/self/clear_refs", "w").write("5")  # resets the high-water mark
-        before = status("VmRSS")
-        top = index.topk(queries, k, **options)
-        extra, output = status("VmHWM") - before, top.rows.nbytes + top.scores.nbytes
-        assert extra <= 2 * output + (64 << 20), f"{what}: {extra} bytes for an output of {output}"
-
-    rng = np.random.default_rng(0)
-    n, d = 200_000, 32
-    index = fr.Index(rng.standard_normal((n, d), dtype=np.float32))
-    banned = np.arange(1001) * 500, np.tile(np.arange(500), 1000).astype(np.int32)
-    check("many queries", 3000, 100)
-    check("large k", 16, 20_000)
-    check("large k, threads", 16, 20_000, threads=8)
-    check("one query, everything", 1, n, threads=8)
-    check("k beyond the items", 3, 2 * n)
-    check("exclude", 1000, 10, exclude=banned)
-    check("candidates for some", 31, 10, candidates=np.arange(n))
-    check("candidates for many", 500, 10, candidates=np.arange(n), threads=4)
-    check("both", 1000, 10, candidates=np.arange(0, n, 3), exclude=banned)
-    print("done")
-"""
+COPIES = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    **{f"pickle {n}": lambda index, n=n: pickle.loads(pickle.dumps(index, n)) for n in range(2, 6)},
+}
 
 
-def test_peak_memory_of_a_call() -> None:
-    import os
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_copies_answer_alike(way: str, precision: str) -> None:
+    bias = np.linspace(-1, 1, 170)
+    labels = [f"item {i}" for i in range(170)]
+    for items in layouts(ITEMS).values():
+        index = fr.Index(items, "l2", bias, labels, precision=precision)
+        other = COPIES[way](index)
+        before, after = index.topk(QUERIES, 9), other.topk(QUERIES, 9)
+        assert_top(after, (before.rows, before.scores))
+        assert after.ids.tolist() == before.ids.tolist()
+        assert (repr(other), other.nbytes) == (repr(index), index.nbytes)
+        few = index.topk(QUERIES, 3, candidates=np.arange(0, 170, 2))
+        assert_top(other.topk(QUERIES, 3, candidates=np.arange(0, 170, 2)), (few.rows, few.scores))
 
-    if not os.access("/proc/self/clear_refs", os.W_OK):
-        pytest.skip("resetting the high-water mark of a process's memory needs Linux")
-    assert output_of(MEMORY) == "done"
+
+def test_copies_of_overlapping_rows() -> None:
+    """Rows of a sliding window overlap, and NumPy copies such a view in an order of its own."""
+    series = np.random.default_rng(3).standard_normal(60).astype(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(series, 12)
+    repeated = np.broadcast_to(series[:12], (40, 12))
+    for items in (windows, repeated):
+        for way in COPIES.values():
+            assert_top(way(fr.Index(items)).topk(windows[:5], 7), oracle(windows[:5], items, 7))
+
+
+def test_copies_of_halves_and_of_empty_indexes() -> None:
+    torch = pytest.importorskip("torch", reason="makes bfloat16 items")
+    for items in (ITEMS.astype(np.float16), torch.tensor(ITEMS).bfloat16(), ITEMS[:0]):
+        index = fr.Index(items)
+        expected = index.topk(QUERIES, 5)
+        for way in COPIES.values():
+            assert_top(way(index).topk(QUERIES, 5), (expected.rows, expected.scores))
+
+
+def test_a_pickle_does_not_need_the_original() -> None:
+    items = ITEMS.copy()
+    index = pickle.loads(pickle.dumps(fr.Index(items)))
+    items[:] = 0
+    assert_top(index.topk(QUERIES, 5), oracle(QUERIES, ITEMS, 5))
+
+
+def test_a_pickle_of_a_mapped_index_carries_its_content(tmp_path: Path) -> None:
+    fr.Index(ITEMS).save(tmp_path / "index")
+    text = pickle.dumps(fr.Index.load(tmp_path / "index", mmap=True))
+    (tmp_path / "index").unlink()
+    assert_top(pickle.loads(text).topk(QUERIES, 5), oracle(QUERIES, ITEMS, 5))
+
+
+def test_a_pickle_of_another_layout_is_refused() -> None:
+    index = fr.Index(ITEMS)
+    state = index.__getstate__() | {"_layout": 0}
+    with pytest.raises(ValueError, match=r"pickled by another version of fastrec \(layout 0; .* reads 1\)"):
+        object.__new__(fr.Index).__setstate__(state)
+
+
+def test_an_index_goes_to_worker_processes() -> None:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        top = pool.submit(fr.Index(ITEMS).topk, QUERIES, 5).result()
+    assert_top(top, oracle(QUERIES, ITEMS, 5))
 
 
 # ---- what it refuses ----
