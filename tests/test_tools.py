@@ -140,3 +140,50 @@ class TestReadme:
         assert ".venv" in line
         assert "pip install" in line
         assert line.rstrip().endswith(job)
+
+
+class TestCuda:
+    """tools/check_cuda.py, where NVRTC is installed (the extra `dev` brings it)."""
+
+    @pytest.fixture
+    def check(self) -> ModuleType:
+        module = tool("check_cuda")
+        if module.library() is None:
+            pytest.skip("NVRTC is not installed (pip install nvidia-cuda-nvrtc)")
+        return module
+
+    def run(self, check: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> str:
+        from fastrec._core import cuda
+
+        (folder / "a.cu").write_text(text)
+        monkeypatch.setattr(cuda, "files", lambda package: folder)
+        cuda.source.cache_clear()
+        try:
+            return "\n".join(
+                line for line, failed in check.check(check.Compiler(check.library()), "a.cu") if failed
+            )
+        finally:
+            cuda.source.cache_clear()
+
+    def test_a_clean_source(self, check: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        text = 'extern "C" __global__ void f(float *x) { x[threadIdx.x] *= 2.0f; }\n'
+        assert self.run(check, monkeypatch, tmp_path, text) == ""
+
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [
+            ('extern "C" __global__ void f(float *x) { *x = y; }', 'identifier "y" is undefined'),
+            ('extern "C" __global__ void f(float *x) { int unused; *x = 1; }', "unused"),
+            ("// variants: FR_A=1,2\n#if FR_A == 2\n#error two\n#endif\n", "FR_A=2"),
+            (
+                'extern "C" __global__ void __launch_bounds__(1024, 2) f(float *x) {\n  float y[64];\n'
+                "#pragma unroll\n  for (int i = 0; i < 64; ++i) y[i] = x[i * 99 + threadIdx.x];\n"
+                "#pragma unroll\n  for (int i = 0; i < 64; ++i) x[i + threadIdx.x * 64] = y[63 - i] * y[i];\n}",
+                "spilled",
+            ),
+        ],
+    )
+    def test_what_must_fail(
+        self, check: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, complaint: str
+    ) -> None:
+        assert complaint in self.run(check, monkeypatch, tmp_path, text)

@@ -1,0 +1,268 @@
+"""CUDA kernels: text from ``kernels/cuda``, compiled at first use for the card that is there, launched through CuPy.
+
+::
+
+    kernel = cuda.kernel("rank_pairs.cu", "fr_score_pairs", FR_ITEM=0)      # nothing is compiled yet
+    with cuda.on(queries):                                                  # the device of that array
+        kernel(blocks, 256, queries, items, None, cuda.i64(n))              # on CuPy's current stream, not waited for
+
+A kernel takes raw pointers (arrays are passed as theirs, ``None`` as a null) and numbers of a stated size (`i32`,
+`i64`, `f32`, `f64`).  The sources know no framework and include only each other; `source` puts the headers in place
+itself, so that the text is the whole of what is compiled, and with the options it is the key of the cache.
+
+CuPy's own compilation of a ``RawModule`` always adds ``-ftz=true``, after the caller's options, which would make
+subnormal scores zero on a card and nowhere else.  Therefore NVRTC is called here, with the options of `OPTIONS`, and
+the machine code is kept in a folder (``FASTREC_CACHE``, or ``fastrec`` under ``XDG_CACHE_HOME`` or ``~/.cache``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from fastrec._core.files import replacing
+
+# The same bits as on the CPU: no flushing of subnormals, IEEE division and roots, nothing fused that is written apart.
+OPTIONS = ("-std=c++17", "-ftz=false", "-prec-div=true", "-prec-sqrt=true", "-fmad=false")
+LOWEST = (8, 0)  # int8 products of 16 x 8 x 32 and asynchronous copies
+_KNOWN = (
+    120,
+    100,
+    90,
+    89,
+    86,
+    80,
+)  # an NVRTC that is older than the card compiles for the newest of these it knows
+_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"[^\n]*$', re.MULTILINE)
+_ONCE = re.compile(r"^[ \t]*#[ \t]*pragma[ \t]+once[^\n]*\n", re.MULTILINE)
+_INSTALL = (
+    "pip install 'fastrec[cuda]' for a driver of CUDA 12, or pip install 'fastrec[cuda13]' for one of CUDA 13"
+)
+
+i32, i64, u32, f32, f64 = np.int32, np.int64, np.uint32, np.float32, np.float64
+
+
+# ---- what is there ---------------------------------------------------------------------------------------------------
+
+
+def require() -> ModuleType:
+    """CuPy with a card behind it; ``ImportError`` or ``RuntimeError`` with the remedy where one is missing."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise ImportError(f"Work on an NVIDIA GPU needs CuPy: {_INSTALL}") from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except RuntimeError as error:  # CuPy's own type, CUDARuntimeError
+        raise RuntimeError(
+            f"CuPy {cupy.__version__} is installed and finds no usable GPU: {error}. Check that `nvidia-smi` lists the "
+            f"card and that its driver is new enough for this CuPy ({_INSTALL})"
+        ) from error
+    if count == 0:
+        raise RuntimeError(
+            f"CuPy {cupy.__version__} is installed and finds no GPU; check `nvidia-smi` and CUDA_VISIBLE_DEVICES"
+        )
+    return cupy
+
+
+def capability(device: int) -> tuple[int, int]:
+    """Compute capability of a card; ``RuntimeError`` where it is below `LOWEST`."""
+    cupy = require()
+    text = str(cupy.cuda.Device(device).compute_capability)  # "90", "120"
+    found = int(text[:-1]), int(text[-1])
+    if found < LOWEST:
+        raise RuntimeError(
+            f"fastrec's CUDA kernels need compute capability {LOWEST[0]}.{LOWEST[1]} (Ampere) or newer; GPU {device} "
+            f"has {found[0]}.{found[1]}. Pass NumPy arrays to work on the CPU"
+        )
+    return found
+
+
+@contextlib.contextmanager
+def on(array: Any) -> Iterator[Any]:
+    """CuPy with the device of ``array`` (or of that number) current; its current stream is where work then goes."""
+    cupy = require()
+    number = array if isinstance(array, int) else array.device.id
+    with cupy.cuda.Device(number):
+        yield cupy
+
+
+def free_bytes(device: int) -> int:
+    """Memory that can be had on a card now: what the driver calls free, and what CuPy's pool holds unused."""
+    with on(device) as cupy:
+        free, _ = cupy.cuda.runtime.memGetInfo()
+        return int(free) + int(cupy.get_default_memory_pool().free_bytes())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether CuPy says that an allocation failed."""
+    return type(error).__name__ == "OutOfMemoryError"
+
+
+# ---- sources ---------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def source(name: str) -> str:
+    """The text of a file of ``kernels/cuda`` with its headers in place, each of them once."""
+    seen: set[str] = set()
+
+    def read(file: str) -> str:
+        if file in seen:
+            return ""
+        seen.add(file)
+        text = files("fastrec._kernels.cuda").joinpath(file).read_text(encoding="utf-8")
+        return _INCLUDE.sub(lambda match: read(match[1]), _ONCE.sub("", text))
+
+    return read(name)
+
+
+def names() -> list[str]:
+    """The ``.cu`` files that ship."""
+    folder = files("fastrec._kernels.cuda")
+    return sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".cu"))
+
+
+def variants(name: str) -> list[dict[str, int]]:
+    """The definitions a source is compiled with, from its line ``// variants: FR_A=0,1 FR_B=3``; all combinations."""
+    found = re.search(r"^// variants:(.*)$", source(name), re.MULTILINE)
+    made: list[dict[str, int]] = [{}]
+    for word in found[1].split() if found else ():
+        macro, _, values = word.partition("=")
+        made = [{**one, macro: int(value)} for one in made for value in values.split(",")]
+    return made
+
+
+# ---- compiling -------------------------------------------------------------------------------------------------------
+
+
+def _folder() -> Path:
+    chosen = os.environ.get("FASTREC_CACHE")
+    base = (
+        Path(chosen)
+        if chosen
+        else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastrec"
+    )
+    folder = base / "cuda"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):
+        pass
+    return _temporary()
+
+
+@functools.cache
+def _temporary() -> Path:
+    return Path(tempfile.mkdtemp(prefix="fastrec-cuda-"))
+
+
+def _nvrtc(cupy: ModuleType) -> tuple[Any, tuple[int, int]]:
+    try:
+        nvrtc = cupy.cuda.nvrtc
+        return nvrtc, tuple(nvrtc.getVersion())
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        raise RuntimeError(
+            f"CuPy {cupy.__version__} finds no NVRTC, which compiles fastrec's kernels ({error}): pip install "
+            "nvidia-cuda-nvrtc-cu12 for a CuPy of CUDA 12, or nvidia-cuda-nvrtc for one of CUDA 13"
+        ) from error
+
+
+def _compile(nvrtc: Any, name: str, text: str, options: tuple[str, ...], arch: int) -> tuple[bytes, str]:
+    """Machine code for ``sm_<arch>``, or PTX for the newest that this NVRTC knows; and the suffix of its file."""
+    targets = [(f"sm_{arch}", ".cubin"), *((f"compute_{n}", ".ptx") for n in _KNOWN if n < arch)]
+    for target, suffix in targets:
+        program = nvrtc.createProgram(text, name, (), ())
+        try:
+            nvrtc.compileProgram(program, (*options, f"-arch={target}"))
+            made = nvrtc.getCUBIN(program) if suffix == ".cubin" else nvrtc.getPTX(program)
+            return made if isinstance(made, bytes) else made.encode(), suffix
+        except RuntimeError as error:  # CuPy's NVRTCError
+            log = nvrtc.getProgramLog(program)
+            if "gpu-architecture" in log or "-arch" in log:
+                continue
+            raise RuntimeError(f"NVRTC cannot compile {name} for {target}: {error}\n{log}") from error
+        finally:
+            nvrtc.destroyProgram(program)
+    raise RuntimeError(
+        f"this NVRTC knows no architecture for compute capability {arch / 10}; install a newer one"
+    )
+
+
+class Kernel:
+    """One ``extern "C" __global__`` function of one source under one set of definitions: compiled when first called.
+
+    Compiled code is kept for each card; another process finds it in the cache's folder.
+    """
+
+    def __init__(self, file: str, name: str, defines: tuple[tuple[str, int], ...]) -> None:
+        self.file, self.name = file, name
+        self.options = (*OPTIONS, *(f"-D{macro}={value}" for macro, value in defines))
+        self._made: dict[int, Any] = {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<CUDA kernel {self.name} of {self.file} {' '.join(self.options[len(OPTIONS) :])}>"
+
+    def __call__(self, grid: Any, block: int, *args: Any, shared: int = 0) -> None:
+        """Launch on the current device and CuPy's current stream.
+
+        ``grid`` is a number of blocks or a tuple of up to three; ``shared`` bytes of dynamic shared memory.  A grid
+        without blocks is no launch.
+        """
+        grid = (grid,) if isinstance(grid, int) else tuple(grid)
+        if 0 in grid:
+            return
+        function = self._function()
+        if shared > 48 << 10 and function.max_dynamic_shared_size_bytes < shared:
+            function.max_dynamic_shared_size_bytes = shared
+        function(grid, (block,), tuple(np.uint64(0) if a is None else a for a in args), shared_mem=shared)
+
+    def _function(self) -> Any:
+        cupy = require()
+        device = int(cupy.cuda.runtime.getDevice())
+        if device not in self._made:
+            with self._lock:
+                if device not in self._made:
+                    self._made[device] = self._load(cupy, device)
+        return self._made[device]
+
+    def _load(self, cupy: ModuleType, device: int) -> Any:
+        major, minor = capability(device)
+        nvrtc, version = _nvrtc(cupy)
+        text, arch = source(self.file), 10 * major + minor
+        key = hashlib.sha256(repr((text, self.options, arch, version)).encode()).hexdigest()[:32]
+        stem = _folder() / f"{Path(self.file).stem}-sm{arch}-{key}"
+        for suffix in (".cubin", ".ptx"):
+            path = stem.with_suffix(suffix)
+            if path.is_file():
+                break
+        else:
+            code, suffix = _compile(nvrtc, self.file, text, self.options, arch)
+            path = stem.with_suffix(suffix)
+            with replacing(path) as temporary:
+                Path(temporary).write_bytes(code)
+        return cupy.RawModule(path=str(path)).get_function(self.name)
+
+
+@functools.cache
+def _kernel(file: str, name: str, defines: tuple[tuple[str, int], ...]) -> Kernel:
+    return Kernel(file, name, defines)
+
+
+def kernel(file: str, name: str, **defines: int) -> Kernel:
+    """The one `Kernel` object of a function of ``kernels/cuda/<file>`` under these definitions."""
+    return _kernel(file, name, tuple(sorted(defines.items())))
