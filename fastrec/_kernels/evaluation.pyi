@@ -6,6 +6,7 @@ IDEALS: tuple[str, ...]
 AP_DENOMINATORS: tuple[str, ...]
 COUNTS: tuple[str, ...]
 NO_CUTOFF: int
+SUM_BLOCK: int
 BAD_SCORE: int
 BAD_PADDING: int
 
@@ -50,3 +51,5 @@ def rank_metrics(
     threads: int,
 ) -> None: ...
 def first_repeat(ptr: Any, ids: Any, longest: int) -> tuple[int, int] | None: ...
+def tally(counts: Any) -> tuple[int, int, int, int, int]: ...
+def column_sums(values: Any, sums: Any, undefined: Any) -> None: ...

@@ -24,6 +24,7 @@ from fastrec.evaluation.truth import Truth
 
 DEFAULT_METRICS = ("ndcg@10", "map", "mrr", "recall@100", "precision@10")
 RETRIEVED, RELEVANT, HITS, DUPLICATES, TIED, BAD = range(6)
+TALLIED = 3  # the number of tied items in a tally
 
 
 def evaluate(
@@ -160,39 +161,37 @@ def evaluate_adopted(
         "threads": threads,
     }
     values, counts = _compute(arguments, run, policy)
-    _refuse(arguments, run, truth, rows, counts, columns, policy)
+    missing, empty, duplicates, tied, bad = kernels.tally(counts)
+    if bad >= 0 or duplicates:
+        _refuse(arguments, run, truth, rows, counts, columns, policy)
     for m, column in enumerate(columns):
         if column.metric.mean == "geometric":
             np.maximum(values[:, m], GMAP_FLOOR, out=values[:, m])
 
-    none, absent = counts[:, RELEVANT] == 0, counts[:, RETRIEVED] == 0
     tally: dict[str, Any] = {
         "queries": len(truth),
-        "empty": int(none.sum()),
-        "missing": int(absent.sum()),
+        "empty": empty,
+        "missing": missing,
         "unjudged": len(run) - (len(run) if rows is None else int((rows >= 0).sum())),
-        "duplicates": int(counts[:, DUPLICATES].sum()),
-        "tied": int(counts[:, TIED].sum()),
+        "duplicates": duplicates,
+        "tied": tied,
     }
-    _apply(values, none, "empty", policy.empty, columns, truth)
-    if policy.missing == "error" and absent.any():
-        raise ValueError(
-            f"`run` has no item for query {truth._queries[int(np.argmax(absent))]!r} (missing='error')"
-        )
-    kept = np.ones(len(truth), bool)
-    if policy.empty == "skip":
-        kept &= ~none
-    if policy.missing == "skip":
-        kept &= ~absent
+    if empty:
+        _apply(values, counts[:, RELEVANT] == 0, "empty", policy.empty, columns, truth)
+    if missing and policy.missing == "error":
+        absent = truth._queries[int(np.argmax(counts[:, RETRIEVED] == 0))]
+        raise ValueError(f"`run` has no item for query {absent!r} (missing='error')")
     query_ids, importance = truth.query_ids, _weights(weights, truth)
     relevant = counts[:, RELEVANT]
-    if not kept.all():
+    if (empty and policy.empty == "skip") or (missing and policy.missing == "skip"):
+        kept = np.ones(len(truth), bool)
+        if policy.empty == "skip":
+            kept &= relevant > 0
+        if policy.missing == "skip":
+            kept &= counts[:, RETRIEVED] > 0
         values, query_ids, relevant = values[kept], query_ids[kept], relevant[kept]
         importance = None if importance is None else importance[kept]
         tally["queries"] = len(values)
-    tally["undefined"] = {
-        column.label: int(n) for column, n in zip(columns, np.isnan(values).sum(axis=0)) if n
-    }
     micro = policy.precision_average == "micro"
     result = Evaluation(
         [column.label for column in columns],
@@ -294,7 +293,7 @@ def _compute(arguments: dict[str, Any], run: Run, policy: Convention) -> tuple[n
         return rank_metrics(**arguments, convention=policy)
     # Codes are not in the order of their labels; ranking the labels is only worth its price where something is tied.
     values, counts = rank_metrics(**arguments, convention=replace(policy, ties="given"))
-    if not counts[:, TIED].any():
+    if not kernels.tally(counts)[TALLIED]:
         return values, counts
     assert run.items is not None
     numeric = policy.ties != "trec" and not run.items.is_text

@@ -317,6 +317,11 @@ def _cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
     for length in (0, 1, 2, 15, 16, 17, 33, 64, 65, 300):
         for scored in (False, True):
             yield _case(rng, queries=12, length=length, scored=scored)
+    for length in (0, 1, 63, 64, 65, 128, 129, 255, 256, 300):  # judgements without gains, lists with repeats
+        case = _case(rng, 6, length, length % 2 == 0) | {"gains": None}
+        for row in range(0, length and 6, 2):
+            case["ids"][row * length + length // 2 : (row + 1) * length : 7] = case["ids"][row * length]
+        yield case
     for ties in ("given", "id_desc", "id_asc", "optimistic", "pessimistic", "random"):
         yield _case(rng, 20, 12, True) | {"convention": Convention(ties=ties, seed=3)}
     for changes in (

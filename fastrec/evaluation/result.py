@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastrec._kernels import evaluation as kernels
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -45,31 +47,33 @@ class Evaluation:
         self.metrics = list(metrics)
         self.query_ids = query_ids
         self.weights = weights
-        self.counts = counts
         self.convention = convention
         self._values: np.ndarray | None = values
         self._averages = averages or {}
         self._shares = shares or {}
-        self._means = self._average(values)
+        sums, undefined = _column_sums(values)
+        self.counts = {"undefined": {name: int(n) for name, n in zip(metrics, undefined) if n}} | counts
+        self._means = self._average(values, sums, undefined)
 
-    def _average(self, values: np.ndarray) -> np.ndarray:
+    def _average(self, values: np.ndarray, sums: np.ndarray, undefined: np.ndarray) -> np.ndarray:
         """Weighted mean of every column over the queries where it is defined; 0 without queries."""
         means = np.zeros(len(self.metrics))
         for m, name in enumerate(self.metrics):
-            column = np.ascontiguousarray(values[:, m])
             weights = self.weights
             if name in self._shares:  # ratio of sums
                 weights = self._shares[name] if weights is None else weights * self._shares[name]
-            defined = ~np.isnan(column)
-            if not defined.all():
-                column, weights = column[defined], None if weights is None else weights[defined]
-            if not len(column):
+            geometric = self._averages.get(name) == "geometric"
+            size = len(values) - undefined[m]
+            if not size:
                 means[m] = np.nan if len(values) else 0.0
-                continue
-            if self._averages.get(name) == "geometric":
-                column = np.log(column)
-            mean = column.mean() if weights is None else _ratio((column * weights).sum(), weights.sum())
-            means[m] = np.exp(mean) if self._averages.get(name) == "geometric" else mean
+            elif weights is None and not geometric:
+                means[m] = sums[m] / size
+            else:
+                defined = ~np.isnan(values[:, m])
+                column = np.log(values[defined, m]) if geometric else values[defined, m]
+                weights = np.ones(size) if weights is None else weights[defined]
+                mean = _ratio((column * weights).sum(), weights.sum())
+                means[m] = np.exp(mean) if geometric else mean
         return means
 
     @property
@@ -157,6 +161,14 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         return str(self.mean.to_frame().to_html())
+
+
+def _column_sums(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(M,) sums of the values that are defined, and how many are not: in blocks of rows, then over the blocks."""
+    rows, columns = values.shape
+    sums, undefined = np.zeros((-(-rows // kernels.SUM_BLOCK), columns)), np.zeros(columns, np.int64)
+    kernels.column_sums(np.ascontiguousarray(values, np.float64), sums, undefined)
+    return np.ascontiguousarray(sums.T).sum(axis=1), undefined
 
 
 def _ratio(a: float, b: float) -> float:

@@ -17,6 +17,8 @@
 
 namespace {
 
+const int64_t TINY_LIST = 255;    // positions that fit a byte
+const int TINY_BITS = 14;
 const int64_t SHORT_LIST = 4096;  // longer lists use an ordinary hash table
 const int SHORT_BITS = 16;
 
@@ -32,6 +34,30 @@ FR_INLINE int lowest_bit(uint64_t word) {
 #endif
 }
 
+FR_INLINE int bits_set(uint64_t word) {
+#if defined(FR_AVX2) && !defined(_MSC_VER)
+  return __builtin_popcountll(word);
+#else
+  word -= word >> 1 & 0x5555555555555555u;
+  word = (word & 0x3333333333333333u) + (word >> 2 & 0x3333333333333333u);
+  return (int)(((word + (word >> 4)) & 0x0F0F0F0F0F0F0F0Fu) * 0x0101010101010101u >> 56);
+#endif
+}
+
+// The value, of which the compiler is to know nothing: it would gather loads that take one step each into vectors.
+FR_INLINE uint32_t one_by_one(uint32_t x) {
+#if !defined(_MSC_VER)
+  __asm__("" : "+r"(x));
+#endif
+  return x;
+}
+
+FR_INLINE void prefetch(const void *first, int64_t bytes) {
+#if !defined(_MSC_VER)
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch((const char *)first + at);
+#endif
+}
+
 FR_INLINE uint32_t mix(int32_t id) { return (uint32_t)id * 0x9E3779B1u; }
 // The same for an id that fits 32 bits, whatever type holds it, so that a list of int32 meets a truth of int64.
 FR_INLINE uint32_t mix(int64_t id) {
@@ -39,7 +65,7 @@ FR_INLINE uint32_t mix(int64_t id) {
   return ((uint32_t)id ^ (high * 0x85EBCA6Bu)) * 0x9E3779B1u;
 }
 
-int short_bits(int64_t n) { return n <= 256 ? 13 : n <= 1024 ? 14 : SHORT_BITS; }
+int short_bits(int64_t n) { return n <= 1024 ? 14 : SHORT_BITS; }
 
 int64_t long_slots(int64_t n) {
   int64_t slots = 2;
@@ -65,6 +91,7 @@ struct Pair {
 // Where the ids of a list are.  Memory is lent; `find` may be called after `build`.
 template <class I>
 struct Lookup {
+  uint8_t *tiny;       // lists of at most TINY_LIST
   uint16_t *slots;     // short lists
   uint16_t *hashes;
   int32_t *wide;       // long lists: position + 1, 0 is free
@@ -75,7 +102,8 @@ struct Lookup {
   int bits;
 
   void lend(Bump &bump, int64_t longest) {
-    slots = (uint16_t *)bump.take(sizeof(uint16_t) << SHORT_BITS);
+    tiny = (uint8_t *)bump.take((int64_t)1 << TINY_BITS);
+    slots = longest > TINY_LIST ? (uint16_t *)bump.take(sizeof(uint16_t) << SHORT_BITS) : nullptr;
     hashes = (uint16_t *)bump.take(2 * min64(longest, SHORT_LIST) + 64);
     losers = (int32_t *)bump.take(4 * (longest + 1));
     wide = longest > SHORT_LIST ? (int32_t *)bump.take(4 * long_slots(longest)) : nullptr;
@@ -86,7 +114,44 @@ struct Lookup {
     ids = list;
     n = length;
     lost = 0;
-    return n <= SHORT_LIST ? build_short(repeated) : build_long(repeated);
+    return n <= TINY_LIST ? build_tiny(repeated) : n <= SHORT_LIST ? build_short(repeated) : build_long(repeated);
+  }
+
+  int64_t build_tiny(uint64_t *repeated) {
+    const int64_t size = n;
+    const I *FR_RESTRICT list = ids;
+    uint8_t *FR_RESTRICT slot = tiny;
+    uint16_t *FR_RESTRICT hash = hashes;
+    bits = TINY_BITS;
+    lost = 0;
+    for (int64_t i = 0; i < size; ++i) hash[i] = (uint16_t)(mix(list[i]) >> (32 - TINY_BITS));
+    int64_t i = size;
+    for (; i & 3; --i) slot[hash[i - 1]] = (uint8_t)(i - 1);
+    for (; i > 0; i -= 4)  // from the end: the earliest wins
+      for (int64_t j = 1; j <= 4; ++j) slot[one_by_one(hash[i - j])] = (uint8_t)(i - j);
+    uint32_t differs[4] = {0, 0, 0, 0};
+    for (; i + 4 <= size; i += 4)
+      for (int64_t j = 0; j < 4; ++j) differs[j] |= one_by_one(slot[hash[i + j]]) ^ (uint32_t)(i + j);
+    for (; i < size; ++i) differs[0] |= (uint32_t)slot[hash[i]] ^ (uint32_t)i;
+    if (FR_LIKELY(!(differs[0] | differs[1] | differs[2] | differs[3]))) return 0;
+    int64_t count = 0;
+    for (i = 0; i < size; ++i) {
+      losers[count] = (int32_t)i;
+      count += slot[hash[i]] != (uint8_t)i;
+    }
+    lost = count;
+    int64_t repeats = 0;
+    for (int64_t j = 0; j < count; ++j)
+      if (FR_UNLIKELY(again(j, slot[hash[losers[j]]]))) repeats += mark(repeated, losers[j], repeats);
+    return repeats;
+  }
+
+  // Does the j-th loser hold the id of the winner of its slot, or of an earlier loser?
+  bool again(int64_t j, int64_t winner) const {
+    const I id = ids[losers[j]];
+    bool found = ids[winner] == id;
+    for (int64_t e = 0; e < j && !found; ++e) found = ids[losers[e]] == id;
+    return found;
   }
 
   int64_t build_short(uint64_t *repeated) {
@@ -109,12 +174,8 @@ struct Lookup {
       if (slots[hashes[i]] != (uint16_t)i) losers[count++] = (int32_t)i;
     lost = count;
     int64_t repeats = 0;
-    for (int64_t j = 0; j < count; ++j) {
-      const int32_t i = losers[j];
-      bool again = ids[slots[hashes[i]]] == ids[i];
-      for (int64_t e = 0; e < j && !again; ++e) again = ids[losers[e]] == ids[i];
-      if (FR_UNLIKELY(again)) repeats += mark(repeated, i, repeats);
-    }
+    for (int64_t j = 0; j < count; ++j)
+      if (FR_UNLIKELY(again(j, slots[hashes[losers[j]]]))) repeats += mark(repeated, losers[j], repeats);
     return repeats;
   }
 
@@ -142,15 +203,14 @@ struct Lookup {
     return (int64_t)(h ^ (h >> 32));
   }
 
-  // Position of `id` in the list, or -1.
+  // The position that the slot of `id` names, in a tiny or short list: there the id is, or among the losers.
+  FR_INLINE int64_t guess(int64_t id) const {
+    const uint32_t slot = mix(id) >> (32 - bits);
+    return n <= TINY_LIST ? (int64_t)tiny[slot] : (int64_t)slots[slot];
+  }
+
+  // Position of `id` in a long list, or -1.
   FR_INLINE int64_t find(int64_t id) const {
-    if (FR_LIKELY(n <= SHORT_LIST)) {
-      const int64_t at = slots[mix(id) >> (32 - bits)];
-      if (at < n && (int64_t)ids[at] == id) return at;
-      for (int64_t j = 0; j < lost; ++j)
-        if ((int64_t)ids[losers[j]] == id) return losers[j];
-      return -1;
-    }
     const int64_t mask = long_slots(n) - 1;
     int64_t slot = start(id) & mask;
     while (wide[slot] && (int64_t)ids[wide[slot] - 1] != id) slot = (slot + 1) & mask;
@@ -250,7 +310,8 @@ struct Query {
   int32_t *block;    // first position of the tied block each position is in
   int32_t *block_end;
   uint64_t *marks;
-  bool scored, tied;
+  bool scored, tied, shifted;
+  bool wants_ap, wants_dcg;
   int64_t n;
   // judged items found, by position
   double *gain_at, *value_at;
@@ -281,7 +342,7 @@ struct Query {
     marks = (uint64_t *)bump.take(8 * (longest / 64 + 1));
     gain_at = (double *)bump.take(8 * (longest + 1));
     value_at = (double *)bump.take(8 * (longest + 1));
-    position = (int32_t *)bump.take(4 * (events_max + 1));
+    position = (int32_t *)bump.take(4 * (events_max + 16));  // whole vectors are written
     gain = (double *)bump.take(8 * (events_max + 1));
     value = (double *)bump.take(8 * (events_max + 1));
     hits = (int32_t *)bump.take(4 * (events_max + 1));
@@ -295,6 +356,22 @@ struct Query {
     end_of_scratch = bump.next;
   }
   char *end_of_scratch;
+
+  // What is the same for every query.
+  void prepare() {
+    const int64_t events_max = min64(job->longest, job->longest_truth);
+    hits[0] = 0;
+    wants_ap = wants_dcg = false;
+    for (int m = 0; m < job->metrics; ++m) {
+      wants_ap |= job->kinds[m] == FR_AP;
+      wants_dcg |= job->kinds[m] == FR_DCG || job->kinds[m] == FR_NDCG;
+    }
+    if (job->all_relevant)
+      for (int64_t e = 0; e < events_max; ++e) {
+        gain[e] = value[e] = 1.0;
+        hits[e + 1] = (int32_t)e + 1;
+      }
+  }
 
   FR_INLINE bool is_relevant(double g) const { return job->strict ? g > job->level : g >= job->level; }
 
@@ -402,14 +479,39 @@ struct Query {
     return ids;
   }
 
-  // The same for a short list, without a branch on what is found: hits and misses come in no order.
+  // The judged items of a tiny list whose gains are all 1, without a branch on what is found: hits and misses come in
+  // no order.  Marks of up to 128 positions stay in registers, where setting one does not wait for the one before.
+  int64_t mark_tiny(int64_t from, int64_t to) {
+    const I *list = lookup.ids;
+    uint64_t low = 0, high = 0;
+    int64_t count = 0;
+    for (; from < to; from += 64) {
+      const int64_t *ids_of = job->truth_ids + from;
+      const int64_t size = min64(to - from, 64);
+      uint16_t hash[64];
+      for (int64_t t = 0; t < size; ++t) hash[t] = (uint16_t)(mix(ids_of[t]) >> (32 - TINY_BITS));
+      for (int64_t t = 0; t < size; ++t) {
+        int64_t at = lookup.tiny[hash[t]];
+        at = at < n ? at : 0;
+        const uint64_t hit = (int64_t)list[at] == ids_of[t], bit = hit << (at & 63);
+        const uint64_t upper = (uint64_t)(at >> 6);  // 0 or 1
+        low |= bit & (upper - 1);
+        high |= bit & (0 - upper);
+        count += (int64_t)hit;
+      }
+    }
+    marks[0] = low;
+    if (n > 64) marks[1] = high;
+    return count;
+  }
+
+  // The same for a list of any length that has slots.
   int64_t mark_short(int64_t from, int64_t to) {
-    const int shift = 32 - lookup.bits;
     const I *list = lookup.ids;
     int64_t count = 0;
     for (int64_t t = from; t < to; ++t) {
       const int64_t id = job->truth_ids[t];
-      int64_t at = lookup.slots[mix(id) >> shift];
+      int64_t at = lookup.guess(id);
       at = at < n ? at : 0;
       const bool hit = (int64_t)list[at] == id;
       marks[at >> 6] |= (uint64_t)hit << (at & 63);
@@ -420,6 +522,13 @@ struct Query {
         value_at[slot] = job->values[t];
       }
     }
+    return count;
+  }
+
+  // The judged among the items that lost their slot.
+  int64_t mark_losers(int64_t from, int64_t to) {
+    const I *list = lookup.ids;
+    int64_t count = 0;
     for (int64_t j = 0; j < lookup.lost; ++j) {
       const int64_t at = lookup.losers[j], id = (int64_t)list[at];
       for (int64_t t = from; t < to; ++t) {
@@ -440,7 +549,11 @@ struct Query {
     for (int64_t w = 0; w < (n + 63) / 64; ++w) marks[w] = 0;
     int64_t count = 0;
     const int64_t from = job->truth_ptr[row], to = job->truth_ptr[row + 1];
-    if (FR_LIKELY(n > 0 && n <= SHORT_LIST)) return mark_short(from, to);
+    if (FR_UNLIKELY(n == 0)) return 0;
+    if (FR_LIKELY(n <= SHORT_LIST)) {
+      count = n <= 128 && !job->gains ? mark_tiny(from, to) : mark_short(from, to);
+      return lookup.lost ? count + mark_losers(from, to) : count;
+    }
     for (int64_t t = from; t < to; ++t) {
       const int64_t at = lookup.find(job->truth_ids[t]);
       if (at < 0) continue;
@@ -455,6 +568,7 @@ struct Query {
   }
 
   void collect() {
+    if (job->all_relevant) return collect_positions();
     int64_t e = 0;
     for (int64_t w = 0; w < (n + 63) / 64; ++w) {
       for (uint64_t word = marks[w]; word; word &= word - 1) {
@@ -466,6 +580,33 @@ struct Query {
       }
     }
     events = e;
+  }
+
+  // Where every gain is 1, a position says all; the other arrays were filled once (see `prepare`).
+  void collect_positions() {
+    int64_t e = 0;
+#if defined(FR_AVX512)
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    for (int64_t at = 0; at < n; at += 16) {
+      const __mmask16 found = (__mmask16)(marks[at >> 6] >> (at & 63));
+      const __m512i here = _mm512_add_epi32(_mm512_set1_epi32((int)at), lanes);
+      _mm512_storeu_si512(position + e, _mm512_maskz_compress_epi32(found, here));
+      e += bits_set(found);
+    }
+#else
+    for (int64_t w = 0; w < (n + 63) / 64; ++w)
+      for (uint64_t word = marks[w]; word; word &= word - 1) position[e++] = (int32_t)(w * 64 + lowest_bit(word));
+#endif
+    events = e;
+  }
+
+  // How many judged items are among the first k.
+  int64_t judged_above(int64_t k) const {
+    const int64_t reach = min64(k, n);
+    int64_t count = 0, w = 0;
+    for (; w < reach >> 6; ++w) count += bits_set(marks[w]);
+    if (reach & 63) count += bits_set(marks[w] & (((uint64_t)1 << (reach & 63)) - 1));
+    return count;
   }
 
   // Best or worst order inside tied blocks: useful items first (or last), the rest last (or first).
@@ -496,10 +637,24 @@ struct Query {
 
   // 3. Sum -------------------------------------------------------------------------------------------------------
 
+  // Where every gain is 1.  The divisions run in vectors, ahead of the sums.
+  void prefix_sums_of_ones() {
+    double d = 0.0, a = 0.0;
+    dcg[0] = ap[0] = 0.0;
+    if (wants_ap) {
+      for (int64_t e = 0; e < events; ++e) ap[e + 1] = (double)hits[e + 1] / (double)(position[e] + 1);
+      for (int64_t e = 1; e <= events; ++e) ap[e] = a += ap[e];
+    }
+    if (wants_dcg)
+      for (int64_t e = 0; e < events; ++e) dcg[e + 1] = d += job->discounts[position[e]];
+    if (shifted) return find_cutoffs();
+    for (int c = 0; c < job->cutoff_count; ++c) below[c] = (int32_t)judged_above(job->cutoffs[c]);
+  }
+
   void prefix_sums() {
+    if (job->all_relevant) return prefix_sums_of_ones();
     int32_t h = 0;
     double d = 0.0, a = 0.0;
-    hits[0] = 0;
     dcg[0] = ap[0] = 0.0;
     for (int64_t e = 0; e < events; ++e) {
       const int32_t at = position[e];
@@ -512,6 +667,10 @@ struct Query {
       dcg[e + 1] = d;
       ap[e + 1] = a;
     }
+    find_cutoffs();
+  }
+
+  void find_cutoffs() {
     int64_t e = 0;
     for (int c = 0; c < job->cutoff_count; ++c) {
       while (e < events && position[e] < job->cutoffs[c]) ++e;
@@ -563,6 +722,7 @@ struct Query {
   }
 
   double relevant_above(int64_t k) const {  // for a cutoff that is not in the table (R)
+    if (job->all_relevant && !shifted) return (double)judged_above(k);
     int64_t e = 0;
     while (e < events && position[e] < k) ++e;
     return (double)hits[e];
@@ -864,8 +1024,8 @@ struct Query {
       mark_judged(row);
     }
     collect();
-    if (tied && job->ties == FR_TIES_OPTIMISTIC) shift_in_blocks(true);
-    if (tied && job->ties == FR_TIES_PESSIMISTIC) shift_in_blocks(false);
+    shifted = tied && (job->ties == FR_TIES_OPTIMISTIC || job->ties == FR_TIES_PESSIMISTIC);
+    if (shifted) shift_in_blocks(job->ties == FR_TIES_OPTIMISTIC);
     count_truth(row);
     prefix_sums();
     ideal_sums(row);
@@ -878,16 +1038,30 @@ struct Query {
   }
 };
 
+const int64_t AHEAD = 256;  // ids of the next list, and of its truth, that are fetched while this one is read
+
+FR_INLINE void span_of(const fr_rank_job *job, int64_t q, int64_t &first, int64_t &length) {
+  const int64_t row = job->run_row ? job->run_row[q] : q;
+  first = length = 0;
+  if (row < 0) return;
+  first = job->run_ptr ? job->run_ptr[row] : row * job->width;
+  length = job->run_ptr ? job->run_ptr[row + 1] - first : job->width;
+}
+
 template <class I>
 void evaluate_rows(const fr_rank_job *job, const I *run, int64_t begin, int64_t end, char *scratch) {
   Query<I> query;
   query.lend(job, scratch);
+  query.prepare();
+  int64_t first, length, next_first = 0, next_length = 0;
+  if (begin < end) span_of(job, begin, next_first, next_length);
   for (int64_t q = begin; q < end; ++q) {
-    const int64_t row = job->run_row ? job->run_row[q] : q;
-    int64_t first = 0, length = 0;
-    if (row >= 0) {
-      first = job->run_ptr ? job->run_ptr[row] : row * job->width;
-      length = job->run_ptr ? job->run_ptr[row + 1] - first : job->width;
+    first = next_first;
+    length = next_length;
+    if (q + 1 < end) {
+      span_of(job, q + 1, next_first, next_length);
+      prefetch(run + next_first, min64(next_length, AHEAD) * (int64_t)sizeof(I));
+      prefetch(job->truth_ids + job->truth_ptr[q + 1], min64(job->truth_ptr[q + 2] - job->truth_ptr[q + 1], AHEAD) * 8);
     }
     query.evaluate(q, run + first, first, length);
   }
@@ -906,6 +1080,34 @@ extern "C" int64_t FR_FN(fr_rank_scratch)(const fr_rank_job *job) {
 extern "C" void FR_FN(fr_rank_metrics)(const fr_rank_job *job, int64_t begin, int64_t end, char *scratch) {
   if (job->run32) evaluate_rows(job, job->run32, begin, end, scratch);
   else evaluate_rows(job, job->run64, begin, end, scratch);
+}
+
+// What `counts` says of all queries: lists and truths that are empty, sums of repeats and ties, the first fault or -1.
+extern "C" void FR_FN(fr_rank_tally)(const int32_t *counts, int64_t queries, fr_rank_totals *out) {
+  fr_rank_totals totals = {0, 0, 0, 0, -1};
+  for (int64_t q = 0; q < queries; ++q) {
+    const int32_t *row = counts + q * FR_COUNTS;
+    totals.missing += row[FR_COUNT_RETRIEVED] == 0;
+    totals.empty += row[FR_COUNT_RELEVANT] == 0;
+    totals.duplicates += row[FR_COUNT_DUPLICATES];
+    totals.tied += row[FR_COUNT_TIED];
+    if (FR_UNLIKELY(row[FR_COUNT_BAD] != 0) && totals.bad < 0) totals.bad = q;
+  }
+  *out = totals;
+}
+
+// Sums of the columns of rows begin..end-1, in order of row, and how many of their values are NaN and left out.
+extern "C" void FR_FN(fr_column_sums)(const double *FR_RESTRICT values, int64_t columns, int64_t begin, int64_t end,
+                                      double *FR_RESTRICT sums, int64_t *FR_RESTRICT undefined) {
+  for (int64_t c = 0; c < columns; ++c) sums[c] = 0.0;
+  for (int64_t r = begin; r < end; ++r) {
+    const double *row = values + r * columns;
+    for (int64_t c = 0; c < columns; ++c) {
+      const bool defined = row[c] == row[c];
+      sums[c] += defined ? row[c] : 0.0;
+      undefined[c] += !defined;
+    }
+  }
 }
 
 extern "C" int64_t FR_FN(fr_repeat_scratch)(int64_t longest) {

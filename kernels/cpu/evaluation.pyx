@@ -53,6 +53,13 @@ cdef extern from "evaluation_types.h" nogil:
         double *out
         int32_t *counts
 
+    ctypedef struct fr_rank_totals:
+        int64_t missing
+        int64_t empty
+        int64_t duplicates
+        int64_t tied
+        int64_t bad
+
 cdef extern from "evaluation_table.h" nogil:
     ctypedef struct fr_evaluation_functions:
         int (*fr_evaluation_level)() noexcept nogil
@@ -60,6 +67,8 @@ cdef extern from "evaluation_table.h" nogil:
         void (*fr_rank_metrics)(const fr_rank_job *job, int64_t begin, int64_t end, char *scratch) noexcept nogil
         int64_t (*fr_first_repeat)(const int64_t *ptr, const int64_t *ids, int64_t begin, int64_t end, char *scratch, int64_t *place) noexcept nogil
         int64_t (*fr_repeat_scratch)(int64_t longest) noexcept nogil
+        void (*fr_rank_tally)(const int32_t *counts, int64_t queries, fr_rank_totals *out) noexcept nogil
+        void (*fr_column_sums)(const double *values, int64_t columns, int64_t begin, int64_t end, double *sums, int64_t *undefined) noexcept nogil
     const fr_evaluation_functions *fr_evaluation_table(int level)
 
 cdef const fr_evaluation_functions *kernels = fr_evaluation_table(LEVEL)
@@ -76,6 +85,9 @@ TIES = ("given", "decimal_desc", "id_desc", "id_asc", "average", "optimistic", "
 IDEALS = ("judged", "list", "full")
 AP_DENOMINATORS = ("relevant", "capped", "cutoff", "hits", "length")
 COUNTS = ("retrieved", "relevant", "hits", "duplicates", "tied", "bad")
+cdef enum:
+    ROWS = 128
+SUM_BLOCK = ROWS  # rows that are added up in order; part of the definition of a mean
 NO_CUTOFF = 0x7FFFFFFFFFFFFFFF
 BAD_SCORE, BAD_PADDING = 1, 2
 
@@ -178,6 +190,29 @@ def rank_metrics(
     work.scratch = &scratch[0]
     with nogil:
         parallel_for(_evaluate, &work, tasks, threads)
+
+
+def tally(const int32_t[:, ::1] counts):
+    """(missing, empty, duplicates, tied, bad) over the rows of ``counts``; ``bad`` is the first with a fault, or -1."""
+    cdef fr_rank_totals totals
+    cdef int64_t queries = counts.shape[0]
+    if queries == 0:
+        return 0, 0, 0, 0, -1
+    with nogil:
+        kernels.fr_rank_tally(&counts[0, 0], queries, &totals)
+    return totals.missing, totals.empty, totals.duplicates, totals.tied, totals.bad
+
+
+def column_sums(const double[:, ::1] values, double[:, ::1] sums, int64_t[::1] undefined) -> None:
+    """Sums over each SUM_BLOCK rows of ``values`` (Q, M), one a row of ``sums``, without NaN; their number is added to
+    ``undefined`` (M,)."""
+    cdef int64_t rows = values.shape[0], columns = values.shape[1], block
+    if rows == 0 or columns == 0:
+        return
+    with nogil:
+        for block in range(sums.shape[0]):
+            kernels.fr_column_sums(&values[0, 0], columns, block * ROWS, min((block + 1) * ROWS, rows), &sums[block, 0],
+                                   &undefined[0])
 
 
 def first_repeat(const int64_t[::1] ptr, const int64_t[::1] ids, int64_t longest):

@@ -42,6 +42,14 @@ enum fr_rank_bad { FR_BAD_NONE, FR_BAD_SCORE, FR_BAD_PADDING };
 typedef double (*fr_rank_custom)(const double *gains, int64_t n, const double *ideal, int64_t m, int64_t k,
                                  int64_t *status);
 
+struct fr_rank_totals {
+  int64_t missing;
+  int64_t empty;
+  int64_t duplicates;
+  int64_t tied;
+  int64_t bad;  // the first query with a fault, -1 where there is none
+};
+
 struct fr_rank_job {
   // The run: one list of ids a row, best first or with scores.  One of run32, run64; at most one of scores32, scores64.
   const int32_t *run32;
