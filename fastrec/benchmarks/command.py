@@ -31,6 +31,12 @@ BUDGETS = {"quick": (0.5, (3, 7)), "default": (4.0, (3, 15)), "full": (30.0, (5,
 
 
 def bench(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="What --only takes, separated by spaces; topk is all of rank.", show_default="all"
+        ),
+    ] = None,
     only: Annotated[
         str | None,
         typer.Option(
@@ -69,13 +75,13 @@ def bench(
 
     Exit status: 0 done, 1 an answer of fastrec was wrong or a case failed, 2 bad arguments.
 
-    Example: fastrec bench --only rank --quick --json rank.json --html rank.html
+    Example: fastrec bench topk --quick --json rank.json --html rank.html
     """
     console = Console()
     try:
         if quick and full:
             raise ValueError("choose one of --quick and --full")
-        picked = chosen(plans(), only)
+        picked = chosen(plans(), [*(what or []), *(only or "").split(",")])
         if list_:
             _list(picked, console)
             return

@@ -26,6 +26,7 @@ from fastrec.benchmarks.peers import PEERS, Peers
 from fastrec.benchmarks.roofs import Roofs
 
 VERBS = ("rank", "measure", "weigh", "train")
+ALIASES = {"topk": "rank"}  # what users may call a verb after its command
 OURS = "fastrec"
 SETTLE_SECONDS = 0.03  # OpenBLAS and OpenMP threads spin for a while after their work is done
 SAMPLE_SECONDS = 0.01  # a sample is at least this long
@@ -332,7 +333,10 @@ def _kilobytes(status: str, name: str) -> int:
 
 
 def chosen(plans: Iterable[Plan], only: str | Iterable[str] | None) -> list[Plan]:
-    """The plans whose verb is one of ``only``, or whose name starts with one; all of them where it is empty."""
+    """The plans whose verb is one of ``only``, or whose name starts with one; all of them where it is empty.
+
+    A name may go without its verb: ``one-query`` is ``rank/one-query-...``.
+    """
     plans = list(plans)
     wanted = only.split(",") if isinstance(only, str) else list(only or [])
     wanted = [word.strip() for word in wanted if word.strip()]
@@ -340,8 +344,13 @@ def chosen(plans: Iterable[Plan], only: str | Iterable[str] | None) -> list[Plan
         return plans
     picked: list[Plan] = []
     for word in wanted:
+        word = ALIASES.get(word, word)
         found = [plan for plan in plans if word in (plan.verb, plan.name)]
-        found = found or [plan for plan in plans if plan.name.startswith(word)]
+        found = found or [
+            plan
+            for plan in plans
+            if plan.name.startswith(word) or plan.name.startswith(f"{plan.verb}/{word}")
+        ]
         if not found:
             names = [*VERBS, *(plan.name for plan in plans)]
             raise ValueError(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import fastrec as fr
-from fastrec.benchmarks.harness import Lab
+from fastrec.benchmarks.harness import Lab, Skip
 
 
 def embeddings(lab: Lab, queries: int, items: int, d: int, norms: str) -> tuple[np.ndarray, np.ndarray]:
@@ -127,6 +130,66 @@ def _purchases(factors: int, test_weeks: int) -> Purchases:
         train_weeks=f"weeks {first} to {last - test_weeks}",
         test_weeks=f"weeks {last - test_weeks + 1} to {last}",
     )
+
+
+def _data(lab: Lab, *names: str) -> list[Path]:
+    """Files of the folder that the environment variable FASTREC_DATA names; what is not there skips the case."""
+    if lab.scale == "quick":
+        raise Skip("left out of --quick")
+    folder = os.environ.get("FASTREC_DATA")
+    if not folder:
+        raise Skip("its data is not in the package: set FASTREC_DATA to the folder that holds it")
+    paths = [Path(folder, name) for name in names]
+    for path in paths:
+        if not path.is_file():
+            raise Skip(f"FASTREC_DATA has no {path.relative_to(folder)}")
+    return paths
+
+
+def journey(lab: Lab) -> tuple[np.ndarray, np.ndarray]:
+    """Factors (d = 64) of all households and all products of the whole Complete Journey.
+
+    By implicit's alternating least squares where it is installed, else by a truncated SVD of log(1 + times bought).
+    """
+    return lab.shared("journey", lambda: _journey(lab, 64))
+
+
+def _journey(lab: Lab, factors: int) -> tuple[np.ndarray, np.ndarray]:
+    import pandas as pd
+    from scipy.sparse import csr_matrix
+
+    (path,) = _data(lab, "complete_journey/transactions.parquet")
+    rows = pd.read_parquet(path, columns=["household_id", "product_id"])
+    households, user = np.unique(rows["household_id"].to_numpy(), return_inverse=True)
+    products, item = np.unique(rows["product_id"].to_numpy(), return_inverse=True)
+    bought = csr_matrix((np.ones(len(rows), np.float32), (user, item)), (len(households), len(products)))
+    bought.sum_duplicates()
+    if lab.peer("implicit"):
+        from implicit.als import AlternatingLeastSquares
+
+        model = AlternatingLeastSquares(factors, num_threads=lab.threads, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(bought, show_progress=False)
+        return model.user_factors, model.item_factors
+    from scipy.sparse.linalg import svds
+
+    bought.data = np.log1p(bought.data)
+    left, values, right = svds(bought, k=factors, v0=np.ones(min(bought.shape), np.float32))
+    root = np.sqrt(values)
+    return np.ascontiguousarray(left * root, np.float32), np.ascontiguousarray(right.T * root, np.float32)
+
+
+def sentences(lab: Lab) -> tuple[np.ndarray, np.ndarray]:
+    """(285, 384) queries and (49,050, 384) product texts as a sentence encoder places them."""
+    items = ("chorus_icecat/product", "esci_sample/product", "online_retail/item", "complete_journey/text")
+    queries = ("chorus_icecat/query", "esci_sample/query")
+
+    def read(names: tuple[str, ...]) -> np.ndarray:
+        paths = _data(lab, *(f"{name}_emb_minilm_f16.npz" for name in names))
+        return np.concatenate([np.load(path)["emb"] for path in paths]).astype(np.float32)
+
+    return lab.shared("sentences", lambda: (read(queries), read(items)))
 
 
 CLICK_L2 = 1e-3

@@ -99,14 +99,14 @@ def _table(case: dict[str, Any]) -> str:
     for timing in _fastest_first(case["contenders"]):
         ours, shares = timing["peer"] == OURS, timing["share_of_roof"]
         low, high = timing["quartiles_s"] or (None, None)
-        ratio = None if ours else timing["times_ours"]
+        ratio = timing["times_ours"]  # none on the row that the others are compared with
         cells = [
             escape(timing["name"])
             + (f' <span class="soft">{escape(timing["note"])}</span>' if timing["note"] else ""),
             record.seconds_text(timing["median_s"]),
             "-" if low is None else f"±{(high - low) / 2 / timing['median_s']:.0%}",
             ""
-            if ours
+            if ours and ratio is None
             else f'<span class="{"bad" if ratio and ratio < 1 else ""}">{record.ratio_text(ratio)}</span>',
             record.rate_text(timing["rate_per_s"], case["work"]["unit"]),
             record.share_text(shares.get("fp32")),

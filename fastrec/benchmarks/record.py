@@ -9,7 +9,7 @@ from typing import Any
 
 from fastrec._core import info
 from fastrec.benchmarks import peers as peer_libraries
-from fastrec.benchmarks.harness import OURS, Lab, Result, Timing
+from fastrec.benchmarks.harness import Lab, Result, Timing
 from fastrec.benchmarks.roofs import Roofs
 
 SCHEMA = "fastrec-bench/1"
@@ -80,7 +80,7 @@ def _timing(timing: Timing, result: Result, roofs: Roofs) -> dict[str, Any]:
         "samples_s": timing.samples,
         "calls_per_sample": timing.calls,
         "times_ours": timing.median / ours.median
-        if timed and timing.peer != OURS and ours is not None and ours.samples
+        if timed and timing is not ours and ours is not None and ours.samples
         else None,
         "rate_per_s": result.work.count / timing.median if timed and result.work.count else None,
         "share_of_roof": result.shares(timing, roofs),

@@ -89,7 +89,10 @@ def _cells(case: dict[str, Any], timing: dict[str, Any]) -> dict[str, Text]:
         "": name,
         "median": Text(record.seconds_text(timing["median_s"])),
         "spread": Text("-" if low is None else f"±{(high - low) / 2 / timing['median_s']:.0%}", style="dim"),
-        "fastrec is": _ratio(case["ratio_to_best_peer"] if ours else timing["times_ours"], ours),
+        "fastrec is": _ratio(
+            case["ratio_to_best_peer"] if ours and timing["times_ours"] is None else timing["times_ours"],
+            ours,
+        ),
         "rate": Text(record.rate_text(timing["rate_per_s"], case["work"]["unit"])),
         "fp32": Text(record.share_text(shares.get("fp32"))),
         "int8": Text(record.share_text(shares.get("int8"))),

@@ -95,6 +95,28 @@ def test_a_run_ends_with_0_and_writes_both_files(tmp_path: Path) -> None:
     assert "script" not in tags.seen
 
 
+@pytest.mark.parametrize("arguments", [["topk"], ["rank"], ["--only", "topk"], ["seen", "rank/one-query"]])
+def test_cases_can_be_named_without_an_option(arguments: list[str]) -> None:
+    status, output = invoke(*arguments, "--list")
+    assert status == 0
+    assert "rank/one-query-k10" in output
+    assert "rank/seen-excluded-k10" in output
+    assert "train/" not in output
+    assert ("rank/pairs" in output) == (len(arguments) == 1 or "topk" in arguments)
+
+
+def test_a_second_row_of_fastrec_is_compared_with_the_first() -> None:
+    def prepare(lab: Lab) -> Case:
+        rows = [Contender(name, lambda: 1, lambda _: Verdict(True, "")) for name in (OURS, f"{OURS}, k = 10")]
+        return Case({}, Work(), rows)
+
+    lab = Lab(threads=1, seed=0, scale="quick", peers=harness.Peers("none", 1))
+    (case,) = command.measure([Plan("rank/x", "rank", "x", prepare)], lab)["cases"]
+    first, second = case["contenders"]
+    assert first["times_ours"] is None
+    assert second["times_ours"] == pytest.approx(second["median_s"] / first["median_s"])
+
+
 def test_a_wrong_answer_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
     def prepare(lab: Lab) -> Case:
         wrong = Contender(OURS, lambda: 1, lambda _: Verdict(False, "7 of 9 rows <differ>"))

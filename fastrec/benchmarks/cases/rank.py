@@ -37,9 +37,11 @@ def gamma_k100(lab: Lab) -> Case:
 
 @case("rank/seen-excluded-k10", "rank", "top-10 with 100 seen items excluded for every query")
 def excluded(lab: Lab) -> Case:
+    """Beside the same search without exclusions: what they cost is the ratio of fastrec's two rows."""
     queries, items = _embeddings(lab, "equal")
     seen = inputs.random_csr(lab.rng("seen"), len(queries), len(items), 100)
-    return topk_case(lab, queries, items, 10, ["numpy", "implicit", "torch"], exclude=seen)
+    plain = _ours(lab, f"{OURS}, nothing excluded", queries, items, 10)
+    return topk_case(lab, queries, items, 10, ["numpy", "implicit", "torch"], exclude=seen, beside=[plain])
 
 
 @case(
@@ -53,18 +55,62 @@ def purchases(lab: Lab) -> Case:
     return topk_case(lab, shop.users, shop.items, 100, ["numpy", "implicit", "torch"], exclude=shop.seen)
 
 
-@case("rank/one-query-k10", "rank", "top-10 of a single query: bound by memory")
-def single(lab: Lab) -> Case:
-    n = lab.size(50_000, 200_000, 1_000_000)
-    queries, items = inputs.embeddings(lab, 1, n, 128, "equal")
+@case(
+    "rank/journey-k10",
+    "rank",
+    "top-10 of 68,509 products: ALS factors of a year of groceries",
+    real_data=True,
+)
+def journey_k10(lab: Lab) -> Case:
+    users, products = inputs.journey(lab)
+    return topk_case(lab, users, products, 10, ["numpy", "faiss", "implicit", "torch"])
+
+
+@case("rank/journey-k100", "rank", "top-100 of 68,509 products: the same factors", real_data=True)
+def journey_k100(lab: Lab) -> Case:
+    users, products = inputs.journey(lab)
+    return topk_case(lab, users, products, 100, ["numpy", "faiss", "implicit", "torch"])
+
+
+@case("rank/sentences-k10", "rank", "top-10 of 49,050 product texts for 285 typed queries", real_data=True)
+def sentences_k10(lab: Lab) -> Case:
+    queries, items = inputs.sentences(lab)
     return topk_case(lab, queries, items, 10, ["numpy", "faiss", "implicit", "torch"])
+
+
+@case("rank/sentences-alike-k100", "rank", "top-100 texts like each of 4,096 of them", real_data=True)
+def sentences_k100(lab: Lab) -> Case:
+    _, items = inputs.sentences(lab)
+    some = np.sort(lab.rng("sentences").choice(len(items), lab.size(256, 1024, 4096), replace=False))
+    return topk_case(lab, items[some], items, 100, ["numpy", "faiss", "implicit", "torch"])
+
+
+@case("rank/one-query-k10", "rank", "top-10 of a single query, equal norms: bound by memory")
+def single(lab: Lab) -> Case:
+    return _one_query(lab, "equal")
+
+
+@case("rank/one-query-factor-norms-k10", "rank", "top-10 of a single query, norms from gamma(2)")
+def single_gamma(lab: Lab) -> Case:
+    return _one_query(lab, "gamma")
 
 
 @case("rank/large-catalogue-k100", "rank", "top-100 of a batch over a large catalogue (--full: 1M items)")
 def large(lab: Lab) -> Case:
-    q, n = lab.size((16, 50_000), (64, 200_000), (512, 1_000_000))
-    queries, items = inputs.embeddings(lab, q, n, 128, "gamma")
-    return topk_case(lab, queries, items, 100, ["numpy", "faiss", "implicit", "torch"])
+    return _large(lab, "gamma")
+
+
+@case("rank/large-catalogue-equal-norms-k100", "rank", "the same, equal norms: nothing to stop early on")
+def large_equal(lab: Lab) -> Case:
+    return _large(lab, "equal")
+
+
+@case("rank/large-k", "rank", "top-1000 beside top-10 over a large catalogue (--full: 1M items)")
+def large_k(lab: Lab) -> Case:
+    q, n = lab.size((16, 50_000), (64, 200_000), (256, 1_000_000))
+    queries, items = inputs.embeddings(lab, q, n, 64, "equal")
+    short = _ours(lab, f"{OURS}, k = 10", queries, items, 10)
+    return topk_case(lab, queries, items, 1000, ["numpy", "faiss", "implicit", "torch"], beside=[short])
 
 
 @case("rank/select-k100", "rank", "top-100 of a given matrix of scores")
@@ -137,17 +183,21 @@ def pairs(lab: Lab) -> Case:
 
 
 def topk_case(
-    lab: Lab, queries: np.ndarray, items: np.ndarray, k: int, peers: Iterable[str], exclude: Any = None
+    lab: Lab,
+    queries: np.ndarray,
+    items: np.ndarray,
+    k: int,
+    peers: Iterable[str],
+    exclude: Any = None,
+    beside: Iterable[Contender] = (),
 ) -> Case:
-    """Exact top-k on these embeddings, with the index packed beforehand, beside those of ``peers`` that are there."""
+    """Exact top-k on these embeddings, with the index packed beforehand, beside those of ``peers`` that are there.
+
+    ``beside`` are further rows, of fastrec doing something else.
+    """
     ids, best = references.topk(queries, items, k, exclude)
-    index = fr.Index(items)
-
-    def ours() -> Any:
-        return index.topk(queries, k, exclude=exclude, threads=lab.threads)
-
     close = references.close_topk(queries, items, best, exclude)
-    contenders = [Contender(OURS, ours, references.same_topk(queries, items, ids, best))]
+    contenders = [_ours(lab, OURS, queries, items, k, exclude, (ids, best)), *beside]
     for name in peers:
         if module := lab.peer(name):
             for title, run in _PEERS[name](module, lab, queries, items, k, exclude):
@@ -160,9 +210,42 @@ def topk_case(
     return Case(shape, work, contenders)
 
 
+def _ours(
+    lab: Lab,
+    title: str,
+    queries: np.ndarray,
+    items: np.ndarray,
+    k: int,
+    exclude: Any = None,
+    expected: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Contender:
+    ids, best = references.topk(queries, items, k, exclude) if expected is None else expected
+    index = fr.Index(items)
+
+    def run() -> Any:
+        return index.topk(queries, k, exclude=exclude, threads=lab.threads)
+
+    return Contender(title, run, references.same_topk(queries, items, ids, best))
+
+
 def _embeddings(lab: Lab, norms: str) -> tuple[np.ndarray, np.ndarray]:
     q, n = lab.size((256, 20_000), (512, 100_000), (4096, 100_000))
     return inputs.embeddings(lab, q, n, 64, norms)
+
+
+def _one_query(lab: Lab, norms: str) -> Case:
+    queries, items = _catalogue(lab, norms)
+    return topk_case(lab, queries[:1], items, 10, ["numpy", "faiss", "implicit", "torch"])
+
+
+def _catalogue(lab: Lab, norms: str) -> tuple[np.ndarray, np.ndarray]:
+    q, n = lab.size((16, 50_000), (64, 200_000), (512, 1_000_000))
+    return inputs.embeddings(lab, q, n, 128, norms)
+
+
+def _large(lab: Lab, norms: str) -> Case:
+    queries, items = _catalogue(lab, norms)
+    return topk_case(lab, queries, items, 100, ["numpy", "faiss", "implicit", "torch"])
 
 
 def _synthetic(lab: Lab, norms: str, k: int, peers: list[str]) -> Case:
