@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -128,5 +129,10 @@ def common_device(**arrays: Any) -> str:
 
 
 def namespace(array: Any) -> ModuleType:
-    """``numpy`` or ``cupy``: the module whose functions work on an adopted array."""
-    return np if isinstance(array, np.ndarray) else sys.modules["cupy"]
+    """``numpy`` or ``cupy``: the module whose functions work on an adopted array (``numpy`` for None)."""
+    return np if array is None or isinstance(array, np.ndarray) else sys.modules["cupy"]
+
+
+def current(array: Any) -> AbstractContextManager[Any]:
+    """While it is entered, an adopted array's card is the current one, on which CuPy makes and fills new arrays."""
+    return nullcontext() if array is None or isinstance(array, np.ndarray) else array.device

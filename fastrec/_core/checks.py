@@ -32,7 +32,8 @@ def real(value: Any, name: str) -> Any:
 
 def contiguous(array: Any, dtype: Any) -> Any:
     """The array as C-contiguous ``dtype`` in native byte order: itself where it already is, else a copy."""
-    return arrays.namespace(array).ascontiguousarray(array, dtype=dtype)
+    with arrays.current(array):
+        return arrays.namespace(array).ascontiguousarray(array, dtype=dtype)
 
 
 def native(array: Any) -> Any:

@@ -88,14 +88,11 @@ class Operation:
     def _run(self, path: str, arguments: Mapping[str, Any]) -> Any:
         if path not in self._paths:
             raise ValueError(f"operation {self.name!r} has no path {path!r}; it has {', '.join(self._paths)}")
-        if path != "reference":
-            return self._paths[path](**arguments)
         first = next((arguments[n] for n in self.arrays if arguments.get(n) is not None), None)
-        if first is None:
-            import numpy as xp
-        else:
-            xp = _arrays.namespace(first)
-        return self._paths["reference"](xp, **arguments)
+        with _arrays.current(first):
+            if path != "reference":
+                return self._paths[path](**arguments)
+            return self._paths["reference"](_arrays.namespace(first), **arguments)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         arguments = self._contract(*args, **kwargs)

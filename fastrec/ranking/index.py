@@ -623,11 +623,12 @@ def _lowest(min_score: Any) -> float:
 
 def outputs(out: Any, shape: tuple[int, int], device: str) -> tuple[Any, Any]:
     if out is None:
-        if device != arrays.CPU:
-            import cupy as xp
-        else:
-            import numpy as xp
-        return xp.empty(shape, xp.int64), xp.empty(shape, xp.float32)
+        if device == arrays.CPU:
+            return np.empty(shape, np.int64), np.empty(shape, np.float32)
+        from fastrec._core import cuda
+
+        with cuda.on(int(device.partition(":")[2])) as xp:
+            return xp.empty(shape, xp.int64), xp.empty(shape, xp.float32)
     try:
         rows, scores = (out.rows, out.scores) if isinstance(out, TopK) else out
     except (TypeError, ValueError):

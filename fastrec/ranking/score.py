@@ -100,6 +100,16 @@ def _(queries: Any, items: Any, metric: str, bias: Any, threads: int, out: Any) 
     return result
 
 
+@score.cuda
+def _(queries: Any, items: Any, metric: str, bias: Any, threads: int, out: Any) -> Any:
+    from fastrec.ranking import device
+
+    xp = arrays.namespace(queries)
+    result = xp.empty((len(queries), len(items)), xp.float32) if out is None else out
+    device.score_pairs(queries, items, "float32", metric, bias, None, None, result)
+    return result
+
+
 @score.cases
 def _(rng: Any) -> Iterator[dict[str, Any]]:
     for metric in canonical.METRICS:
@@ -195,6 +205,16 @@ def _(queries: Any, items: Any, rows: Any, cols: Any, metric: str, bias: Any, th
 
     result = np.empty(len(rows), np.float32) if out is None else out
     kernels.score_pairs(view(items, "float32", metric, bias), queries, rows, cols, result, threads)
+    return result
+
+
+@score_pairs.cuda
+def _(queries: Any, items: Any, rows: Any, cols: Any, metric: str, bias: Any, threads: int, out: Any) -> Any:
+    from fastrec.ranking import device
+
+    xp = arrays.namespace(queries)
+    result = xp.empty(len(rows), xp.float32) if out is None else out
+    device.score_pairs(queries, items, "float32", metric, bias, rows, cols, result)
     return result
 
 

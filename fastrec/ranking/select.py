@@ -68,6 +68,14 @@ def _(scores: Any, k: int, threads: int, out: tuple[Any, Any]) -> TopK:
     return TopK(*out)
 
 
+@select_topk.cuda
+def _(scores: Any, k: int, threads: int, out: tuple[Any, Any]) -> TopK:
+    from fastrec.ranking import device
+
+    device.select_topk(arrays.namespace(scores), scores, k, *out)
+    return TopK(*out)
+
+
 @select_topk.cases
 def _(rng: Any) -> Iterator[dict[str, Any]]:
     for n_queries, n, k in [

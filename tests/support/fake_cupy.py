@@ -5,7 +5,7 @@
 
 It is stricter than CuPy where a mistake would be silent on a small test: only the functions and methods listed here
 exist; NumPy arrays do not mix with its own; arrays of two devices do not meet; what would wait for the card (`get`,
-``int(...)``, a boolean mask) is recorded in ``fake.log`` as ``("sync", what)``, a launch as ``("launch", kernel, ...)``.
+``int(...)``, a boolean mask) is recorded in ``fake.log`` as ``("sync", what)``; a launch as ``("launch", kernel, ..)``.
 """
 
 from __future__ import annotations
