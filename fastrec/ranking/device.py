@@ -51,7 +51,7 @@ def select_topk(xp: Any, scores: Any, k: int, rows: Any, values: Any) -> None:
         count = some.stop - begin
         buffers = xp.empty((count, shares, 2, room), xp.uint64)
         found = xp.empty((count, shares, own), xp.uint64)
-        select_scores(
+        cuda.kernel("rank_select.cu", "fr_select_scores", FR_SELECT=0)(
             (count, shares), THREADS, scores[some], cuda.i64(n), cuda.i64(own), buffers, cuda.i64(room), found
         )
         finish_keys(xp, found, None, shares * own, rows[some], values[some])
