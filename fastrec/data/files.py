@@ -83,6 +83,40 @@ def read_truth(
     return _pairs(path, TRUTH, {"query": query, "item": item, "gain": gain})
 
 
+def read_subtopics(path: PathLike) -> Any:
+    """Read judgements by subtopic: the second field of TREC's lines, or a table's column ``subtopic``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``query``, ``subtopic``, ``item``, ``gain``; or the dict that a JSON file holds.
+    """
+    file = open_path(path)
+    found = formats.format_of(file)
+    if found == "json":
+        import json
+
+        read = json.loads(decode(formats.read_text(file), file))
+        if not isinstance(read, dict):
+            raise malformed(file, None, "an object {query: {subtopic: {item: gain}}}", type(read).__name__)
+        return read
+    frame = read_truth(file)  # names what is wrong with a line
+    if found == "trec":
+        lines = [
+            line.split() for line in decode(formats.read_text(file), file).split("\n") if line[:1] != "#"
+        ]
+        frame.insert(1, "subtopic", [fields[1] for fields in lines if fields])
+        return frame
+    if found in ("npy", "npz"):
+        raise malformed(file, None, "judgements by subtopic (TREC, JSON or a table)", f"a {found} file")
+    table = read_frame(file)
+    names = [name for name in ("subtopic", "subtopic_id", "intent", "intent_id", "aspect") if name in table]
+    if not names:
+        raise malformed(file, None, "a column subtopic", f"columns {', '.join(map(str, table.columns))}")
+    frame.insert(1, "subtopic", table[names[0]].to_numpy())
+    return frame
+
+
 def read_frame(path: PathLike) -> pd.DataFrame:
     """Read a table (Parquet, Feather, CSV, TSV, JSONL) as a pandas frame.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -41,12 +40,6 @@ class Accumulator:
         **policies: Any,
     ) -> None:
         columns = parse(metrics)
-        for column in columns:
-            if column.metric.name == "err" and math.isnan(column.parameter):
-                raise ValueError(
-                    "`metrics`: 'err' in batches needs its largest gain, as in 'err(max_gain=3)': "
-                    "no batch knows it for all"
-                )
         self.metrics = [column.label for column in columns]
         self.convention = resolve(convention, **policies)
         self.threads = threads

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -109,7 +108,13 @@ def evaluate(
     )  # fmt: skip
     adopted = read_run(run, queries)
     judgements = (
-        truth if isinstance(truth, Truth) else Truth(truth, queries=_row_queries(truth, queries, adopted))
+        truth
+        if isinstance(truth, Truth)
+        else Truth(
+            truth,
+            queries=_row_queries(truth, queries, adopted),
+            subtopics=True if any(column.metric.subtopics for column in columns) else None,
+        )
     )
     return evaluate_adopted(adopted, judgements, columns, policy, weights, threads, per_query)
 
@@ -139,14 +144,8 @@ def evaluate_adopted(
     per_query: bool = True,
 ) -> Evaluation:
     """``evaluate`` after its arguments have been read."""
-    columns = [_with_largest_gain(column, truth) for column in columns]
-    if policy.ties == "average":
-        for column in columns:
-            if not column.metric.averages_ties:
-                raise ValueError(
-                    f"ties='average' is not defined for {column.metric.name!r}; "
-                    "choose another order of ties (the sklearn preset averages)"
-                )
+    for column in columns:
+        _check(column, truth, policy)
     rows = _match_queries(run, truth)
     arguments = {
         "ids": run.ids,
@@ -160,6 +159,10 @@ def evaluate_adopted(
         "run_row": rows,
         "threads": threads,
     }
+    if any(column.metric.subtopics for column in columns):
+        arguments["topics"] = _topics(truth, policy)
+    if policy.ties == "random":
+        arguments["query_keys"] = _keys(truth._queries)
     values, counts = _compute(arguments, run, policy)
     missing, empty, duplicates, tied, bad = kernels.tally(counts)
     if bad >= 0 or duplicates:
@@ -211,17 +214,29 @@ def evaluate_adopted(
     return result if per_query else result.drop_queries()
 
 
-def _with_largest_gain(column: Column, truth: Truth) -> Column:
-    if column.metric.name != "err":
-        return column
-    largest = truth.max_gain
-    if math.isnan(column.parameter):
-        return replace(column, parameter=max(largest, 0.0))
-    if column.parameter < largest:
+def _check(column: Column, truth: Truth, policy: Convention) -> None:
+    """Refuse a metric that the truth or the order of ties does not allow."""
+    metric = column.metric
+    if policy.ties == "average" and not metric.averages_ties:
         raise ValueError(
-            f"`metrics`: max_gain of {column.label!r} is below the truth's largest gain, {largest:g}"
+            f"ties='average' is not defined for {metric.name!r}; "
+            "choose another order of ties (the sklearn preset averages)"
         )
-    return column
+    if metric.subtopics:
+        if not truth.has_subtopics:
+            raise ValueError(
+                f"`metrics`: {column.label!r} needs judgements by subtopic: a column 'subtopic', a dict "
+                "{query: {subtopic: {item: gain}}}, or fr.Truth(path, subtopics=True)"
+            )
+        if policy.ties in ("optimistic", "pessimistic"):
+            raise ValueError(
+                f"ties={policy.ties!r} is not defined for {metric.name!r}; choose another order of ties"
+            )
+    for place, (name, _) in enumerate(metric.parameters):
+        if name == "max_gain" and column.parameters[place] < truth.max_gain:
+            raise ValueError(
+                f"`metrics`: max_gain of {column.label!r} is below the truth's largest gain, {truth.max_gain:g}"
+            )
 
 
 def _match_queries(run: Run, truth: Truth) -> np.ndarray | None:
@@ -280,6 +295,22 @@ def _match_items(run: Run, truth: Truth) -> np.ndarray:
     return place[flat]
 
 
+def _topics(truth: Truth, policy: Convention) -> tuple[np.ndarray, ...]:
+    """What is relevant to which subtopic, as ``rank_metrics`` takes it."""
+    assert truth._subtopics is not None
+    rows = np.repeat(np.arange(len(truth)), np.diff(truth._ptr))
+    return (*truth._subtopics.relevant(rows, len(truth), policy.relevance_level), truth._in_text_order())
+
+
+def _keys(labels: Labels) -> np.ndarray:
+    """A number for each label that depends on nothing else: a hash of its text, or itself."""
+    if not labels.is_text:
+        return labels.array().astype(np.int64).view(np.uint64)
+    import pandas as pd
+
+    return pd.util.hash_array(labels.array(), categorize=False)
+
+
 def _unused(taken: np.ndarray, count: int) -> np.ndarray:
     candidates = np.setdiff1d(np.arange(count + len(taken), dtype=np.int64), taken)
     return candidates[:count]
@@ -287,7 +318,9 @@ def _unused(taken: np.ndarray, count: int) -> np.ndarray:
 
 def _compute(arguments: dict[str, Any], run: Run, policy: Convention) -> tuple[np.ndarray, np.ndarray]:
     by_label = (
-        policy.ties in ("trec", "id_desc", "id_asc") and run.items is not None and run.scores is not None
+        policy.ties in ("trec", "id_desc", "id_asc", "random")
+        and run.items is not None
+        and run.scores is not None
     )
     if not by_label:
         return rank_metrics(**arguments, convention=policy)
@@ -296,6 +329,8 @@ def _compute(arguments: dict[str, Any], run: Run, policy: Convention) -> tuple[n
     if not kernels.tally(counts)[TALLIED]:
         return values, counts
     assert run.items is not None
+    if policy.ties == "random":
+        return rank_metrics(**arguments, convention=policy, tie_rank=_keys(run.items).view(np.int64))
     numeric = policy.ties != "trec" and not run.items.is_text
     ranks = np.argsort(np.argsort(run.items.array())) if numeric else run.items.ranks()
     return rank_metrics(**arguments, convention=policy, tie_rank=ranks)
@@ -394,8 +429,8 @@ def describe(column: Column, policy: Convention) -> str:
     }
     if policy.relevance_level is not None:
         parts["relevance_level"] = policy.relevance_level
-    if column.metric.parameter is not None:
-        parts = {column.metric.parameter[0]: f"{column.parameter:g}", **parts}
+    given = {name: f"{value:g}" for (name, _), value in zip(column.metric.parameters, column.parameters)}
+    parts = {**given, **parts}
     if policy.ties == "random":
         parts["seed"] = policy.seed
     cutoff = "" if column.cutoff is None else f"@{column.cutoff}"

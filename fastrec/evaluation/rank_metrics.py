@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ from fastrec._core import threads as threading
 from fastrec._core.op import operation
 from fastrec._kernels import evaluation as kernels
 from fastrec.evaluation.conventions import Convention, resolve
-from fastrec.evaluation.metrics import Column, Query, parse
+from fastrec.evaluation.metrics import Column, Query, diversity, parse
 from fastrec.evaluation.metrics.dcg import gain_values
 
 MAX_ORDERS = 5040  # the reference averages ties by trying every order
 MAX_TABLE = 1 << 27
+_TOPIC_TYPES = (np.int64, np.int32, np.int32, np.int64)
 _tables: tuple[np.ndarray, np.ndarray] = kernels.discounts(1024)
 
 
@@ -46,6 +48,8 @@ def rank_metrics(
     width: int = 0,
     run_row: Any = None,
     tie_rank: Any = None,
+    query_keys: Any = None,
+    topics: Any = None,
     convention: str | Convention = "trec",
     threads: int | None = None,
 ) -> dict[str, Any]:
@@ -60,7 +64,12 @@ def rank_metrics(
     gains : flat float64 beside ``truth_ids``; ``None``: all 1.
     scores : flat float32 or float64 beside ``ids``; ``None``: the lists are best first.
     run_row : (Q,) int64, the run's row of each query, -1 for none; ``None``: row q.
-    tie_rank : int64 by id, where ids are codes: what ``id_desc``, ``id_asc`` and ``trec`` compare instead of ids.
+    tie_rank : int64 by id, where ids are codes: what ``id_desc``, ``id_asc``, ``trec`` and ``random`` take in their
+        place.
+    query_keys : (Q,) uint64, what a random order of ties tells queries apart by; ``None``: it is the same in each.
+    topics : for the metrics by subtopic, (ptr, numbers, counts, order): judgement t is relevant to the subtopics
+        ``numbers[ptr[t]:ptr[t + 1]]`` of the ``counts[q]`` of its query; ``order`` holds the judgements of each query
+        in the order that settles ties of the ideal list.
     convention : a preset's name or a ``Convention``; its policies on whole queries (empty, missing, duplicates) are
         the caller's: here a repeat is taken out and counted.
     threads : threads to use.
@@ -93,6 +102,10 @@ def rank_metrics(
         "width": checks.integer(width, "width", low=0),
         "run_row": None if run_row is None else np.ascontiguousarray(run_row, np.int64),
         "tie_rank": None if tie_rank is None else np.ascontiguousarray(tie_rank, np.int64),
+        "query_keys": None if query_keys is None else np.ascontiguousarray(query_keys, np.uint64),
+        "topics": None
+        if topics is None
+        else tuple(np.ascontiguousarray(t, dtype) for t, dtype in zip(topics, _TOPIC_TYPES)),
         "convention": resolve(convention),
         "threads": threading.resolve(threads),
     }
@@ -113,7 +126,7 @@ def _native(array: Any, name: str, dtypes: tuple[type, ...]) -> np.ndarray:
 @rank_metrics.reference
 def _reference(
     xp: Any, ids: Any, truth_ptr: Any, truth_ids: Any, columns: Any, gains: Any, scores: Any, ptr: Any, width: int,
-    run_row: Any, tie_rank: Any, convention: Convention, threads: int,
+    run_row: Any, tie_rank: Any, query_keys: Any, topics: Any, convention: Convention, threads: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     queries = len(truth_ptr) - 1
     values, counts = np.zeros((queries, len(columns))), np.zeros((queries, len(kernels.COUNTS)), np.int32)
@@ -138,7 +151,12 @@ def _reference(
             counts[q, 5], items, score = kernels.BAD_PADDING, [], None
         elif score is not None and np.isnan(score).any():
             counts[q, 5], items, score = kernels.BAD_SCORE, [], None
-        views, repeats, tied = _orders(items, score, dict(zip(judged, truth)), truth, tie_rank, convention)
+        shuffle = 0 if query_keys is None else splitmix(int(query_keys[q]))
+        views, repeats, tied = _orders(
+            items, score, dict(zip(judged, truth)), truth, tie_rank, shuffle, convention
+        )
+        if topics is not None:
+            views = [_with_topics(view, q, judged, int(truth_ptr[q]), topics) for view in views]
         for m, column in enumerate(columns):
             of = [column.metric.definition(_at(view, column, convention)) for view in views]
             values[q, m] = math.fsum(of) / len(of)
@@ -148,7 +166,19 @@ def _reference(
 
 
 def _at(view: Query, column: Column, convention: Convention) -> Query:
-    return Query(view.gains, view.judged, view.block, view.truth, column.cutoff, column.parameter, convention)
+    return replace(view, cutoff=column.cutoff, parameters=column.parameters)
+
+
+def _with_topics(view: Query, q: int, judged: list[int], first: int, topics: Any) -> Query:
+    ptr, numbers, counts, order = topics
+    of = [tuple(numbers[ptr[first + t] : ptr[first + t + 1]].tolist()) for t in range(len(judged))]
+    by_item = dict(zip(judged, of))
+    return replace(
+        view,
+        topics=tuple(by_item.get(item, ()) for item in view.items),
+        truth_topics=tuple(of[t - first] for t in order[first : first + len(judged)].tolist()),
+        num_topics=int(counts[q]),
+    )
 
 
 def _orders(
@@ -157,6 +187,7 @@ def _orders(
     gain_of: dict[int, float],
     truth: np.ndarray,
     tie_rank: Any,
+    shuffle: int,
     convention: Convention,
 ) -> tuple[list[Query], int, int]:
     """The query under its final order, or under every order of its tied blocks when they are to be averaged."""
@@ -164,7 +195,7 @@ def _orders(
     order = sorted(range(len(items)), key=lambda i: -keys[i])  # stable
     blocks = [list(block) for _, block in itertools.groupby(order, key=lambda i: keys[i])]
     tied = sum(len(block) for block in blocks if len(block) > 1)
-    blocks = [_tie_order(block, items, gain_of, tie_rank, convention) for block in blocks]
+    blocks = [_tie_order(block, items, gain_of, tie_rank, shuffle, convention) for block in blocks]
     arrangements = [[tuple(block)] for block in blocks]
     if convention.ties == "average" and tied:
         if math.prod(math.factorial(len(block)) for block in blocks) > MAX_ORDERS:
@@ -187,18 +218,24 @@ def _orders(
                 block=np.array([number for _, number in listed], int),
                 truth=truth,
                 cutoff=None,
-                parameter=math.nan,
+                parameters=(),
                 convention=convention,
+                items=tuple(item for item, _ in listed),
             )
         )
     return views, repeats, tied
 
 
 def _tie_order(
-    block: list[int], items: list[int], gain_of: dict[int, float], tie_rank: Any, convention: Convention
+    block: list[int],
+    items: list[int],
+    gain_of: dict[int, float],
+    tie_rank: Any,
+    shuffle: int,
+    convention: Convention,
 ) -> list[int]:
-    def by_id(i: int) -> Any:
-        return items[i] if tie_rank is None else tie_rank[items[i]]
+    def by_id(i: int) -> int:
+        return items[i] if tie_rank is None else int(tie_rank[items[i]])
 
     def by_gain(i: int) -> tuple[int, float]:
         gain = gain_of.get(items[i])
@@ -209,16 +246,17 @@ def _tie_order(
     if convention.ties == "trec":
         return sorted(block, key=(lambda i: str(items[i])) if tie_rank is None else by_id, reverse=True)
     if convention.ties == "random":
-        return sorted(block, key=lambda i: (_shuffle(items[i], convention.seed), items[i]))
+        seed = convention.seed + shuffle
+        return sorted(block, key=lambda i: (splitmix(seed + by_id(i) * 0x9E3779B97F4A7C15), items[i]))
     if convention.ties in ("id_desc", "id_asc"):
         return sorted(block, key=by_id, reverse=convention.ties == "id_desc")
     return sorted(block, key=by_gain, reverse=convention.ties == "optimistic")
 
 
-def _shuffle(item: int, seed: int) -> int:
-    """splitmix64."""
+def splitmix(z: int) -> int:
+    """The mixer of splitmix64."""
     mask = 2**64 - 1
-    z = (seed + item * 0x9E3779B97F4A7C15) & mask
+    z &= mask
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & mask
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB & mask
     return z ^ (z >> 31)
@@ -230,7 +268,7 @@ def _shuffle(item: int, seed: int) -> int:
 @rank_metrics.cpu
 def _cpu(
     ids: Any, truth_ptr: Any, truth_ids: Any, columns: Any, gains: Any, scores: Any, ptr: Any, width: int, run_row: Any,
-    tie_rank: Any, convention: Convention, threads: int,
+    tie_rank: Any, query_keys: Any, topics: Any, convention: Convention, threads: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     compiled = [c for c in columns if c.metric.kernel]
     queries = len(truth_ptr) - 1
@@ -245,27 +283,31 @@ def _cpu(
     kinds = [_kind(c, convention) for c in compiled]
     single = ids.dtype == np.int32
     half = scores is not None and scores.dtype == np.float32
+    topic_ptr, topic_numbers, topic_counts, topic_order = (None,) * 4 if topics is None else topics
     kernels.rank_metrics(
         ids if single else None, None if single else ids, scores if half else None, None if half else scores,
         ptr, width, run_row, tie_rank, truth_ptr, truth_ids, None if worth is None else gains, worth, ideal,
         np.array(kinds, np.int32),
         np.array([cutoffs.index(c.cutoff or kernels.NO_CUTOFF) for c in compiled], np.int32),
-        np.array([c.parameter for c in compiled], np.float64),
+        np.array([_numbers(c) for c in compiled], np.float64).reshape(-1, 2),
         np.array([getattr(c.metric.function, "address", 0) for c in compiled], np.int64),
         np.array(cutoffs, np.int64), table, sums,
         0.0 if level is None else level, level is None, _ties(convention, tie_rank),
         convention.score_precision == "float32", kernels.IDEALS.index(convention.ideal),
         kernels.AP_DENOMINATORS.index(convention.map_denominator),
         convention.recall_denominator == "capped", convention.short == "len", convention.unjudged == "skip",
-        worth is None and (level is None or level <= 1.0), convention.seed, longest, longest_truth, values, counts,
+        worth is None and (level is None or level <= 1.0), convention.seed, query_keys,
+        topic_ptr, topic_numbers, topic_counts, topic_order,
+        0 if topic_counts is None else int(topic_counts.max(initial=0)), longest, longest_truth, values, counts,
         threads,
     )  # fmt: skip
     if len(compiled) == len(columns):
         return values, counts
     rest = [c for c in columns if not c.metric.kernel]  # metrics that only have a definition
     defined, _ = _reference(
-        np, ids, truth_ptr, truth_ids, rest, gains, scores, ptr, width, run_row, tie_rank, convention, threads
-    )
+        np, ids, truth_ptr, truth_ids, rest, gains, scores, ptr, width, run_row, tie_rank, query_keys, topics,
+        convention, threads,
+    )  # fmt: skip
     whole = np.empty((queries, len(columns)))
     whole[:, [bool(c.metric.kernel) for c in columns]] = values
     whole[:, [not c.metric.kernel for c in columns]] = defined
@@ -277,6 +319,18 @@ def _kind(column: Column, convention: Convention) -> int:
     if kernel == "precision" and convention.precision_average == "micro":
         kernel = "recall"
     return kernels.METRICS.index(kernel)
+
+
+def _numbers(column: Column) -> tuple[float, float]:
+    """The two numbers that the kernel takes for a column."""
+    numbers = column.parameters
+    if column.metric.kernel == "dcg":
+        numbers = (math.log2(numbers[0]),)
+    elif column.metric.kernel in ("alpha_dcg", "err_ia") and column.cutoff is not None:
+        weights = diversity.discount if column.metric.kernel == "alpha_dcg" else diversity.reciprocal
+        numbers = (numbers[0], diversity.ideal_of_ideals(column.cutoff, numbers[0], weights))
+    first, second = (*numbers, math.nan, math.nan)[:2]
+    return first, second
 
 
 def _ties(convention: Convention, tie_rank: Any) -> int:
@@ -308,7 +362,13 @@ CASE_METRICS = [
     "ndcg@1,5,20", "ndcg", "dcg@10", "map", "map@5", "mrr", "mrr@3", "recall@5,1000", "precision@5", "precision",
     "hit_rate@2", "f1@10", "f_beta(beta=2)@7", "r_precision", "err(max_gain=4)@10", "rbp(p=0.7)@9", "bpref", "infap",
     "iprec_at_recall(0.4)", "11pt_avg", "auc", "mean_rank", "pair_accuracy@8", "judged@10", "num_ret", "num_rel",
-    "num_rel_ret@6",
+    "num_rel_ret@6", "nerr(max_gain=4)@10", "graded_rbp(max_gain=4)", "normalized_rbp@4", "rbp_residual@12",
+    "iprec_at_recall(0.4, version=10)", "11pt_avg(version=10)", "lauc(n_items=2000)@10", "pauc@3", "pap@3", "arp",
+    "pair_accuracy(tie=0)", "unjudged@10", "compatibility", "dcg(base=3)@10",
+]  # fmt: skip
+TOPIC_METRICS = [
+    "alpha_dcg@5", "alpha_dcg", "alpha_ndcg@5,20", "alpha_ndcg(alpha=0.3)", "err_ia@10", "err_ia", "nerr_ia@10", "nrbp",
+    "nrbp(alpha=0.2, beta=0.8)", "nnrbp", "map_ia", "map_ia@7", "precision_ia@10", "subtopic_recall@4", "ndcg@5",
 ]  # fmt: skip
 
 
@@ -324,15 +384,36 @@ def _cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         yield case
     for ties in ("given", "id_desc", "id_asc", "optimistic", "pessimistic", "random"):
         yield _case(rng, 20, 12, True) | {"convention": Convention(ties=ties, seed=3)}
-    for changes in (
+    policies: tuple[dict[str, Any], ...] = (
         {"unjudged": "skip"}, {"short": "len"}, {"gain": "exponential"}, {"gain": {1.0: 2.0, 2.0: 1.0}},
         {"gain": "binary"}, {"relevance_level": 2.0}, {"ideal": "list"}, {"ideal": "full"},
         {"map_denominator": "capped"}, {"map_denominator": "cutoff"}, {"map_denominator": "hits"},
         {"map_denominator": "length"}, {"recall_denominator": "capped"}, {"score_precision": "float64"},
-    ):  # fmt: skip
+    )  # fmt: skip
+    for changes in policies:
         yield _case(rng, 20, 30, True) | {"convention": Convention(**changes)}
+    for length in (0, 3, 40):
+        for changes in ({}, policies[0], {"short": "len", "ties": "random"}):
+            yield _by_subtopic(rng, _case(rng, 20, length, True)) | {"convention": Convention(**changes)}
     quick = [name for name in CASE_METRICS if not name.startswith(("auc", "pair_accuracy", "11pt"))]
     yield _case(rng, 3, 5000, True) | {"metrics": quick}
+
+
+def _by_subtopic(rng: np.random.Generator, case: dict[str, Any]) -> dict[str, Any]:
+    ptr, most = case["truth_ptr"], 5
+    chosen = [
+        np.flatnonzero(rng.random(most) < 0.4) if gain > 0 else np.zeros(0, int)
+        for gain in case["gains"].tolist()
+    ]
+    order = np.concatenate([first + rng.permutation(last - first) for first, last in itertools.pairwise(ptr)])
+    topics = (
+        np.concatenate(([0], np.cumsum([len(c) for c in chosen]))),
+        np.concatenate([*chosen, np.zeros(0, int)]),
+        np.full(len(ptr) - 1, most),
+        order,
+    )
+    keys = rng.integers(0, 2**63, len(ptr) - 1).astype(np.uint64)
+    return case | {"metrics": TOPIC_METRICS, "topics": topics, "query_keys": keys}
 
 
 def _case(rng: np.random.Generator, queries: int, length: int, scored: bool) -> dict[str, Any]:

@@ -18,6 +18,7 @@ QUERY = ("query", "query_id", "qid", "q_id", "user", "user_id", "topic")
 ITEM = ("item", "item_id", "doc_id", "docid", "docno", "doc", "iid", "product_id")
 SCORE = ("score", "sim", "prediction")
 GAIN = ("gain", "relevance", "rel", "label", "grade", "rating")
+SUBTOPIC = ("subtopic", "subtopic_id", "intent", "intent_id", "aspect")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,18 @@ from fastrec._core import checks
 from fastrec._kernels import evaluation as kernels
 from fastrec.evaluation import ids, runs
 from fastrec.evaluation.ids import Labels
+from fastrec.evaluation.subtopics import Subtopics, merged
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DUPLICATES = ("error", "first", "max", "sum")
+# Repeats that stand together become one, given where each group starts.
+_MERGES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "first": lambda values, first: values[first],
+    "max": lambda values, first: np.maximum.reduceat(values, first),
+    "sum": lambda values, first: np.add.reduceat(values, first),
+}
 
 
 class Truth:
@@ -27,21 +34,26 @@ class Truth:
     ----------
     truth : judgements by query, as one of
 
-        - a frame (pandas, polars, Arrow) with columns ``query, item[, gain]``;
-        - a dict ``{query: {item: gain}}`` or ``{query: [items]}``;
+        - a frame (pandas, polars, Arrow) with columns ``query, item[, gain]`` and perhaps ``subtopic``;
+        - a dict ``{query: {item: gain}}``, ``{query: [items]}`` or ``{query: {subtopic: {item: gain}}}``;
         - a SciPy sparse matrix (queries x items) whose stored values are gains;
         - a list of id arrays, or an id matrix that -1 pads: row r is query r;
-        - a path of a TREC qrels, Parquet, CSV or JSON Lines file.
+        - a path of a TREC qrels, Parquet, CSV, JSON Lines or JSON file.
 
         Without gains every item has gain 1.  Integer, text and mixed ids; see ``fastrec.evaluation.ids``.
     queries : labels of the rows, for the forms that have none.
     duplicates : ``"error"``, or keep the ``"first"``, ``"max"`` or ``"sum"`` of an item's gains within a query (an
         interaction log has an item many times: ``"max"``).
+    subtopics : whether the judgements are by subtopic (intent), as ``alpha_ndcg`` and its kin need them: ``None`` finds
+        out; ``True`` also reads them from a file, where they are the second field of a TREC line
+        (``query subtopic item gain``) or a column ``subtopic``; ``False`` leaves them.  An item's gain is the largest
+        that a subtopic gives it.
 
     Attributes
     ----------
     query_ids : (Q,) the queries, in the order of ``truth``.
     relevant : (Q,) how many items of each query have a gain above 0.
+    has_subtopics : whether the judgements are by subtopic.
 
     Raises
     ------
@@ -50,9 +62,13 @@ class Truth:
     Memory: 16 bytes a judgement (8 without gains), plus the labels of text ids.
     """
 
-    def __init__(self, truth: Any, *, queries: Any = None, duplicates: str = "error") -> None:
+    def __init__(
+        self, truth: Any, *, queries: Any = None, duplicates: str = "error", subtopics: bool | None = None
+    ) -> None:
         checks.choice(duplicates, "duplicates", DUPLICATES)
-        ptr, flat, gains, self._queries, self._items = _read(truth, queries)
+        self._subtopics: Subtopics | None = None
+        self._text_order: np.ndarray | None = None
+        ptr, flat, gains, topics, self._queries, self._items = _read(truth, queries, subtopics)
         # How many columns a sparse matrix had: they are rows of an index, where the run is a labelled TopK.
         self._columns = truth.shape[1] if type(truth).__module__.startswith("scipy.sparse") else None
         flat = np.ascontiguousarray(flat, np.int64)
@@ -66,8 +82,60 @@ class Truth:
                 )
             if (gains == 1.0).all():
                 gains = None
-        ptr, flat, gains = self._distinct(ptr, flat, gains, duplicates)
-        self._ptr, self._ids, self._gains = _by_gain(ptr, flat, gains)
+        if topics is None:
+            ptr, flat, gains = self._distinct(ptr, flat, gains, duplicates)
+        else:
+            ptr, flat, gains = self._distinct_by_subtopic(ptr, flat, gains, topics, duplicates)
+        order = _by_gain(ptr, gains)
+        if order is not None:
+            flat, gains = flat[order], gains[order]
+            self._subtopics = self._subtopics and self._subtopics.take(order)
+        self._ptr, self._ids, self._gains = ptr, flat, gains
+
+    def _distinct_by_subtopic(
+        self, ptr: np.ndarray, flat: np.ndarray, gains: Any, topics: Any, duplicates: str
+    ) -> tuple[Any, Any, Any]:
+        """Judgements of whole queries, and what they are by subtopic in ``_subtopics``."""
+        codes, labels = ids.coded(topics, "truth.subtopic")
+        values = labels.array()
+        order = np.argsort(values, kind="stable")
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        codes, labels = place[codes], Labels.of(values[order])
+        rows = np.repeat(np.arange(len(ptr) - 1), np.diff(ptr))
+        values = np.ones(len(flat)) if gains is None else gains
+        order = np.lexsort((codes, flat, rows))  # stable: repeats stay in the order they came
+        same = np.zeros(len(flat), bool)
+        same[1:] = np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in (rows, flat, codes)])
+        if same.any():
+            at = order[int(np.argmax(same))]
+            if duplicates == "error":
+                item = int(flat[at]) if self._items is None else self._items[int(flat[at])]
+                raise ValueError(
+                    f"`truth` has item {item!r} twice for subtopic {labels[int(codes[at])]!r} of query "
+                    f"{self._queries[int(rows[at])]!r}; drop the repeats, or say what they mean: "
+                    "fr.Truth(..., duplicates='first', 'max' or 'sum')"
+                )
+            first = np.flatnonzero(~same)
+            joined = _MERGES[duplicates](values[order], first)
+            rows, flat, codes, values = rows[order][first], flat[order][first], codes[order][first], joined
+        ptr, flat, gains, self._subtopics = merged(rows, flat, codes, values, labels, len(ptr) - 1)
+        return ptr, flat, None if (gains == 1.0).all() else gains
+
+    @property
+    def has_subtopics(self) -> bool:
+        return self._subtopics is not None
+
+    def _in_text_order(self) -> np.ndarray:
+        """(judgements,) each query's judgements by the text of their items, descending: TREC's order of ties."""
+        if self._text_order is None:
+            rows = np.repeat(np.arange(len(self)), np.diff(self._ptr))
+            labels, codes = self._items, self._ids
+            if labels is None:
+                distinct, codes = np.unique(self._ids, return_inverse=True)
+                labels = Labels.of(distinct)
+            self._text_order = np.lexsort((-labels.ranks()[codes], rows))
+        return self._text_order
 
     def _distinct(
         self, ptr: np.ndarray, flat: np.ndarray, gains: Any, duplicates: str
@@ -81,17 +149,17 @@ class Truth:
             item = int(flat[place]) if self._items is None else self._items[int(flat[place])]
             raise ValueError(
                 f"`truth` has item {item!r} twice for query {self._queries[row]!r}; "
-                "drop the repeats, or say what they mean: fr.Truth(..., duplicates='first', 'max' or 'sum')"
+                "drop the repeats, or say what they mean: fr.Truth(..., duplicates='first', 'max' or 'sum'), "
+                "or subtopics=True where they are by subtopic"
             )
         rows = np.repeat(np.arange(len(ptr) - 1), np.diff(ptr))
         values = np.ones(len(flat)) if gains is None else gains
         order = np.lexsort((flat, rows))  # stable: repeats stay in the order they came
         rows, items, values = rows[order], flat[order], values[order]
         first = np.flatnonzero(np.concatenate(([True], (rows[1:] != rows[:-1]) | (items[1:] != items[:-1]))))
-        merge = {"first": lambda v: v[first], "max": lambda v: np.maximum.reduceat(v, first)}
-        merged = merge.get(duplicates, lambda v: np.add.reduceat(v, first))(values)
         counts = np.bincount(rows[first], minlength=len(ptr) - 1)
-        return np.concatenate(([0], np.cumsum(counts))).astype(np.int64), items[first], merged
+        joined = _MERGES[duplicates](values, first)
+        return np.concatenate(([0], np.cumsum(counts))).astype(np.int64), items[first], joined
 
     @property
     def query_ids(self) -> np.ndarray:
@@ -117,12 +185,19 @@ class Truth:
         return f"<Truth: {len(self)} queries, {len(self._ids)} judgements>"
 
     def to_frame(self) -> pd.DataFrame:
-        """A pandas frame ``query, item, gain``; within a query by gain, descending."""
+        """A pandas frame ``query[, subtopic], item, gain``; within a query by gain, descending."""
         import pandas as pd
 
         rows = np.repeat(np.arange(len(self)), np.diff(self._ptr))
         item = self._ids if self._items is None else self._items.array()[self._ids]
         gain = np.ones(len(self._ids)) if self._gains is None else self._gains
+        if self._subtopics is not None:
+            topics, times = self._subtopics, np.diff(self._subtopics.ptr)
+            columns = {
+                "query": self.query_ids[np.repeat(rows, times)],
+                "subtopic": topics.labels.array()[topics.codes],
+            }
+            return pd.DataFrame({**columns, "item": np.repeat(item, times), "gain": topics.gains})
         return pd.DataFrame({"query": self.query_ids[rows], "item": item, "gain": gain})
 
     def take(self, rows: np.ndarray) -> Truth:
@@ -134,88 +209,125 @@ class Truth:
         places = np.repeat(self._ptr[:-1][rows] - ptr[:-1], sizes) + np.arange(ptr[-1])
         part._ptr, part._ids, part._items = ptr, self._ids[places], self._items
         part._gains = None if self._gains is None else self._gains[places]
+        part._subtopics = self._subtopics and self._subtopics.take(places)
+        part._text_order = None
         part._queries = Labels.of(self.query_ids[rows])
         return part
 
 
-def _by_gain(
-    ptr: np.ndarray, flat: np.ndarray, gains: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, Any]:
-    """Each row by gain, descending; repeats of a gain stay in order."""
+def _by_gain(ptr: np.ndarray, gains: np.ndarray | None) -> np.ndarray | None:
+    """The order of each row by gain, descending; repeats of a gain stay in order.  ``None``: as it is."""
     if gains is None or len(gains) < 2:
-        return ptr, flat, gains
+        return None
     rows = np.repeat(np.arange(len(ptr) - 1), np.diff(ptr))
     if ((gains[1:] <= gains[:-1]) | (rows[1:] != rows[:-1])).all():
-        return ptr, flat, gains
-    order = np.lexsort((-gains, rows))
-    return ptr, flat[order], gains[order]
+        return None
+    return np.lexsort((-gains, rows))
 
 
-def _read(truth: Any, queries: Any) -> tuple[np.ndarray, np.ndarray, Any, Labels, Labels | None]:
-    """(ptr, flat ids, gains or None, queries, items or None)."""
+_Parts = tuple[np.ndarray, np.ndarray, Any, Any, Labels, Labels | None]
+
+
+def _read(truth: Any, queries: Any, subtopics: bool | None) -> _Parts:
+    """(ptr, flat ids, gains or None, subtopics or None, queries, items or None)."""
     if isinstance(truth, (str, os.PathLike)):
-        from fastrec.data.files import read_truth as read_file
+        from fastrec.data import files
 
-        truth = read_file(truth)
+        truth = files.read_subtopics(truth) if subtopics else files.read_truth(truth)
     if type(truth).__module__.startswith("ranx"):
         truth = truth.to_dict()
     if isinstance(truth, Mapping):
         runs._no_labels(queries, "truth")
-        return _from_mapping(truth)
+        return _from_mapping(truth, subtopics)
     frame = runs.columns_of(truth)
     if frame is not None:
         runs._no_labels(queries, "truth")
-        return _from_frame(frame)
+        return _from_frame(frame, subtopics)
+    if subtopics:
+        raise ValueError(
+            "`truth` must name its subtopics: a frame with a column 'subtopic', a file, or a dict "
+            f"{{query: {{subtopic: {{item: gain}}}}}}; got {type(truth).__name__}"
+        )
     if runs.csr_of(truth) is not None:
         csr = truth.tocsr()
         if not csr.has_canonical_format:
             csr = csr.copy()
             csr.sum_duplicates()  # as SciPy itself reads a repeated entry
-        gains = runs.numbers(csr.data, "truth")
+        gains = runs.numbers(csr.data, "truth").astype(np.float64)
         labels = runs.row_labels(queries, csr.shape[0], "truth")
-        return (
-            csr.indptr.astype(np.int64),
-            csr.indices.astype(np.int64),
-            gains.astype(np.float64),
-            labels,
-            None,
-        )
-    return _from_rows(truth, queries)
+        return csr.indptr.astype(np.int64), csr.indices.astype(np.int64), gains, None, labels, None
+    ptr, flat, labels, items = _from_rows(truth, queries)
+    return ptr, flat, None, None, labels, items
 
 
-def _from_frame(frame: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, Any, Labels, Labels | None]:
+def _from_frame(frame: dict[str, Any], subtopics: bool | None) -> _Parts:
     query, item = runs.pick(frame, runs.QUERY, "truth"), runs.pick(frame, runs.ITEM, "truth")
     gain = runs.pick(frame, runs.GAIN, "truth", required=False)
+    topic = None
+    if subtopics is not False:
+        names = (*runs.SUBTOPIC, "iteration") if subtopics else runs.SUBTOPIC
+        topic = runs.pick(frame, names, "truth", required=bool(subtopics))
     ptr, order, queries = ids.group(query, "truth.query")
     flat, items = ids.column(item, "truth.item")
     gains = None if gain is None else runs.numbers(gain, "truth.gain").astype(np.float64)
+    if topic is not None:
+        codes, labels = ids.coded(topic, "truth.subtopic")
+        topic = labels.array()[codes]
     if order is not None:
         flat = flat[order]
         gains = None if gains is None else gains[order]
-    return ptr, flat, gains, queries, items
+        topic = None if topic is None else topic[order]
+    return ptr, flat, gains, topic, queries, items
 
 
-def _from_mapping(truth: Mapping[Any, Any]) -> tuple[np.ndarray, np.ndarray, Any, Labels, Labels | None]:
+def _from_mapping(truth: Mapping[Any, Any], subtopics: bool | None) -> _Parts:
     _, labels = ids.coded(list(truth), "truth (its keys)")
     if labels.size != len(truth):
         raise ValueError("`truth` has two queries that are the same as text")
-    lists: list[Any] = [runs.listed(entry, "truth") for entry in truth.values()]
+    nested = [_nested(entry) for entry in truth.values()]
+    known = [kind for kind in nested if kind is not None]
+    deep = any(known) or (bool(subtopics) and not known)
+    if (deep and (subtopics is False or not all(known))) or (subtopics and not deep):
+        raise TypeError(
+            "`truth` must map every query to a dict {subtopic: {item: gain}}, or every query to a dict of gains"
+        )
+    topics = None
+    if deep:
+        sizes = [sum(len(items) for items in entry.values()) for entry in truth.values()]
+        pairs = [(topic, len(items)) for entry in truth.values() for topic, items in entry.items()]
+        topics = runs.objects(chain.from_iterable([topic] * size for topic, size in pairs), sum(sizes))
+        lists: list[Any] = [
+            runs.listed(items, "truth") for entry in truth.values() for items in entry.values()
+        ]
+    else:
+        lists = [runs.listed(entry, "truth") for entry in truth.values()]
+        sizes = [len(entry) for entry in lists]
     graded = [isinstance(entry, Mapping) for entry in lists]
     if any(graded) and not all(graded):
         raise TypeError("`truth` must map every query to a dict of gains, or every query to a list of items")
-    ptr = np.concatenate(([0], np.cumsum([len(entry) for entry in lists], dtype=np.int64))).astype(np.int64)
+    ptr = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64))).astype(np.int64)
     flat, items = ids.column(runs.objects(chain.from_iterable(lists), int(ptr[-1])), "truth (its items)")
     gains = None
     if graded and graded[0]:
         values = chain.from_iterable(entry.values() for entry in lists)
         gains = runs.numbers(runs.objects(values, int(ptr[-1])), "truth (its gains)").astype(np.float64)
-    return ptr, flat, gains, labels, items
+    return ptr, flat, gains, topics, labels, items
 
 
-def _from_rows(truth: Any, queries: Any) -> tuple[np.ndarray, np.ndarray, Any, Labels, Labels | None]:
+def _nested(entry: Any) -> bool | None:
+    """Whether the entry of a query is by subtopic; ``None`` where it is empty."""
+    if not isinstance(entry, Mapping):
+        return False
+    if not entry:
+        return None
+    return isinstance(next(iter(entry.values())), (Mapping, list, tuple, set, frozenset, np.ndarray))
+
+
+def _from_rows(truth: Any, queries: Any) -> tuple[np.ndarray, np.ndarray, Labels, Labels | None]:
+    """(ptr, flat ids, queries, items or None)."""
     if isinstance(truth, (list, tuple)) and not runs._is_rectangle(truth):
         ptr, flat, items = runs.ragged(truth, "truth")
-        return ptr, flat, None, runs.row_labels(queries, len(ptr) - 1, "truth"), items
+        return ptr, flat, runs.row_labels(queries, len(ptr) - 1, "truth"), items
     array = ids.host(truth, "truth")
     if array.ndim != 2:
         raise ValueError(
@@ -225,7 +337,7 @@ def _from_rows(truth: Any, queries: Any) -> tuple[np.ndarray, np.ndarray, Any, L
     labels = runs.row_labels(queries, len(array), "truth")
     if array.dtype.kind in "OUS":
         flat, ptr, items = runs.text_matrix(array, "truth")
-        return ptr, flat, None, labels, items
+        return ptr, flat, labels, items
     if array.dtype.kind == "f":
         raise TypeError(
             "`truth` must hold item ids; got a matrix of floats. Pass gains as a SciPy CSR (queries x items)"
@@ -233,4 +345,4 @@ def _from_rows(truth: Any, queries: Any) -> tuple[np.ndarray, np.ndarray, Any, L
     whole = runs.matrix(array, "truth").reshape(array.shape)
     real = whole != -1
     ptr = np.concatenate(([0], np.cumsum(real.sum(axis=1)))).astype(np.int64)
-    return ptr, whole[real].astype(np.int64), None, labels, None
+    return ptr, whole[real].astype(np.int64), labels, None

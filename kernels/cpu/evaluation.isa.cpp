@@ -216,6 +216,17 @@ struct Lookup {
     while (wide[slot] && (int64_t)ids[wide[slot] - 1] != id) slot = (slot + 1) & mask;
     return (int64_t)wide[slot] - 1;
   }
+
+  // The same in a list of any length.
+  int64_t find_anywhere(int64_t id) const {
+    if (n == 0) return -1;
+    if (n > SHORT_LIST) return find(id);
+    const int64_t at = guess(id);
+    if (at < n && (int64_t)ids[at] == id) return at;
+    for (int64_t j = 0; j < lost; ++j)
+      if ((int64_t)ids[losers[j]] == id) return losers[j];
+    return -1;
+  }
 };
 
 // Stable merge sort of `n` elements, `spare` as long; `before(a, b)` says a must come first.
@@ -276,14 +287,16 @@ struct RankAsc {
   int64_t key(int64_t id) const { return rank ? rank[id] : id; }
   bool operator()(int64_t a, int64_t b) const { return key(a) < key(b); }
 };
+uint64_t splitmix(uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
+
 struct Shuffled {
   uint64_t seed;
-  uint64_t key(int64_t id) const {  // splitmix64
-    uint64_t z = seed + (uint64_t)id * 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-  }
+  const int64_t *rank;  // of codes: what stands for their text
+  uint64_t key(int64_t id) const { return splitmix(seed + (uint64_t)(rank ? rank[id] : id) * 0x9E3779B97F4A7C15u); }
   bool operator()(int64_t a, int64_t b) const {
     const uint64_t x = key(a), y = key(b);
     return x != y ? x < y : a < b;
@@ -324,6 +337,14 @@ struct Query {
   double *best;      // [c] ideal dcg at cutoff c
   double *dense, *dense_ideal, *sorted_values;
   int64_t relevant, nonrelevant;  // in the truth
+  int32_t *overlap;  // [d] items that a list and its ideal share from depth d + 1 on
+  // subtopics
+  int64_t *judgement_at;               // by position of a judged item
+  double *topic_worth, *topic_total;   // by subtopic
+  int64_t *candidates;
+  double *ideal_added;
+  int64_t ideal_size, ideal_of, judgements_of;
+  double ideal_alpha;
 
   void lend(const fr_rank_job *j, char *scratch) {
     job = j;
@@ -353,6 +374,14 @@ struct Query {
     dense = (double *)bump.take(8 * longest);
     dense_ideal = (double *)bump.take(8 * j->longest_truth);
     sorted_values = (double *)bump.take(8 * 2 * (events_max + 1));
+    overlap = (int32_t *)bump.take(4 * ((longest > j->longest_truth ? longest : j->longest_truth) + 1));
+    const bool topics = j->topic_ptr != nullptr;
+    judgement_at = (int64_t *)bump.take(topics ? 8 * (longest + 1) : 0);
+    topic_worth = (double *)bump.take(topics ? 8 * (j->most_topics + 1) : 0);
+    topic_total = (double *)bump.take(topics ? 8 * (j->most_topics + 1) : 0);
+    candidates = (int64_t *)bump.take(topics ? 8 * (j->longest_truth + 1) : 0);
+    ideal_added = (double *)bump.take(topics ? 8 * (j->longest_truth + 1) : 0);
+    judgements_of = ideal_of = -1;
     end_of_scratch = bump.next;
   }
   char *end_of_scratch;
@@ -402,7 +431,7 @@ struct Query {
     return good;
   }
 
-  FR_NOINLINE const I *order(const I *list) {
+  FR_NOINLINE const I *order(const I *list, int64_t row) {
     bool sorted = true, strictly = true;
     for (int64_t i = 1; i < n; ++i) {
       sorted &= keys[i - 1] >= keys[i];
@@ -421,7 +450,7 @@ struct Query {
       }
     }
     find_blocks();
-    if (tied && job->ties != FR_TIES_GIVEN) order_blocks();
+    if (tied && job->ties != FR_TIES_GIVEN) order_blocks(row);
     return ids;
   }
 
@@ -449,7 +478,8 @@ struct Query {
     for (int64_t p = from; p < to; ++p) ids[p] = (I)block_ids[p - from];
   }
 
-  FR_NOINLINE void order_blocks() {
+  FR_NOINLINE void order_blocks(int64_t row) {
+    const uint64_t seed = job->seed + (job->query_keys ? splitmix(job->query_keys[row]) : 0);
     for (int64_t from = 0; from < n; from = block_end[from]) {
       const int64_t to = block_end[from];
       if (to - from < 2) continue;
@@ -457,7 +487,7 @@ struct Query {
         case FR_TIES_DECIMAL_DESC: sort_block(from, to, DecimalDesc()); break;
         case FR_TIES_ID_DESC: sort_block(from, to, RankDesc{job->tie_rank}); break;
         case FR_TIES_ID_ASC: sort_block(from, to, RankAsc{job->tie_rank}); break;
-        case FR_TIES_RANDOM: sort_block(from, to, Shuffled{job->seed}); break;
+        case FR_TIES_RANDOM: sort_block(from, to, Shuffled{seed, job->tie_rank}); break;
         default: return;
       }
     }
@@ -763,16 +793,65 @@ struct Query {
     return sum;
   }
 
-  FR_NOINLINE double rank_biased(int64_t e_end, double p) const {
+  // ERR of the best list: the truth is in that order.
+  FR_NOINLINE double ideal_cascade(int64_t row, int64_t k, double largest) const {
+    const int64_t from = job->truth_ptr[row], to = from + min64(k, job->truth_ptr[row + 1] - from);
+    double sum = 0.0, left = 1.0;
+    const double scale = exp2(largest);
+    for (int64_t t = from; t < to; ++t) {
+      const double g = job->gains ? job->gains[t] : 1.0;
+      if (!(g > 0.0)) break;
+      const double stop = (exp2(g) - 1.0) / scale;
+      sum += left * stop / (double)(t - from + 1);
+      left *= 1.0 - stop;
+    }
+    return sum;
+  }
+
+  // (1 - p) * sum of p^place over the relevant (0), of p^place * gain over all judged (1), of p^place over all judged (2).
+  FR_NOINLINE double rank_biased(int64_t e_end, double p, int worth) const {
     double sum = 0.0, weight = 1.0;
     int64_t at = 0;
     for (int64_t e = 0; e < e_end; ++e) {
-      if (!is_relevant(gain[e])) continue;
+      if (worth == 0 && !is_relevant(gain[e])) continue;
+      if (worth == 1 && !(gain[e] > 0.0)) continue;
       weight *= power(p, position[e] - at);
       at = position[e];
-      sum += weight;
+      sum += worth == 1 ? weight * gain[e] : weight;
     }
     return (1.0 - p) * sum;
+  }
+
+  // The weight of the first `length` places, (1 - p) * (1 + p + ... + p^(length - 1)).
+  FR_NOINLINE static double geometric(double p, int64_t length) {
+    double sum = 0.0, weight = 1.0;
+    for (int64_t i = 0; i < length && weight > 0.0; ++i, weight *= p) sum += weight;
+    return (1.0 - p) * sum;
+  }
+
+  // Rank-biased overlap with the ideal list nearest to this one, over its best (Clarke, Vtyurina and Smucker, 2021).
+  FR_NOINLINE double compatibility(int64_t row, int64_t k, double p) {
+    const int64_t size = min64(k, n), depth = size > relevant ? size : relevant;
+    if (relevant == 0) return 0.0;
+    for (int64_t d = 0; d < depth; ++d) overlap[d] = 0;
+    const int64_t from = job->truth_ptr[row];
+    for (int64_t e = 0; e < events; ++e) {
+      if (!is_relevant(gain[e]) || position[e] >= size) continue;
+      int64_t ideal = 0;  // items before it: of a larger gain, or of the same and earlier in the list
+      if (job->gains)
+        while (ideal < relevant && job->gains[from + ideal] > gain[e]) ++ideal;
+      for (int64_t o = 0; o < e; ++o) ideal += gain[o] == gain[e];
+      const int64_t at = ideal > position[e] ? ideal : position[e];
+      ++overlap[at];
+    }
+    double total = 0.0, best_total = 0.0, weight = 1.0;
+    int64_t both = 0;
+    for (int64_t d = 0; d < depth; ++d, weight *= p) {
+      both += overlap[d];
+      total += weight * (double)both / (double)(d + 1);
+      best_total += weight * (double)min64(d + 1, relevant) / (double)(d + 1);
+    }
+    return ratio(total, best_total);
   }
 
   FR_NOINLINE double bpref(int64_t e_end) const {
@@ -809,8 +888,8 @@ struct Query {
   }
 
   // Highest precision at or after the point where `recall` of the relevant items is reached.
-  FR_NOINLINE double interpolated(double recall, int64_t e_end) const {
-    const int64_t need = (int64_t)(recall * (double)relevant + 0.9);  // trec_eval's rounding
+  FR_NOINLINE double interpolated(double recall, double version, int64_t e_end) const {
+    const int64_t need = (int64_t)(recall * (double)relevant + (version < 10.0 ? 0.9 : 0.5));  // trec_eval's rounding
     double top = 0.0;
     for (int64_t e = 0; e < e_end; ++e) {
       if (hits[e + 1] == hits[e] || hits[e + 1] < need) continue;
@@ -820,9 +899,9 @@ struct Query {
     return top;
   }
 
-  FR_NOINLINE double eleven_point(int64_t e_end) const {
+  FR_NOINLINE double eleven_point(double version, int64_t e_end) const {
     double sum = 0.0;
-    for (int i = 0; i <= 10; ++i) sum += interpolated((double)i / 10.0, e_end);
+    for (int i = 0; i <= 10; ++i) sum += interpolated((double)i / 10.0, version, e_end);
     return sum / 11.0;
   }
 
@@ -849,6 +928,51 @@ struct Query {
     return won / (positives * negatives);
   }
 
+  // The ROC curve of a catalogue of `items` of which the first k are ranked, and the rest stands in any order.
+  FR_NOINLINE double limited_auc(int64_t e_end, int64_t k, double items) const {
+    const double rel = (double)relevant, others = items - rel;
+    if (!(others > 0.0)) return NAN;
+    double under = 0.0;
+    int64_t at = 0;
+    for (int64_t e = 0; e < e_end; ++e) {  // misses before this item have the hits before it above them
+      if (hits[e + 1] == hits[e]) continue;
+      under += (double)hits[e] * (double)(position[e] - at);
+      at = position[e] + 1;
+    }
+    const int64_t size = min64(k, n);
+    const double found = (double)hits[e_end];
+    under += found * (double)(size - at);
+    const double beyond = (1.0 - ((double)size - found) / others) * (found + rel) / 2.0;
+    return ratio(under / others + beyond, rel);
+  }
+
+  // AUC of the first `count` relevant items against the first k others.
+  FR_NOINLINE double against_first_others(int64_t k, int64_t count) const {
+    double won = 0.0;
+    int64_t taken = 0;
+    for (int64_t e = 0; e < events && taken < count; ++e) {
+      if (hits[e + 1] == hits[e]) continue;
+      const int64_t above = position[e] - taken;
+      if (above >= k) break;
+      won += (double)(k - above);
+      ++taken;
+    }
+    return ratio(won, (double)count * (double)k);
+  }
+
+  FR_NOINLINE double gain_rank(int64_t e_end) const {
+    double sum = 0.0, weight = 0.0;
+    for (int64_t e = 0; e < e_end; ++e) {
+      if (hits[e + 1] == hits[e] || !(gain[e] > 0.0)) continue;
+      double rank = (double)position[e] + 1.0;
+      if (tied && job->ties == FR_TIES_AVERAGE)
+        rank = 0.5 * ((double)block[position[e]] + 1.0 + (double)block_end[position[e]]);
+      sum += rank * gain[e];
+      weight += gain[e];
+    }
+    return weight > 0.0 ? sum / weight : NAN;
+  }
+
   FR_NOINLINE double mean_rank(int64_t e_end) const {
     double sum = 0.0;
     for (int64_t e = 0; e < e_end; ++e) {
@@ -861,8 +985,8 @@ struct Query {
     return hits[e_end] ? sum / (double)hits[e_end] : NAN;
   }
 
-  // Share of the pairs of the first k with different gains that are in order, half for a tied pair.
-  FR_NOINLINE double pair_accuracy(int64_t e_end, int64_t k) const {
+  // Share of the pairs of the first k with different gains that are in order; a tied pair counts `tie`.
+  FR_NOINLINE double pair_accuracy(int64_t e_end, int64_t k, double tie) const {
     const int64_t size = min64(k, n);
     const double unjudged = (double)(size - e_end);
     double won = 0.0, pairs_seen = 0.0;
@@ -878,17 +1002,129 @@ struct Query {
         }
         const double above = (double)(from - judged_before), level_with = (double)(to - from - judged_in);
         const double under = unjudged - above - level_with;
-        won += (g > 0.0 ? under : above) + 0.5 * level_with;
+        won += (g > 0.0 ? under : above) + tie * level_with;
         pairs_seen += unjudged;
       }
       for (int64_t o = e + 1; o < e_end; ++o) {
         if (gain[o] == g) continue;
         pairs_seen += 1.0;
-        if (position[o] < to) won += 0.5;
+        if (position[o] < to) won += tie;
         else if (g > gain[o]) won += 1.0;
       }
     }
     return pairs_seen > 0.0 ? won / pairs_seen : NAN;
+  }
+
+  // Subtopics ------------------------------------------------------------------------------------------------------
+
+  // Which judgement each judged item of the list is.
+  void find_judgements(int64_t row) {
+    for (int64_t t = job->truth_ptr[row]; t < job->truth_ptr[row + 1]; ++t) {
+      const int64_t at = lookup.find_anywhere(job->truth_ids[t]);
+      if (at >= 0) judgement_at[at] = t;
+    }
+    judgements_of = row;
+  }
+
+  // Sum of what a judged item is worth by its subtopics; with `spend`, each is worth less from then on.
+  FR_INLINE double novelty(int64_t t, double keep, bool spend) {
+    double added = 0.0;
+    for (int64_t s = job->topic_ptr[t]; s < job->topic_ptr[t + 1]; ++s) {
+      double *worth = topic_worth + job->topics[s];
+      added += *worth;
+      if (spend) *worth *= keep;
+    }
+    return added;
+  }
+
+  // ideal_added[i]: what the i-th item of the greedy ideal list adds.  Stops where nothing adds any more.
+  FR_NOINLINE void greedy_ideal(int64_t row, double alpha) {
+    const int64_t from = job->truth_ptr[row], size = job->truth_ptr[row + 1] - from;
+    const int64_t *order = job->topic_order + from;
+    for (int32_t s = 0; s < job->topic_counts[row]; ++s) topic_worth[s] = 1.0;
+    int64_t left = 0;
+    for (int64_t i = 0; i < size; ++i)
+      if (job->topic_ptr[order[i] + 1] > job->topic_ptr[order[i]]) candidates[left++] = order[i];
+    ideal_size = 0;
+    while (left > 0) {
+      int64_t best = 0;
+      double most = -1.0;
+      for (int64_t i = 0; i < left; ++i) {
+        const double added = novelty(candidates[i], 1.0, false);
+        if (added > most) {
+          most = added;
+          best = i;
+        }
+      }
+      if (!(most > 0.0)) break;
+      ideal_added[ideal_size++] = novelty(candidates[best], 1.0 - alpha, true);
+      for (int64_t i = best + 1; i < left; ++i) candidates[i - 1] = candidates[i];
+      --left;
+    }
+    ideal_of = row;
+    ideal_alpha = alpha;
+  }
+
+  // Weight of a place in the sums over novelty; `decay` is beta^place.
+  FR_INLINE double place_weight(int kind, int64_t place, double decay) const {
+    switch (kind) {
+      case FR_ALPHA_DCG:
+      case FR_ALPHA_NDCG: return job->discounts[place];
+      case FR_ERR_IA:
+      case FR_NERR_IA: return 1.0 / (double)(place + 1);
+      default: return decay;
+    }
+  }
+
+  FR_NOINLINE double by_subtopic(int kind, int64_t row, int64_t k, const double *parameter) {
+    const int32_t count = job->topic_counts[row];
+    if (count == 0) return 0.0;
+    if (judgements_of != row) find_judgements(row);
+    const int64_t size = min64(k, n);
+    if (kind == FR_AP_IA || kind == FR_PRECISION_IA || kind == FR_SUBTOPIC_RECALL) {
+      for (int32_t s = 0; s < count; ++s) topic_worth[s] = topic_total[s] = 0.0;
+      if (kind == FR_AP_IA)
+        for (int64_t s = job->topic_ptr[job->truth_ptr[row]]; s < job->topic_ptr[job->truth_ptr[row + 1]]; ++s)
+          topic_total[job->topics[s]] += 1.0;
+      double sum = 0.0, seen = 0.0;
+      for (int64_t e = 0; e < events && position[e] < size; ++e) {
+        const int64_t t = judgement_at[position[e]];
+        for (int64_t s = job->topic_ptr[t]; s < job->topic_ptr[t + 1]; ++s) {
+          double *found = topic_worth + job->topics[s];
+          seen += *found == 0.0 ? 1.0 : 0.0;
+          *found += 1.0;
+          sum += kind == FR_AP_IA ? *found / (double)(position[e] + 1) / topic_total[job->topics[s]] : 1.0;
+        }
+      }
+      if (kind == FR_SUBTOPIC_RECALL) return seen / (double)count;
+      return ratio(sum, kind == FR_AP_IA ? (double)count : precision_denominator(k) * (double)count);
+    }
+    const double keep = 1.0 - parameter[0], beta = parameter[1];
+    for (int32_t s = 0; s < count; ++s) topic_worth[s] = 1.0;
+    double gained = 0.0, decay = 1.0;
+    int64_t at = 0;
+    for (int64_t e = 0; e < events && position[e] < size; ++e) {
+      if (kind == FR_NRBP || kind == FR_NNRBP) decay *= power(beta, position[e] - at);
+      at = position[e];
+      gained += novelty(judgement_at[position[e]], keep, true) * place_weight(kind, at, decay);
+    }
+    double whole = 0.0;
+    if (kind == FR_NRBP) {
+      return gained * (1.0 - keep * beta) / (double)count;
+    } else if (kind == FR_ALPHA_DCG || kind == FR_ERR_IA) {
+      whole = parameter[1];  // of one subtopic, where there is a cutoff
+      if (k == INT64_MAX) {
+        double worth = 1.0;
+        whole = 0.0;
+        for (int64_t i = 0; i < n && worth > 0.0; ++i, worth *= keep) whole += worth * place_weight(kind, i, 1.0);
+      }
+      whole *= (double)count;
+    } else {
+      if (ideal_of != row || ideal_alpha != parameter[0]) greedy_ideal(row, parameter[0]);
+      decay = 1.0;
+      for (int64_t i = 0; i < ideal_size && i < k; ++i, decay *= beta) whole += ideal_added[i] * place_weight(kind, i, decay);
+    }
+    return ratio(gained, whole);
   }
 
   FR_NOINLINE double custom(int m, int64_t k, int64_t row, int32_t *counts) {
@@ -907,8 +1143,9 @@ struct Query {
     const int c = job->cutoff_of[m];
     const int64_t k = job->cutoffs[c], e_end = below[c];
     const double found = (double)hits[e_end];
+    const double *parameter = job->parameters + 2 * m;
     switch (job->kinds[m]) {
-      case FR_DCG: return dcg[e_end];
+      case FR_DCG: return dcg[e_end] * parameter[0];
       case FR_NDCG: return ratio(dcg[e_end], best[c]);
       case FR_AP: return ratio(ap[e_end], ap_denominator(k, found));
       case FR_RR: {
@@ -919,18 +1156,37 @@ struct Query {
       case FR_RECALL: return ratio(found, recall_denominator(k));
       case FR_PRECISION: return ratio(found, precision_denominator(k));
       case FR_HIT: return hits[e_end] ? 1.0 : 0.0;
-      case FR_FBETA: return f_beta(found, k, job->parameters[m]);
+      case FR_FBETA: return f_beta(found, k, parameter[0]);
       case FR_RPREC: return ratio(relevant_above(min64(relevant, k)), (double)relevant);
-      case FR_ERR: return reciprocal_cascade(e_end, job->parameters[m]);
-      case FR_RBP: return rank_biased(e_end, job->parameters[m]);
+      case FR_ERR: return reciprocal_cascade(e_end, parameter[0]);
+      case FR_NERR: return ratio(reciprocal_cascade(e_end, parameter[0]), ideal_cascade(row, k, parameter[0]));
+      case FR_RBP: return rank_biased(e_end, parameter[0], 0);
+      case FR_GRADED_RBP: return rank_biased(e_end, parameter[0], 1) / parameter[1];
+      case FR_RBP_RESIDUAL: return 1.0 - rank_biased(e_end, parameter[0], 2);  // all but what is judged
+      case FR_NORMAL_RBP: return ratio(rank_biased(e_end, parameter[0], 0), geometric(parameter[0], min64(relevant, k)));
       case FR_BPREF: return bpref(e_end);
       case FR_INFAP: return inferred_ap(e_end);
-      case FR_IPREC: return interpolated(job->parameters[m], e_end);
-      case FR_ELEVEN_POINT: return eleven_point(e_end);
+      case FR_IPREC: return interpolated(parameter[0], parameter[1], e_end);
+      case FR_ELEVEN_POINT: return eleven_point(parameter[0], e_end);
       case FR_AUC: return auc(e_end, k);
+      case FR_LIMITED_AUC: return limited_auc(e_end, k, parameter[0]);
+      case FR_PARTIAL_AUC: return against_first_others(k, relevant);
+      case FR_PARTIAL_TOP: return against_first_others(k, min64(relevant, k));
       case FR_MEAN_RANK: return mean_rank(e_end);
-      case FR_PAIR_ACCURACY: return pair_accuracy(e_end, k);
-      case FR_JUDGED: return ratio((double)e_end, precision_denominator(k));
+      case FR_GAIN_RANK: return gain_rank(e_end);
+      case FR_PAIR_ACCURACY: return pair_accuracy(e_end, k, parameter[0]);
+      case FR_JUDGED: return ratio((double)e_end, (double)min64(k, n));
+      case FR_UNJUDGED: return ratio((double)(min64(k, n) - e_end), (double)min64(k, n));
+      case FR_COMPATIBILITY: return compatibility(row, k, parameter[0]);
+      case FR_ALPHA_DCG:
+      case FR_ALPHA_NDCG:
+      case FR_ERR_IA:
+      case FR_NERR_IA:
+      case FR_NRBP:
+      case FR_NNRBP:
+      case FR_AP_IA:
+      case FR_PRECISION_IA:
+      case FR_SUBTOPIC_RECALL: return by_subtopic(job->kinds[m], row, k, parameter);
       case FR_RETRIEVED: return (double)min64(n, k);
       case FR_RELEVANT: return (double)relevant;
       case FR_RELEVANT_RETRIEVED: return found;
@@ -971,11 +1227,11 @@ struct Query {
     }
     const int64_t cut = job->cutoffs[c];
     switch (kind) {
-      case FR_DCG: return gained;
+      case FR_DCG: return gained * job->parameters[2 * m];
       case FR_NDCG: return ratio(gained, best[c]);
       case FR_RECALL: return ratio(found, recall_denominator(cut));
       case FR_PRECISION: return ratio(found, precision_denominator(cut));
-      case FR_FBETA: return f_beta(found, cut, job->parameters[m]);
+      case FR_FBETA: return f_beta(found, cut, job->parameters[2 * m]);
       case FR_RPREC: return ratio(found, (double)relevant);
       case FR_AP: return ratio(precisions, ap_denominator(cut, found));
       case FR_RR: return first;
@@ -1008,7 +1264,7 @@ struct Query {
         counts[FR_COUNT_BAD] = FR_BAD_SCORE;
         n = 0;
       }
-      list = order(list);
+      list = order(list, row);
       counts[FR_COUNT_TIED] = (int32_t)tied_items;
     }
     const int64_t repeats = lookup.build(list, n, marks);

@@ -48,6 +48,12 @@ cdef extern from "evaluation_types.h" nogil:
         int32_t skip_unjudged
         int32_t all_relevant
         uint64_t seed
+        const uint64_t *query_keys
+        const int64_t *topic_ptr
+        const int32_t *topics
+        const int32_t *topic_counts
+        const int64_t *topic_order
+        int64_t most_topics
         int64_t longest
         int64_t longest_truth
         double *out
@@ -77,9 +83,11 @@ cdef fr_parallel_for_type parallel_for = <fr_parallel_for_type>PyCapsule_GetPoin
 
 # Names by number, in the order of the enumerations of evaluation_types.h.
 METRICS = (
-    "dcg", "ndcg", "ap", "rr", "recall", "precision", "hit", "fbeta", "rprec", "err", "rbp", "bpref", "infap", "iprec",
-    "eleven_point", "auc", "mean_rank", "pair_accuracy", "judged", "retrieved", "relevant", "relevant_retrieved",
-    "custom",
+    "dcg", "ndcg", "ap", "rr", "recall", "precision", "hit", "fbeta", "rprec", "err", "nerr", "rbp", "graded_rbp",
+    "rbp_residual", "normal_rbp", "bpref", "infap", "iprec", "eleven_point", "auc", "limited_auc", "partial_auc",
+    "partial_top", "mean_rank", "gain_rank", "pair_accuracy", "judged", "unjudged", "compatibility", "alpha_dcg",
+    "alpha_ndcg", "err_ia", "nerr_ia", "nrbp", "nnrbp", "ap_ia", "precision_ia", "subtopic_recall", "retrieved",
+    "relevant", "relevant_retrieved", "custom",
 )
 TIES = ("given", "decimal_desc", "id_desc", "id_asc", "average", "optimistic", "pessimistic", "random")
 IDEALS = ("judged", "list", "full")
@@ -129,10 +137,12 @@ def rank_metrics(
     const int32_t[::1] run32, const int64_t[::1] run64, const float[::1] scores32, const double[::1] scores64,
     const int64_t[::1] run_ptr, int64_t width, const int64_t[::1] run_row, const int64_t[::1] tie_rank,
     const int64_t[::1] truth_ptr, const int64_t[::1] truth_ids, const double[::1] gains, const double[::1] values,
-    const double[::1] ideal, const int32_t[::1] kinds, const int32_t[::1] cutoff_of, const double[::1] parameters,
+    const double[::1] ideal, const int32_t[::1] kinds, const int32_t[::1] cutoff_of, const double[:, ::1] parameters,
     const int64_t[::1] functions, const int64_t[::1] cutoffs, const double[::1] discounts,
     const double[::1] discount_sums, double level, bint strict, int ties, bint float32_scores, int ideal_mode,
     int ap_denominator, bint recall_capped, bint short_lists, bint skip_unjudged, bint all_relevant, uint64_t seed,
+    const uint64_t[::1] query_keys, const int64_t[::1] topic_ptr, const int32_t[::1] topics,
+    const int32_t[::1] topic_counts, const int64_t[::1] topic_order, int64_t most_topics,
     int64_t longest, int64_t longest_truth, double[:, ::1] out, int32_t[:, ::1] counts, int threads,
 ) -> None:
     """Fill ``out`` (Q, M) and ``counts`` (Q, len(COUNTS)); see evaluation_types.h. Empty arrays stand for "none"."""
@@ -140,6 +150,7 @@ def rank_metrics(
     cdef fr_rank_job *job = &work.job
     cdef char[::1] scratch
     cdef int64_t empty = 0
+    cdef int32_t no_topic = 0
     work.queries = out.shape[0]
     if work.queries == 0:
         return
@@ -160,7 +171,7 @@ def rank_metrics(
     job.ideal = &ideal[0] if ideal is not None and ideal.shape[0] else NULL
     job.kinds = &kinds[0] if kinds.shape[0] else NULL
     job.cutoff_of = &cutoff_of[0] if cutoff_of.shape[0] else NULL
-    job.parameters = &parameters[0] if parameters.shape[0] else NULL
+    job.parameters = &parameters[0, 0] if parameters.shape[0] else NULL
     job.functions = &functions[0] if functions.shape[0] else NULL
     job.cutoffs = &cutoffs[0] if cutoffs.shape[0] else NULL
     job.discounts = &discounts[0] if discounts.shape[0] else NULL
@@ -178,6 +189,12 @@ def rank_metrics(
     job.skip_unjudged = skip_unjudged
     job.all_relevant = all_relevant
     job.seed = seed
+    job.query_keys = &query_keys[0] if query_keys is not None else NULL
+    job.topic_ptr = &topic_ptr[0] if topic_ptr is not None else NULL
+    job.topics = &topics[0] if topics is not None and topics.shape[0] else &no_topic
+    job.topic_counts = &topic_counts[0] if topic_counts is not None else NULL
+    job.topic_order = &topic_order[0] if topic_order is not None and topic_order.shape[0] else &empty
+    job.most_topics = most_topics
     job.longest = longest
     job.longest_truth = longest_truth
     job.out = &out[0, 0] if out.shape[1] else NULL

@@ -4,7 +4,7 @@
 
 // What a column of the result holds.  fastrec/evaluation/metrics/ names them; evaluation.pyx lists the same order.
 enum fr_rank_metric {
-  FR_DCG,
+  FR_DCG,          // parameter: factor of the logarithm's base
   FR_NDCG,
   FR_AP,
   FR_RR,
@@ -14,15 +14,34 @@ enum fr_rank_metric {
   FR_FBETA,        // parameter: beta
   FR_RPREC,
   FR_ERR,          // parameter: the largest gain
+  FR_NERR,         // the same
   FR_RBP,          // parameter: persistence
+  FR_GRADED_RBP,   // parameters: persistence, the largest gain
+  FR_RBP_RESIDUAL, // parameter: persistence
+  FR_NORMAL_RBP,   // parameter: persistence
   FR_BPREF,
   FR_INFAP,
-  FR_IPREC,        // parameter: recall level
-  FR_ELEVEN_POINT,
+  FR_IPREC,        // parameters: recall level, version of trec_eval
+  FR_ELEVEN_POINT, // parameter: version of trec_eval
   FR_AUC,
+  FR_LIMITED_AUC,  // parameter: items there are
+  FR_PARTIAL_AUC,  // at the cutoff's first non-relevant items
+  FR_PARTIAL_TOP,  // parameters: as FR_PARTIAL_AUC, over R + k items
   FR_MEAN_RANK,
-  FR_PAIR_ACCURACY,
+  FR_GAIN_RANK,
+  FR_PAIR_ACCURACY,// parameter: what a tied pair counts
   FR_JUDGED,
+  FR_UNJUDGED,
+  FR_COMPATIBILITY,// parameter: persistence
+  FR_ALPHA_DCG,    // parameter: alpha
+  FR_ALPHA_NDCG,   // the same
+  FR_ERR_IA,       // the same
+  FR_NERR_IA,      // the same
+  FR_NRBP,         // parameters: alpha, beta
+  FR_NNRBP,        // the same
+  FR_AP_IA,
+  FR_PRECISION_IA,
+  FR_SUBTOPIC_RECALL,
   FR_RETRIEVED,
   FR_RELEVANT,
   FR_RELEVANT_RETRIEVED,
@@ -69,7 +88,7 @@ struct fr_rank_job {
   // What to compute.
   const int32_t *kinds;     // (M)
   const int32_t *cutoff_of; // (M) place in `cutoffs`
-  const double *parameters; // (M)
+  const double *parameters; // (M, 2)
   const int64_t *functions; // (M) addresses of fr_rank_custom, for FR_CUSTOM
   const int64_t *cutoffs;   // (C) ascending, INT64_MAX for none
   const double *discounts;  // at least the longest list or truth
@@ -87,6 +106,13 @@ struct fr_rank_job {
   int32_t skip_unjudged;    // leave items without a judgement out of the list
   int32_t all_relevant;     // every gain is 1 and passes the level
   uint64_t seed;
+  const uint64_t *query_keys;  // (Q) what tells queries apart in a random order of ties, or null
+  // Subtopics, for the metrics that ask for them; else null.
+  const int64_t *topic_ptr;    // (judgements + 1)
+  const int32_t *topics;       // the subtopics each judged item is relevant to, numbered from 0 in each query
+  const int32_t *topic_counts; // (Q) subtopics with a relevant item
+  const int64_t *topic_order;  // (judgements) each query's judgements in the order that settles ties of the ideal list
+  int64_t most_topics;
   int64_t longest;          // longest list
   int64_t longest_truth;
   // Results.

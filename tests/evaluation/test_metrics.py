@@ -47,18 +47,38 @@ def test_cascade_metrics_by_hand() -> None:
     run, truth = {"q": ["a", "n", "c"]}, {"q": {"a": 2, "c": 1}}
     stop = [3 / 8, 0, 1 / 8]
     assert value("err(max_gain=3)@3", run, truth) == pytest.approx(stop[0] + (1 - stop[0]) * stop[2] / 3)
-    assert value("err", run, truth) == pytest.approx(
-        3 / 4 + (1 / 4) * (1 / 4) / 3
-    )  # the truth's largest gain, 2
-    assert "max_gain=2" in fr.evaluate(run, truth, ["err"]).convention["err"]
-    assert value("rbp(p=0.5)", run, truth) == pytest.approx(0.5 * (1 + 0.25))
+    assert value("nerr(max_gain=3)", run, truth) == pytest.approx(
+        (3 / 8 + 5 / 8 / 8 / 3) / (3 / 8 + 5 / 8 / 8 / 2)
+    )
+    assert "max_gain=3" in fr.evaluate(run, truth, ["err(3)"]).convention["err(3)"]
+    with pytest.raises(ValueError, match=r"'err' needs 'max_gain', as in 'err\(max_gain=4\)'"):
+        value("err@10", run, truth)
     with pytest.raises(ValueError, match="below the truth's largest gain"):
         value("err(max_gain=1)", run, truth)
+    assert value("rbp(p=0.5)", run, truth) == pytest.approx(0.5 * (1 + 0.25))
+    assert value("graded_rbp(p=0.5, max_gain=4)", run, truth) == pytest.approx(0.5 * (2 / 4 + 0.25 / 4))
+    assert value("rbp_residual(p=0.5)", run, truth) == pytest.approx(
+        0.5 * 0.5 + 0.5**3
+    )  # "n", and what follows
+    assert value("rbp_residual(p=0.5)@1", run, truth) == 0.5
+    assert value("normalized_rbp(p=0.5)", run, truth) == pytest.approx((1 + 0.25) / (1 + 0.5))
 
 
 def test_pair_metrics_by_hand() -> None:
     assert value("auc") == pytest.approx(5 / 6)  # of 2 x 3 pairs, (b, c) is out of order
     assert value("mean_rank") == 2.0
+    assert value("arp") == 2.0
+    assert value("arp", truth={"q": {"a": 3, "c": 1}}) == pytest.approx((3 * 1 + 1 * 3) / 4)
+    assert value("pair_accuracy(tie=0)", {"q": {"a": 1.0, "b": 1.0}}, {"q": {"a": 1}}) == 0.0
+    assert value("pair_accuracy", {"q": {"a": 1.0, "b": 1.0}}, {"q": {"a": 1}}) == 0.5
+    # 4 relevant items, found at ranks 1 and 3, so with 0 and 1 others above
+    assert value("pauc@2") == pytest.approx((2 + 1) / (4 * 2))
+    assert value("pauc@1") == pytest.approx(1 / 4)
+    assert value("pap@2") == pytest.approx((2 + 1) / (2 * 2))
+    # the curve: (0, 1/4), (1/6, 1/4), (1/6, 1/2), (3/6, 1/2), then straight to (1, 1)
+    assert value("lauc(n_items=10)") == pytest.approx(1 / 6 * 1 / 4 + 2 / 6 * 1 / 2 + 3 / 6 * 3 / 4)
+    assert value("judged@10", truth={"q": {"a": 1, "c": 0}}) == 2 / 5
+    assert value("unjudged@2", truth={"q": {"a": 1, "c": 0}}) == 1 / 2
     assert value("pair_accuracy", {"q": ["a", "b", "c"]}, {"q": {"a": 1, "b": 3, "c": 2}}) == pytest.approx(
         1 / 3
     )
@@ -91,6 +111,27 @@ def test_spellings() -> None:
     ]  # fmt: skip
     assert [c.metric.name for c in columns[-4:]] == ["hit_rate", "mrr", "r_precision", "rbp"]
     assert [c.label for c in parse("ndcg@10")] == ["ndcg@10"]
+    # as trec_eval, pytrec_eval and ranx write them
+    columns = parse(
+        [
+            "ndcg_cut_10",
+            "P.5,10",
+            "iprec_at_recall_0.30",
+            "rbp.95",
+            "recip_rank",
+            "set_F",
+            "hits@3",
+            "11pt_avg",
+        ]
+    )
+    assert [(c.label, c.metric.name, c.cutoff) for c in columns] == [
+        ("ndcg_cut_10", "ndcg", 10), ("P_5", "precision", 5), ("P_10", "precision", 10),
+        ("iprec_at_recall_0.30", "iprec_at_recall", None), ("rbp.95", "rbp", None), ("recip_rank", "mrr", None),
+        ("set_F", "f1", None), ("hits@3", "num_rel_ret", 3), ("11pt_avg", "11pt_avg", None),
+    ]  # fmt: skip
+    assert [c.parameters for c in columns if c.parameters][:2] == [(0.3, 9.0), (0.95,)]
+    assert parse("nrbp(beta=0.9)")[0].parameters == (0.5, 0.9)
+    assert parse("nrbp(0.1, 0.2)")[0].parameters == (0.1, 0.2)
     assert len(parse(["map", "map", "map@5", "map@5,5"])) == 2
 
 
@@ -106,6 +147,13 @@ def test_spellings() -> None:
         (["ndcg(3)"], ValueError, "takes no parameter"),
         (["rbp(q=1)"], ValueError, "parameter of 'rbp' is 'p'"),
         (["rbp(p=x)"], ValueError, "must be a number"),
+        (["rbp(p=inf)"], ValueError, "must be a number"),
+        (["rbp(p=1.5)"], ValueError, "'p' must be between 0 and 1"),
+        (["rbp(p=0.5, p=0.6)"], ValueError, "parameter of 'rbp' is 'p'"),
+        (["nrbp(0.1, 0.2, 0.3)"], ValueError, "are 'alpha' and 'beta'"),
+        (["pauc"], ValueError, "needs a cutoff"),
+        (["ndgc_cut_10"], ValueError, "Did you mean"),
+        (["sampled_ndcg@10"], ValueError, "refused.*evaluate_sampled"),
         ([], ValueError, "no metric"),
         ([""], ValueError, "cannot read"),
         ([10], TypeError, "int 10"),
@@ -121,7 +169,8 @@ pairs = st.tuples(st.integers(0, 30), st.integers(-1, 3))
 lists = st.lists(pairs, min_size=1, max_size=25, unique_by=lambda pair: pair[0])
 BOUNDED = [
     "ndcg@5", "ndcg", "map", "mrr@3", "recall@5", "precision@5", "f1@5", "bpref", "r_precision", "rbp", "11pt_avg",
-    "judged@5", "err(max_gain=3)",
+    "judged@5", "err(max_gain=3)", "nerr(max_gain=3)@4", "graded_rbp(max_gain=3)", "normalized_rbp@5", "rbp_residual",
+    "lauc(n_items=40)@5", "pauc@3", "pap@3", "compatibility", "auc@30",
 ]  # fmt: skip
 
 
@@ -131,7 +180,7 @@ def test_bounds_and_swaps(judged: list, order: Any) -> None:
     truth = {"q": dict(judged)}
     items = list(range(31))
     order.shuffle(items)
-    before = fr.evaluate({"q": items}, truth, BOUNDED).values[0]
+    before = np.nan_to_num(fr.evaluate({"q": items}, truth, BOUNDED).values[0])  # auc of one class
     assert (before >= 0).all()
     assert (before <= 1 + 1e-12).all()
     place = order.randrange(30)
@@ -140,7 +189,18 @@ def test_bounds_and_swaps(judged: list, order: Any) -> None:
         gains[0] < gains[1] and min(gains) >= 0
     ):  # put the better one first: nothing that rewards rank gets worse
         items[place], items[place + 1] = items[place + 1], items[place]
-        after = fr.evaluate({"q": items}, truth, ["ndcg", "map", "mrr", "rbp", "recall@5", "err(max_gain=3)"])
+        rewarding = [
+            "ndcg",
+            "map",
+            "mrr",
+            "rbp",
+            "recall@5",
+            "err(max_gain=3)",
+            "lauc(n_items=40)",
+            "pauc@3",
+            "pap@3",
+        ]
+        after = fr.evaluate({"q": items}, truth, rewarding)
         older = fr.evaluate(
             {"q": [*items[:place], items[place + 1], items[place], *items[place + 2 :]]}, truth, after.metrics
         )
@@ -250,6 +310,6 @@ class TestAccumulator:
             total.merge(fr.evaluation.Accumulator(["mrr"]))
         with pytest.raises(TypeError, match="Accumulator"):
             total.merge(3)  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="largest gain"):
+        with pytest.raises(ValueError, match="needs 'max_gain'"):
             fr.evaluation.Accumulator(["err@5"])
         assert fr.evaluation.Accumulator(["map"]).result()["map"] == 0.0

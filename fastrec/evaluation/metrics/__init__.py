@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 
 from fastrec.evaluation.metrics import (
+    agreement,
     average_precision,
     cascade,
     counts,
     curve,
     dcg,
+    diversity,
     incomplete,
     pairs,
     precision,
@@ -20,7 +23,34 @@ from fastrec.evaluation.metrics.base import Column, Metric, Query
 
 __all__ = ["REGISTRY", "Column", "Metric", "Query", "parse", "register"]
 
-FAMILIES = (precision, average_precision, dcg, cascade, incomplete, curve, pairs, counts)
+FAMILIES = (
+    precision,
+    average_precision,
+    dcg,
+    cascade,
+    incomplete,
+    curve,
+    pairs,
+    agreement,
+    diversity,
+    counts,
+)
+
+#: What a parameter may be, and how a message shows one.
+RANGES = {
+    ("", "p"): (0.0, 1.0),
+    ("", "alpha"): (0.0, 1.0),
+    ("nrbp", "beta"): (0.0, 1.0),
+    ("nnrbp", "beta"): (0.0, 1.0),
+    ("", "beta"): (0.0, math.inf),
+    ("", "recall"): (0.0, 1.0),
+    ("", "tie"): (0.0, 1.0),
+    ("", "max_gain"): (0.0, 1000.0),
+    ("", "n_items"): (1.0, 2.0**53),
+    ("", "version"): (9.0, 10.0),
+    ("", "base"): (1.0 + 1e-9, math.inf),
+}
+EXAMPLES = {"max_gain": 4, "n_items": 1000}
 
 REGISTRY: dict[str, Metric] = {}
 _BY_KEY: dict[str, Metric] = {}
@@ -48,6 +78,8 @@ for _family in FAMILIES:
 _SPELLING = re.compile(
     r"^\s*(?P<name>[\w \-]+?)\s*(?:\(\s*(?P<arguments>[^)]*)\)\s*)?(?:@\s*(?P<cutoffs>.*))?$"
 )
+# How trec_eval and ranx write a number behind a name: "ndcg_cut_10", "P.5,10", "iprec_at_recall_0.50", "rbp.95".
+_SUFFIX = re.compile(r"^\s*(?P<name>\w[\w\-]*?)[._](?P<numbers>\d[\d.,]*)\s*$")
 
 
 def parse(metrics: str | Iterable[str]) -> list[Column]:
@@ -80,25 +112,62 @@ def parse(metrics: str | Iterable[str]) -> list[Column]:
 
 def _parse_one(text: str) -> list[Column]:
     found = _SPELLING.match(text)
-    if not found:
+    metric = None if found is None else _BY_KEY.get(_key(found["name"]))
+    if found is None or metric is None:
+        columns = _parse_suffix(text)
+        if columns:
+            return columns
+    if found is None:
         raise ValueError(
             f"`metrics`: cannot read {text!r}; write it as 'ndcg@10', 'recall@5,20' or 'rbp(p=0.8)@10'"
         )
     written = found["name"].strip()
-    metric = _BY_KEY.get(_key(written))
     if metric is None:
-        close = difflib.get_close_matches(_key(written), list(_BY_KEY), n=1, cutoff=0.4)
-        hint = f" Did you mean {_BY_KEY[close[0]].name!r}?" if close else ""
-        raise ValueError(
-            f"`metrics`: there is no metric {written!r}.{hint} Known: {', '.join(sorted(REGISTRY))}"
-        )
-    parameter = _parameter(metric, found["arguments"], text)
+        raise _unknown(written)
+    parameters = _parameters(metric, found["arguments"], text)
     head = written if found["arguments"] is None else f"{written}({found['arguments'].strip()})"
     if found["cutoffs"] is None:
-        return [Column(head, metric, None, parameter)]
+        if metric.needs_cutoff:
+            raise ValueError(f"`metrics`: {metric.name!r} needs a cutoff, as in '{text.strip()}@10'")
+        return [Column(head, metric, None, parameters)]
     if not metric.takes_cutoff:
         raise ValueError(f"`metrics`: {metric.name!r} takes no cutoff; got {text!r}")
-    return [Column(f"{head}@{k}", metric, k, parameter) for k in _cutoffs(found["cutoffs"], text)]
+    return [Column(f"{head}@{k}", metric, k, parameters) for k in _cutoffs(found["cutoffs"], text)]
+
+
+def _parse_suffix(text: str) -> list[Column]:
+    """A name with its numbers behind it, as trec_eval and ranx write them; ``[]`` where it is not one."""
+    found = _SUFFIX.match(text)
+    metric = None if found is None else _BY_KEY.get(_key(found["name"]))
+    if found is None or metric is None:
+        return []
+    numbers = found["numbers"].rstrip(",").split(",")
+    if metric.name == "rbp" and "." not in found["numbers"]:  # rbp.95 is p = 0.95
+        numbers = [f"0.{number}" for number in numbers]
+    if metric.name in ("rbp", "iprec_at_recall"):
+        labels = [text.strip()] if len(numbers) == 1 else [f"{found['name']}_{number}" for number in numbers]
+        return [
+            Column(label, metric, None, _parameters(metric, number, text))
+            for label, number in zip(labels, numbers)
+        ]
+    if not metric.takes_cutoff or not all(number.isdigit() for number in numbers):
+        return []
+    cutoffs = _cutoffs(",".join(numbers), text)
+    labels = [text.strip()] if len(cutoffs) == 1 else [f"{found['name']}_{k}" for k in cutoffs]
+    return [Column(label, metric, k, _parameters(metric, None, text)) for label, k in zip(labels, cutoffs)]
+
+
+def _unknown(written: str) -> ValueError:
+    if _key(written).startswith("sampled"):
+        return ValueError(
+            f"`metrics`: {written!r} is refused: a metric over sampled items is not the metric, and may order systems "
+            "otherwise (Krichene and Rendle 2020); fr.evaluate_sampled estimates it, with a correction"
+        )
+    close = difflib.get_close_matches(_key(written), list(_BY_KEY), n=1, cutoff=0.4)
+    hint = f" Did you mean {_BY_KEY[close[0]].name!r}?" if close else ""
+    return ValueError(
+        f"`metrics`: there is no metric {written!r}.{hint} Known: {', '.join(sorted(REGISTRY))}"
+    )
 
 
 def _cutoffs(text: str, whole: str) -> list[int]:
@@ -112,21 +181,37 @@ def _cutoffs(text: str, whole: str) -> list[int]:
     return cutoffs
 
 
-def _parameter(metric: Metric, arguments: str | None, whole: str) -> float:
-    default = metric.parameter[1] if metric.parameter and metric.parameter[1] is not None else float("nan")
-    if arguments is None:
-        return default
-    if metric.parameter is None:
+def _parameters(metric: Metric, arguments: str | None, whole: str) -> tuple[float, ...]:
+    """The numbers a metric takes, in its own order: given by name, or by place before any name."""
+    names = [name for name, _ in metric.parameters]
+    given: dict[str, float] = {}
+    written = [part.strip() for part in (arguments or "").split(",")] if (arguments or "").strip() else []
+    if written and not names:
         raise ValueError(f"`metrics`: {metric.name!r} takes no parameter; got {whole!r}")
-    name, _, value = arguments.rpartition("=")
-    if name.strip() not in ("", metric.parameter[0]):
-        raise ValueError(
-            f"`metrics`: the parameter of {metric.name!r} is {metric.parameter[0]!r}; got {whole!r}"
-        )
-    try:
-        number = float(value)
-    except ValueError:
-        number = float("nan")
-    if number != number:
-        raise ValueError(f"`metrics`: {metric.parameter[0]!r} must be a number; got {whole!r}")
-    return number
+    for place, part in enumerate(written):
+        name, _, value = part.rpartition("=")
+        name = name.strip() or (names[place] if place < len(names) else "")
+        if name not in names or name in given:
+            expected = " and ".join(map(repr, names))
+            which = "the parameter of" if len(names) == 1 else "the parameters of"
+            raise ValueError(
+                f"`metrics`: {which} {metric.name!r} {'is' if len(names) == 1 else 'are'} {expected}; got {whole!r}"
+            )
+        try:
+            given[name] = float(value)
+        except ValueError:
+            given[name] = math.nan
+        if not math.isfinite(given[name]):
+            raise ValueError(f"`metrics`: {name!r} must be a number; got {whole!r}")
+        low, high = RANGES.get((metric.name, name), RANGES.get(("", name), (-math.inf, math.inf)))
+        if not low <= given[name] <= high:
+            raise ValueError(f"`metrics`: {name!r} must be between {low:g} and {high:g}; got {whole!r}")
+    for name, default in metric.parameters:
+        if default is None and name not in given:
+            raise ValueError(
+                f"`metrics`: {metric.name!r} needs {name!r}, as in '{metric.name}({name}={EXAMPLES[name]})'; "
+                f"got {whole!r}"
+            )
+    return tuple(
+        given.get(name, math.nan if default is None else default) for name, default in metric.parameters
+    )

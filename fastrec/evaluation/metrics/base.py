@@ -17,7 +17,9 @@ class Query:
 
     ``gains`` holds the gain of each item of the list, best first; 0 for an item without a judgement (``judged`` says
     which have one).  ``truth`` holds the gains of all judged items of the query, descending.  ``block`` numbers the
-    tied blocks of the list.  ``cutoff`` is k, or ``None``.
+    tied blocks of the list.  ``cutoff`` is k, or ``None``.  ``topics`` holds, for each item of the list, the numbers of
+    the subtopics it is relevant to, ``truth_topics`` the same of all judged items (in descending order of their
+    labels' text), and ``num_topics`` how many subtopics have a relevant item.
     """
 
     gains: np.ndarray
@@ -25,8 +27,16 @@ class Query:
     block: np.ndarray
     truth: np.ndarray
     cutoff: int | None
-    parameter: float
+    parameters: tuple[float, ...]
     convention: Convention
+    topics: tuple[tuple[int, ...], ...] = ()
+    truth_topics: tuple[tuple[int, ...], ...] = ()
+    num_topics: int = 0
+    items: tuple[int, ...] = ()
+
+    @property
+    def parameter(self) -> float:
+        return self.parameters[0]
 
     @property
     def k(self) -> int:
@@ -72,9 +82,10 @@ class Metric:
     name : canonical name; ``aliases`` are understood as well (case, spaces, ``-`` and ``_`` do not matter).
     definition : ``definition(query: Query) -> float``, the specification; runs where there is no kernel.
     kernel : its name in the compiled kernel, or ``""``.
-    parameter : name and default of the one number it takes (``"rbp(p=0.8)"``), or ``None``.
-    takes_cutoff : whether ``@k`` may follow.
+    parameters : name and default of each number it takes (``"rbp(p=0.8)"``); one without a default must be given.
+    takes_cutoff : whether ``@k`` may follow; ``needs_cutoff`` : whether it must.
     averages_ties : its expected value under ``ties="average"`` is known, or no order inside a tied block matters.
+    subtopics : it needs a truth by subtopic.
     mean : how queries are averaged: ``arithmetic`` or ``geometric``.
     uses : the policies its value depends on, for the echo in the result.
     """
@@ -83,9 +94,11 @@ class Metric:
     definition: Callable[[Query], float]
     kernel: str = ""
     aliases: tuple[str, ...] = ()
-    parameter: tuple[str, float | None] | None = None
+    parameters: tuple[tuple[str, float | None], ...] = ()
     takes_cutoff: bool = True
+    needs_cutoff: bool = False
     averages_ties: bool = False
+    subtopics: bool = False
     mean: str = "arithmetic"
     uses: tuple[str, ...] = ()
     function: Any = None  # a user's function, compiled when first used
@@ -98,4 +111,4 @@ class Column:
     label: str
     metric: Metric
     cutoff: int | None
-    parameter: float
+    parameters: tuple[float, ...] = ()

@@ -25,9 +25,11 @@ def discounted(values: np.ndarray) -> float:
 
 
 def dcg(q: Query) -> float:
-    """Sum of gain / log2(rank + 1) over the first k."""
+    """Sum of gain / log2(rank + 1) over the first k; ``base`` is that of another logarithm."""
     values = gain_values(q.gains, q.convention.gain, q.convention.relevance_level)
-    return discounted(np.where(q.judged, values, 0.0)[: q.k])
+    return discounted(np.where(q.judged, values, 0.0)[: q.k]) * (
+        float(np.log2(q.parameter)) if q.parameters else 1.0
+    )
 
 
 def ndcg(q: Query) -> float:
@@ -41,6 +43,6 @@ def ndcg(q: Query) -> float:
 
 
 METRICS = [
-    Metric("dcg", dcg, "dcg", averages_ties=True, uses=("gain",)),
+    Metric("dcg", dcg, "dcg", (), (("base", 2.0),), averages_ties=True, uses=("gain",)),
     Metric("ndcg", ndcg, "ndcg", ("ndcg_cut",), averages_ties=True, uses=("gain", "ideal")),
 ]

@@ -44,12 +44,18 @@ def infap(q: Query) -> float:
 
 
 def judged(q: Query) -> float:
-    """Share of the first k that have a judgement."""
-    return ratio(q.judged[: q.k].sum(), q.depth)
+    """Share of the first k (of the list, where that is shorter) that have a judgement."""
+    return ratio(q.judged[: q.k].sum(), min(q.k, len(q.judged)))
+
+
+def unjudged(q: Query) -> float:
+    """Share of the first k (of the list, where that is shorter) that have none."""
+    return ratio((~q.judged[: q.k]).sum(), min(q.k, len(q.judged)))
 
 
 METRICS = [
     Metric("bpref", bpref, "bpref"),
     Metric("infap", infap, "infap"),
-    Metric("judged", judged, "judged", uses=("short",)),
+    Metric("judged", judged, "judged"),
+    Metric("unjudged", unjudged, "unjudged"),
 ]
