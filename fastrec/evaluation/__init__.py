@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fastrec.evaluation.accumulate import Accumulator
 from fastrec.evaluation.bootstrap import Bootstrap, bootstrap
+from fastrec.evaluation.click_accumulator import ClickAccumulator
+from fastrec.evaluation.clicks import ClickEvaluation
 from fastrec.evaluation.compare import compare
 from fastrec.evaluation.comparison import Comparison
 from fastrec.evaluation.conventions import Convention
@@ -16,6 +18,8 @@ from fastrec.evaluation.truth import Truth
 __all__ = [
     "Accumulator",
     "Bootstrap",
+    "ClickAccumulator",
+    "ClickEvaluation",
     "Comparison",
     "Convention",
     "Evaluation",

@@ -12,6 +12,7 @@ Counts are integers and exact.  Float sums are float64, taken over fixed chunks 
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from fastrec._core.op import operation
 from fastrec._kernels import clicks as _kernel
 
 MAX_ROWS = 2**31 - 1
+ALONE = 1 << 14  # rows below which waking another thread would take longer than the work
 _KINDS = {"uint8": 0, "int32": 1, "int64": 2, "float32": 3, "float64": 4}
 _SWEEP = np.dtype(
     [
@@ -262,7 +264,7 @@ def _laned_sum(x: np.ndarray) -> float:
     return float((four[0] + four[2]) + (four[1] + four[3]))
 
 
-class _Order:
+class Order:
     """Rows sorted by falling score: words of group | score code | label, and, where they have them, weights."""
 
     def __init__(
@@ -299,9 +301,17 @@ class _Order:
             _kernel.ranks(pairs, groups, self.words)
             self.rows = (pairs[1::2] >> np.uint64(1)).astype(np.int64)
             self.group_shift = 33
+        self._by_group: list[np.ndarray] = []  # sorted on by group: words, and their places; shared by copies
         self.weights = None if weights is None else weights[self.rows]
         self.mask = (1 << self.group_shift) - 1 if self.group_shift < 64 else 2**64 - 1
         self._count()
+
+    def reweighted(self, weights: np.ndarray) -> Order:
+        """The same order with other weights, given by row; only for an order that was made with weights."""
+        other = copy.copy(self)
+        other.weights = weights[self.rows]
+        other._count()
+        return other
 
     @staticmethod
     def _ordered(x: float, wide: bool) -> int:
@@ -471,10 +481,13 @@ class _Order:
             positives, pairs2 = np.empty(n_groups, np.int64), np.empty(n_groups, np.int64)
             _kernel.group_counts(words, self.mask, offsets, positives, pairs2, self.threads)
             return positives.astype(float), (np.diff(offsets) - positives).astype(float), pairs2 / 2
-        both = np.empty(2 * self.n, np.uint64)
-        both[::2], both[1::2] = self.words, np.arange(self.n)
-        self._sort(both, 2, low, high)
-        words, weights = both[::2].copy(), self.weights[both[1::2].astype(np.int64)]
+        if not self._by_group:
+            both = np.empty(2 * self.n, np.uint64)
+            both[::2], both[1::2] = self.words, np.arange(self.n)
+            self._sort(both, 2, low, high)
+            self._by_group += both[::2].copy(), both[1::2].astype(np.int64)
+        words, places = self._by_group
+        weights = self.weights[places]
         sums = np.empty((3, n_groups))
         _kernel.group_weights(words, self.mask, weights, offsets, sums[0], sums[1], sums[2], self.threads)
         return sums[0], sums[1], sums[2] / 2
@@ -493,9 +506,22 @@ def _(
     masses: tuple[int, ...],
     threads: int,
 ) -> RankSums:
-    if len(scores) < 1 << 14:
-        threads = 1  # waking another thread would take longer than the work
-    order = _Order(labels, scores, weights, groups, n_groups, threads)
+    if len(scores) < ALONE:
+        threads = 1
+    order = Order(labels, scores, weights, groups, n_groups, threads)
+    return rank_sums(order, groups, n_groups, detail, max_fprs, tops, masses)
+
+
+def rank_sums(
+    order: Order,
+    groups: np.ndarray | None,
+    n_groups: int,
+    detail: int = 2,
+    max_fprs: Sequence[float] = (),
+    tops: Sequence[float] = (),
+    masses: Sequence[int] = (),
+) -> RankSums:
+    """:func:`click_rank_sums` of rows that are sorted."""
     sums = order.sweep(detail)
     P, N = order.positive, order.negative
     nan = math.nan
@@ -668,7 +694,7 @@ def _(
     threads: int,
 ) -> PointSums:
     n = len(y)
-    if n < 1 << 14:
+    if n < ALONE:
         threads = 1
     edges = _equal_edges(bins, p.dtype) if bins else np.zeros(1)
     chunks = _kernel.chunks(n)
@@ -762,7 +788,7 @@ def _(xp: ModuleType, y: Any, scores: Any, weights: Any, threads: int) -> PairSu
     return PairSums(pairs, discordant, tied)
 
 
-def _falling(x: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
+def falling(x: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers in falling order of x, ties in order of row, and where in it blocks of ties begin (n at the end)."""
     n = len(x)
     _, high, _ = span(x, threads)
@@ -789,13 +815,13 @@ def _pairs_between(blocks: np.ndarray, parts: np.ndarray, weights: np.ndarray | 
 @click_pair_sums.cpu
 def _(y: np.ndarray, scores: np.ndarray, weights: np.ndarray | None, threads: int) -> PairSums:
     n = len(y)
-    by_target, target_starts = _falling(y, threads)
-    falling, score_starts = _falling(scores[by_target], threads)  # ties in score: in falling order of target
+    by_target, target_starts = falling(y, threads)
+    by_score, score_starts = falling(scores[by_target], threads)  # ties in score: in falling order of target
     ranks = np.empty(n, np.uint32)
     ranks[by_target] = np.repeat(
         np.arange(len(target_starts) - 1, 0, -1, dtype=np.uint32), np.diff(target_starts)
     )
-    order = by_target[falling]
+    order = by_target[by_score]
     ranks = ranks[order]
     w = None if weights is None else weights[order]
     same = np.append(True, ranks[1:] != ranks[:-1])

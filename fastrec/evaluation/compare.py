@@ -12,6 +12,8 @@ import numpy as np
 from fastrec._core import checks
 from fastrec.evaluation import per_query, significance
 from fastrec.evaluation.bootstrap import Bootstrap, bootstrap, level_of, units_of
+from fastrec.evaluation.clicks import ClickEvaluation
+from fastrec.evaluation.compare_clicks import compare_clicks
 from fastrec.evaluation.comparison import Comparison
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 TESTS = ("paired_t", "wilcoxon", "randomization", "tukey_hsd", "bootstrap")
 INTERVALS = ("t", "bootstrap", "tukey")
+REPLICATES = 10_000
 _RESAMPLING = ("randomization", "bootstrap")
 _OWN_INTERVAL = {"paired_t": "t", "tukey_hsd": "tukey"}
 
@@ -27,7 +30,7 @@ def compare(
     runs: Mapping[str, Any],
     metrics: Sequence[str] | str | None = None,
     *,
-    test: str = "paired_t",
+    test: str | None = None,
     correction: str | None = None,
     baseline: str | None = None,
     alternative: str = "two-sided",
@@ -36,7 +39,7 @@ def compare(
     missing: str = "error",
     nan: str = "drop",
     clusters: Any = None,
-    replicates: int = 10_000,
+    replicates: int | None = None,
     seed: int = 0,
     threads: int | None = None,
 ) -> Comparison:
@@ -46,10 +49,11 @@ def compare(
     ----------
     runs : mapping of name to Evaluation, per-query frame or (Q, M) array
         Queries are matched by id (``Evaluation.query_ids``, a column ``query``, or a frame's index), whatever
-        their order.  Without ids, row ``q`` of every run is the same query.
+        their order.  Without ids, row ``q`` of every run is the same query.  Or all are results of
+        :func:`fastrec.evaluate_clicks` on the same rows: see Notes.
     metrics : names or None
         The metrics to compare; by default all, which must then be the same in every run.
-    test : str
+    test : str, by default ``"paired_t"``
         ``"paired_t"`` (``scipy.stats.ttest_rel``); ``"wilcoxon"`` (``scipy.stats.wilcoxon``);
         ``"randomization"``, Fisher's sign-flip test of the mean, exact where few queries differ
         (``scipy.stats.permutation_test``); ``"bootstrap"``, the shift test of Smucker, Allan and Carterette
@@ -76,7 +80,7 @@ def compare(
         Queries that belong together (one user's) are resampled and flipped together; for ``"randomization"``
         and ``"bootstrap"`` with a bootstrap interval.  Labels in an array follow the first run's queries.
     replicates, seed, threads
-        Of the resampling.  All metrics share replicates; results do not depend on ``threads``.
+        Of the resampling, by default 10,000 replicates.  All metrics share them; results do not depend on ``threads``.
 
     Returns
     -------
@@ -95,12 +99,27 @@ def compare(
 
     A test of many queries finds any difference real; read the interval and the effect size first.
 
+    Click evaluations take ``test="delong"`` (the default for rows of equal weight without clusters: DeLong's paired
+    test for ``"auc"``, the bootstrap shift test for every other metric) or ``"bootstrap"``; ``clusters`` are labels of
+    the rows, or ``"groups"``; there are 1,000 replicates by default, which draw rows (or clusters) for all models
+    alike; intervals are DeLong's or percentiles.  ``n`` counts rows, ``difference`` is positive where the metric is
+    larger (not always better: ``Comparison.better``), ``effect_size`` is the difference over its standard error times
+    the root of the number of rows or clusters, and there are no wins, ties and losses.  ``missing``, ``nan`` and
+    ``threads`` say nothing here.
+
     Raises
     ------
     ValueError
         Fewer than two runs, runs with different metrics or queries (named), an unknown test or baseline.
     """
-    test = checks.choice(test, "test", TESTS)
+    if isinstance(runs, Mapping) and any(isinstance(run, ClickEvaluation) for run in runs.values()):
+        if len(runs) < 2:
+            raise ValueError(f"`runs` must hold at least two runs to compare; got {len(runs)}")
+        return compare_clicks(
+            runs, metrics, test=test, correction=correction, baseline=baseline, alternative=alternative,
+            interval=interval, level=level, clusters=clusters, replicates=replicates, seed=seed,
+        )  # fmt: skip
+    test = checks.choice("paired_t" if test is None else test, "test", TESTS)
     correction = ("none" if test == "tukey_hsd" else "holm") if correction is None else correction
     correction = checks.choice(correction, "correction", significance.CORRECTIONS)
     alternative = checks.choice(alternative, "alternative", significance.ALTERNATIVES)
@@ -109,7 +128,7 @@ def compare(
     level = level_of(level)
     missing = checks.choice(missing, "missing", ("error", "drop", "zero"))
     nan = checks.choice(nan, "nan", ("drop", "zero", "error"))
-    replicates = checks.integer(replicates, "replicates", low=1)
+    replicates = checks.integer(REPLICATES if replicates is None else replicates, "replicates", low=1)
     _refuse_mismatched(test, interval, alternative, clusters)
 
     tables = _read(runs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastrec._core import checks
@@ -28,11 +29,13 @@ class Comparison:
         ``low, high`` : confidence interval of the difference.
         ``statistic, p, p_corrected`` : of the test.
         ``effect_size`` : Cohen's d_z, the difference in units of its standard deviation over queries.
-        ``win, tie, loss`` : queries where `run` is better, equal, worse.
+        ``win, tie, loss`` : queries where `run` is better, equal, worse; not for click evaluations.
     means : pandas frame (runs x metrics)
         Each run's mean over the matched queries where it is defined.
     test, correction, alternative, interval, level, baseline, replicates, seed
         As resolved.
+    better : mapping from metric to 1 (larger is better), -1 (smaller is) or 0 (neither)
+        Metrics that are not in it are better when they are larger.
     """
 
     frame: pd.DataFrame
@@ -45,6 +48,7 @@ class Comparison:
     baseline: str | None
     replicates: int
     seed: int
+    better: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def significant(self) -> pd.Series:
@@ -98,7 +102,10 @@ class Comparison:
     def _differences(self, digits: int, markup: _Markup) -> tuple[list[str], list[list[str]]]:
         p_name = "p" if self.correction == "none" else f"p ({self.correction})"
         header = ["metric", "comparison", "difference", f"{100 * self.level:.6g}% interval", "relative"]
-        header += [p_name, "effect size", "win/tie/loss"]
+        header += [p_name, "effect size"]
+        counted = "win" in self.frame.columns
+        if counted:
+            header.append("win/tie/loss")
         rows = []
         for row, strong in zip(self.frame.itertuples(), self.significant):
             difference = markup.plain(f"{row.difference:+.{digits}f}")
@@ -111,26 +118,31 @@ class Comparison:
                     markup.plain(f"{100 * row.relative:+.2f}%"),
                     markup.plain(_p_text(row.p_corrected)),
                     markup.plain(f"{row.effect_size:+.3f}"),
-                    f"{row.win}/{row.tie}/{row.loss}",
                 ]
             )
+            if counted:
+                rows[-1].append(f"{row.win}/{row.tie}/{row.loss}")
         return [markup.plain(name) for name in header], rows
 
     def _means(self, digits: int, markup: _Markup) -> tuple[list[str], list[list[str]]]:
         letters = {run: _letter(number) for number, run in enumerate(self.means.index)}
         beaten: dict[tuple[str, str], str] = {}
         for row, strong in zip(self.frame.itertuples(), self.significant):
-            if strong:
-                better, worse = (row.run, row.baseline) if row.difference > 0 else (row.baseline, row.run)
+            way = self.better.get(row.metric, 1)
+            if strong and way:
+                better, worse = (
+                    (row.run, row.baseline) if way * row.difference > 0 else (row.baseline, row.run)
+                )
                 key = (better, row.metric)
                 beaten[key] = "".join(sorted(beaten.get(key, "") + letters[worse]))
         rows = []
         for run in self.means.index:
             cells = [markup.plain(f"{letters[run]}: {run}")]
             for metric in self.means.columns:
-                mean, best = self.means.at[run, metric], self.means[metric].max()
+                mean, way = self.means.at[run, metric], self.better.get(metric, 1)
                 text = markup.plain(f"{mean:.{digits}f}")
-                text = markup.bold(text) if mean == best else text
+                if way and way * mean == (way * self.means[metric]).max():
+                    text = markup.bold(text)
                 cells.append(text + markup.superscript(beaten.get((run, metric), "")))
             rows.append(cells)
         return [markup.plain("run"), *(markup.plain(metric) for metric in self.means.columns)], rows

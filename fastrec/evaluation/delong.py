@@ -11,7 +11,9 @@ import math
 from statistics import NormalDist
 from typing import NamedTuple
 
-from fastrec.evaluation.click_sums import RankSums
+import numpy as np
+
+from fastrec.evaluation.click_sums import RankSums, falling
 
 
 class Interval(NamedTuple):
@@ -47,3 +49,36 @@ def normal_interval(value: float, error: float, level: float, bounds: tuple[floa
     if bounds is not None:
         low, high = max(low, bounds[0]), min(high, bounds[1])
     return Interval(low, high, value, error, level)
+
+
+def placements(y: np.ndarray, scores: np.ndarray, threads: int) -> np.ndarray:
+    """(n,) float64: for a positive the share of negatives with a lower score, for a negative the share of positives
+    with a higher one, ties one half.  The mean over either class is the AUC.
+
+    ``y``: (n,) uint8, holding both classes; ``scores``: (n,) float32 or float64, no NaN.
+    """
+    order, starts = falling(scores, threads)
+    clicked = y[order].astype(np.int64)
+    above = np.append(0, np.cumsum(clicked))  # positives before each row of the order
+    begin, end = starts[:-1], starts[1:]
+    positives, negatives = int(above[-1]), len(y) - int(above[-1])
+    tied = above[end] - above[begin]
+    of_negative = (above[begin] + tied / 2) / positives
+    of_positive = ((negatives - (end - above[end])) + (end - begin - tied) / 2) / negatives
+    sizes = np.diff(starts)
+    out = np.empty(len(y))
+    out[order] = np.where(clicked == 1, np.repeat(of_positive, sizes), np.repeat(of_negative, sizes))
+    return out
+
+
+def paired_error(y: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """The standard error of the difference of two AUCs on the same rows, from their :func:`placements`; NaN where a
+    class has fewer than two rows."""
+    difference = second - first
+    variance = 0.0
+    for label in (1, 0):
+        of_class = difference[y == label]
+        if len(of_class) < 2:
+            return math.nan
+        variance += float(of_class.var(ddof=1)) / len(of_class)
+    return math.sqrt(variance)

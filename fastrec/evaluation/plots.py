@@ -104,6 +104,10 @@ def plot_comparison(
     """
     kind = checks.choice(kind, "kind", KINDS)
     frame = comparison.frame
+    if kind == "wins" and "win" not in frame.columns:
+        raise ValueError(
+            "click evaluations are compared as wholes and have no wins to count; use kind 'difference'"
+        )
     rows = _grouped_rows(frame["metric"].tolist())
     axes = _canvas(axes, float(rows[-1]) + 1 if len(rows) else 1)
     if kind == "difference":
@@ -121,8 +125,9 @@ def _draw_differences(axes: Axes, rows: np.ndarray, comparison: Comparison, digi
     difference = frame["difference"].to_numpy()
     reach = _reach(difference, frame["low"].to_numpy(), frame["high"].to_numpy())
     axes.axvline(0, color="#4d4d4d", linewidth=1, zorder=1)
-    for row, value, strong, ends in zip(rows, difference, significant, reach.T):
-        colour = (BETTER if value > 0 else WORSE) if strong else EVEN
+    ways = [comparison.better.get(metric, 1) for metric in frame["metric"]]
+    for row, value, way, strong, ends in zip(rows, difference, ways, significant, reach.T):
+        colour = (BETTER if way * value > 0 else WORSE) if strong and way else EVEN
         axes.errorbar(
             [value], [row], xerr=ends[:, None], fmt="o", color=colour, markersize=5, capsize=3, linewidth=1.4,
             markerfacecolor=colour if strong else "white",

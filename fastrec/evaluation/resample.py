@@ -66,6 +66,19 @@ def _random_words(xp: ModuleType, seed: int, first: int, replicates: int, count:
     return _mix(streams[:, None] + xp.arange(1, count + 1, dtype=np.uint64) * golden)
 
 
+def bootstrap_counts(units: int, replicate: int, seed: int) -> np.ndarray:
+    """(units,) float64: how often each unit is drawn in that replicate of :func:`bootstrap_sums`."""
+    return np.bincount(_drawn(np, seed, replicate, 1, units)[0], minlength=units).astype(np.float64)
+
+
+def _drawn(xp: ModuleType, seed: int, first: int, replicates: int, units: int) -> Any:
+    """(replicates, units) int64: the high words of random words times ``units``, spread over 0..units-1."""
+    words = _random_words(xp, seed, first, replicates, units)
+    n = np.uint64(units)
+    high, low = words >> np.uint64(32), words & np.uint64(0xFFFFFFFF)
+    return ((high * n + (low * n >> np.uint64(32))) >> np.uint64(32)).astype(np.int64)
+
+
 def _weighted_sums(xp: ModuleType, weights: Any, values: Any) -> Any:
     """``weights @ values``, added in the kernels' order: within blocks of BLOCK queries, then block after
     block."""
@@ -115,13 +128,9 @@ def bootstrap_sums(
 
 @bootstrap_sums.reference
 def _(xp: ModuleType, values: Any, replicates: int, seed: int, first: int, threads: int) -> Any:
-    queries = len(values)
-    words = _random_words(xp, seed, first, replicates, queries)
-    n = np.uint64(queries)
-    high, low = words >> np.uint64(32), words & np.uint64(0xFFFFFFFF)
-    drawn = (high * n + (low * n >> np.uint64(32))) >> np.uint64(32)  # the high word of words * n: 0..n-1
-    weights = xp.zeros((replicates, queries))
-    xp.add.at(weights, (xp.arange(replicates)[:, None], drawn.astype(np.int64)), 1.0)
+    weights = xp.zeros((replicates, len(values)))
+    drawn = _drawn(xp, seed, first, replicates, len(values))
+    xp.add.at(weights, (xp.arange(replicates)[:, None], drawn), 1.0)
     return _weighted_sums(xp, weights, values)
 
 

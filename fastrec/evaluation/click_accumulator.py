@@ -1,0 +1,117 @@
+"""``ClickAccumulator``: evaluate click predictions batch by batch, and join what several processes have read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrec.evaluation import click_sums
+from fastrec.evaluation.clicks import (
+    DEFAULT_METRICS,
+    ClickEvaluation,
+    Rows,
+    evaluate_rows,
+    group_codes,
+    read_request,
+    read_rows,
+)
+
+
+class ClickAccumulator:
+    """Read rows in batches; ``result()`` equals one call of :func:`fastrec.evaluate_clicks` on all, bit for bit.
+
+    Parameters
+    ----------
+    metrics, and the options by name : as :func:`fastrec.evaluate_clicks` takes them.
+
+    An exact AUC needs every score, so the rows are kept, as narrow as they came: 1 byte a label (8 where not all are 0
+    or 1), 4 or 8 a score, 8 a weight and 4 a group.  Each batch is checked when it comes.  Can be pickled, to be merged
+    in another process; ``len()`` is the number of rows.
+
+    Examples
+    --------
+    >>> total = fr.evaluation.ClickAccumulator(["auc", "gauc", "logloss"])
+    >>> for batch in batches:
+    ...     total.update(batch.y, batch.p, groups=batch.user)
+    >>> total.merge(other).result()["gauc"]
+    """
+
+    def __init__(self, metrics: str | Sequence[str] = DEFAULT_METRICS, **options: Any) -> None:
+        self._request = read_request(metrics, **options)
+        self.metrics = [one.name for one in self._request.wanted]
+        self._parts: list[Rows] = []
+
+    def update(self, y_true: Any, y_prob: Any, groups: Any = None, weights: Any = None) -> ClickAccumulator:
+        """Read one batch, which may be empty, and return this accumulator."""
+        rows = read_rows(y_true, y_prob, groups, weights, self._request, least=0)
+        kept = (rows.y, rows.p) if rows.w is None else (rows.y, rows.p, rows.w)
+        own = [array.copy() if _shares(array, y_true, y_prob, weights) else array for array in kept]
+        self._append(Rows(own[0], own[1], own[2] if len(own) > 2 else None, rows.codes, rows.labels))
+        return self
+
+    def merge(self, other: ClickAccumulator) -> ClickAccumulator:
+        """Append what another accumulator holds (it stays as it is), and return this one."""
+        if not isinstance(other, ClickAccumulator):
+            raise TypeError(f"`other` must be a ClickAccumulator; got {type(other).__name__}")
+        if other._settings != self._settings:
+            raise ValueError("`other` must have the same metrics and options")
+        for part in list(other._parts):
+            self._append(part)
+        return self
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def result(self) -> ClickEvaluation:
+        """The evaluation of all rows, in the order they came."""
+        if not len(self):
+            raise ValueError("no rows have come; call update() with some before result()")
+        if len(self) > click_sums.MAX_ROWS:
+            raise ValueError(f"at most {click_sums.MAX_ROWS} rows can be evaluated; got {len(self)}")
+        if len(self._parts) > 1:
+            self._parts = [_joined(self._parts)]
+        return evaluate_rows(self._parts[0], self._request)
+
+    @property
+    def _settings(self) -> tuple[Any, ...]:
+        asked = self._request
+        return asked.wanted, asked.eps, repr(asked.zero_division), asked.undefined
+
+    def _append(self, rows: Rows) -> None:
+        if not len(rows):
+            return
+        if self._parts:
+            first = self._parts[0]
+            for name, here, there in (("weights", rows.w, first.w), ("groups", rows.codes, first.codes)):
+                if (here is None) != (there is None):
+                    raise ValueError(f"some batches have `{name}` and some have none")
+        self._parts.append(rows)
+
+
+def _shares(array: np.ndarray, *given: Any) -> bool:
+    """Does the array look into memory that the caller may write to?"""
+    return array.base is not None or any(array is one for one in given)
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    first = parts[0]
+    columns = {
+        name: None
+        if getattr(first, name) is None
+        else np.concatenate([getattr(part, name) for part in parts])
+        for name in ("y", "p", "w")
+    }
+    y, p = columns["y"], columns["p"]
+    assert y is not None  # for the type checker: only weights may be absent
+    assert p is not None
+    if first.codes is None:
+        return Rows(y, p, columns["w"], None, None)
+    # The labels of all batches, factorised as one call factorises those of all rows.
+    labels = [part.labels.append([]) for part in parts]
+    every = labels[0].append(labels[1:])
+    codes, distinct = group_codes(every, len(every))
+    starts = np.cumsum([0, *map(len, labels)])
+    of_rows = [codes[start + part.codes] for start, part in zip(starts, parts)]
+    return Rows(y, p, columns["w"], np.concatenate(of_rows), distinct)
