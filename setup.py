@@ -38,12 +38,16 @@ ISAS: dict[str, list[str]] = {
     "avx2": AVX2,
     "avx512": AVX512,
     "avx512vnni": [*AVX512, "-mavx512vnni"],
+    "avx512amx": [*AVX512, "-mavx512vnni", "-mamx-tile", "-mamx-int8"],
 }
+# Sets that only some extensions gain from; the others run their next lower one there (kernels/cpu/table.inc).
+ONLY = {"avx512amx": ("runtime", "ranking", "roofs")}
 # One instruction of each set: what the compiler, and the assembler under it, must be able to emit.
 PROBES = {
     "avx2": "__m256 f(__m256 a) { return _mm256_fmadd_ps(a, a, a); }",
     "avx512": "__m512i f(__m512i a) { return _mm512_mullo_epi64(_mm512_abs_epi8(a), a); }",
     "avx512vnni": "__m512i f(__m512i a) { return _mm512_dpbusd_epi32(a, a, a); }",
+    "avx512amx": "void f(const void *p) { _tile_loadd(1, p, 64); _tile_dpbsud(0, 1, 2); }",
 }
 # Extension -> the kernel bodies it owns.
 BODIES = {
@@ -113,15 +117,17 @@ class BuildKernels(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         base = ["/std:c++17", "/O2"] if self.msvc else GNU_FLAGS
-        bodies = [f"{CPU}/{body}" for body in BODIES.get(ext.name.rpartition(".")[2], [])]
+        name = ext.name.rpartition(".")[2]
+        bodies = [f"{CPU}/{body}" for body in BODIES.get(name, [])]
+        isas = {isa: flags for isa, flags in self.isas.items() if name in ONLY.get(isa, [name])}
         ext.depends = [*ext.depends, *bodies]  # so that a changed body links again
         ext.extra_objects = [
             self._object(body, isa, base + ([] if self.msvc else BODY_FLAGS) + flags, ext.depends)
-            for isa, flags in self.isas.items()
+            for isa, flags in isas.items()
             for body in bodies
         ]
         ext.extra_compile_args = list(base)
-        ext.define_macros = [*ext.define_macros, *((f"FR_HAVE_{isa.upper()}", "1") for isa in self.isas)]
+        ext.define_macros = [*ext.define_macros, *((f"FR_HAVE_{isa.upper()}", "1") for isa in isas)]
         if not self.msvc:
             ext.extra_link_args = ["-pthread"]
             if sys.platform.startswith("linux") and not SANITIZE:

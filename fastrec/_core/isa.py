@@ -15,6 +15,7 @@ NAMES = (
     "avx2",
     "avx512",
     "avx512vnni",
+    "avx512amx",
 )  # weakest first; setup.py and kernels/cpu/isa.h share the order
 
 

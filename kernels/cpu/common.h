@@ -25,14 +25,19 @@
 #define FR_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #endif
 
-#if defined(FR_ISA_AVX512) || defined(FR_ISA_AVX512VNNI)
-#define FR_AVX512 1
+#if defined(FR_ISA_AVX512AMX)
+#define FR_AMX 1
 #endif
-#if defined(FR_ISA_AVX512VNNI)
+#if defined(FR_ISA_AVX512VNNI) || defined(FR_AMX)
 #define FR_VNNI 1
 #endif
+#if defined(FR_ISA_AVX512) || defined(FR_VNNI)
+#define FR_AVX512 1
+#endif
 // The level number of the set a body is compiled for (isa.h), which lets a test see what dispatch chose.
-#if defined(FR_VNNI)
+#if defined(FR_AMX)
+#define FR_LEVEL 4
+#elif defined(FR_VNNI)
 #define FR_LEVEL 3
 #elif defined(FR_AVX512)
 #define FR_LEVEL 2

@@ -18,6 +18,18 @@ static uint64_t xcr0() {
 }
 #endif
 
+// The tile registers' 8 KB are saved for a process only once it has asked for that, and a kernel may refuse.
+#if defined(FR_HAVE_AVX512AMX) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+static bool tiles_permitted() {
+  enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+  return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+#else
+static bool tiles_permitted() { return false; }
+#endif
+
 static bool bit(unsigned word, int n) { return (word >> n) & 1u; }
 
 int fr_isa_machine(void) {
@@ -36,7 +48,9 @@ int fr_isa_machine(void) {
   const bool avx512 = (saved & 0xe6) == 0xe6 && bit(seven[1], 16) /* f */ && bit(seven[1], 17) /* dq */ &&
                       bit(seven[1], 28) /* cd */ && bit(seven[1], 30) /* bw */ && bit(seven[1], 31) /* vl */;
   if (!avx512) return FR_AVX2;
-  return bit(seven[2], 11) ? FR_AVX512VNNI : FR_AVX512;
+  if (!bit(seven[2], 11)) return FR_AVX512;
+  const bool amx = (saved & 0x60000) == 0x60000 && bit(seven[3], 24) /* tile */ && bit(seven[3], 25) /* int8 */;
+  return amx && tiles_permitted() ? FR_AVX512AMX : FR_AVX512VNNI;
 }
 #else
 int fr_isa_machine(void) { return FR_BASELINE; }
@@ -52,6 +66,9 @@ unsigned fr_isa_built(void) {
 #endif
 #if defined(FR_HAVE_AVX512VNNI)
   mask |= 1u << FR_AVX512VNNI;
+#endif
+#if defined(FR_HAVE_AVX512AMX)
+  mask |= 1u << FR_AVX512AMX;
 #endif
   return mask;
 }

@@ -18,7 +18,11 @@ enum Kind { SCREEN, ZERO, EXHAUSTIVE, EMPTY };
 constexpr float SLACK = 0x1p-20f;      // relative: sixteen times the rounding of the float expressions that use it
 constexpr float FLOOR = 0x1p-100f;     // absolute: underflow
 constexpr double SLACK64 = 1e-11;      // relative: the canonical float64 sum, d <= 16,384 terms
+#if defined(FR_AMX)
+constexpr int64_t BLOCK_BYTES = 256 << 10;
+#else
 constexpr int64_t BLOCK_BYTES = 96 << 10;
+#endif
 constexpr int LOOSE = 16;              // a query that re-scores more than LOOSE * k + 2,048 items leaves the int8 screen
 
 struct Query {
@@ -60,7 +64,7 @@ struct Work {
   int64_t room;
   float *floats;         // [4 * (cap + 16)], shared with keys and more
   float *line;           // [d]
-  int32_t *tile;         // [d4 * 4][FR_TILE]
+  int32_t *tile;         // the woven queries of a tile: codes [d4 + 16][FR_TILE_I8], or floats [d][FR_TILE]
   float *panel;          // [block_panels][d][32]
   int64_t block_panels;  // float panels unpacked at a time
   bool coded;            // the int8 screen is running
@@ -115,7 +119,8 @@ int64_t lay_out(const fr_scan *scan, char *at, Work &w) {
   w.more = reinterpret_cast<uint64_t *>(carve(at, w.room * 8));
   w.floats = reinterpret_cast<float *>(w.keys);  // the same memory: a selection is over before keys are made
   w.line = reinterpret_cast<float *>(carve(at, w.d * 4 + 64));
-  w.tile = reinterpret_cast<int32_t *>(carve(at, w.d4 * 4 * FR_TILE * 4));
+  const int64_t woven = (w.d4 + 16) * FR_TILE_I8;
+  w.tile = reinterpret_cast<int32_t *>(carve(at, (woven > w.d * FR_TILE ? woven : w.d * FR_TILE) * 4));
   w.panel = reinterpret_cast<float *>(carve(at, w.block_panels * w.d * FR_PANEL * 4));
   return at - base;
 }
@@ -444,7 +449,8 @@ void prepare(Work &w, int64_t local, int64_t number) {
 // ---- screening --------------------------------------------------------------------------------------------------
 
 constexpr float NEVER = 0x1p126f;  // a cut that nothing reaches, and that arithmetic does not turn into NaN
-constexpr int WIDE = 16;  // tile parameters are arrays of this length: one vector, or a few
+constexpr int WIDE = FR_TILE_I8 > FR_LANES ? FR_TILE_I8 : FR_LANES;  // length of a tile's parameter arrays
+constexpr int span(int size) { return (size + FR_LANES - 1) / FR_LANES * FR_LANES; }  // what of them is looked at
 
 struct alignas(64) Tile {
   float bar[WIDE];      // the query's cut, lowered by everything that does not depend on the panel
@@ -457,10 +463,10 @@ struct alignas(64) Tile {
 
 FR_INLINE float lowered(float cut) { return cut - 2.0f * SLACK * fabsf(cut) - 2.0f * FLOOR; }
 
-void fill_tile(const Work &w, Tile &tile, const int32_t *members, int size, float float_error) {
-  tile.real = (1u << size) - 1;
+void fill_tile(const Work &w, Tile &tile, const int32_t *members, int size, int slots, float float_error) {
+  tile.real = uint32_t((uint64_t(1) << size) - 1);
   tile.beta_error = float_error > SLACK ? float_error : SLACK;
-  for (int j = 0; j < WIDE; ++j) {
+  for (int j = 0; j < slots; ++j) {
     const bool real = j < size;
     const Query &q = w.query[members[real ? j : 0]];
     tile.member[j] = members[real ? j : 0];
@@ -522,10 +528,11 @@ FR_INLINE uint32_t present(const Work &w, int64_t panel) {
 }
 
 // True where some query of the tile may need the panel at all: |w| * norm + additive terms reach its cut.
+template <int Q>
 FR_INLINE bool alive(const Tile &tile, const float *m) {
   const vfloat norm = set_f(m[FR_NORM]), beta = set_f(m[FR_BETA_MAX]);
   uint32_t any = 0;
-  for (int v = 0; v < WIDE; v += FR_LANES) {
+  for (int v = 0; v < span(Q); v += FR_LANES) {
     const vfloat most = fma_f(load_f(tile.reach + v), norm, mul_f(load_f(tile.beta + v), beta));
     any |= above_f(most, load_f(tile.bar + v));
   }
@@ -541,58 +548,83 @@ FR_INLINE float error_f32(const Tile &tile, int j, const float *m) {
   return tile.residual[j] * m[FR_NORM] + FLOOR + tile.beta_error * (tile.beta[j] * m[FR_BETA_ABS]);
 }
 
+// The bar of each query of a tile in one panel, as a sum of products of codes: an item matters only if it exceeds it.
 template <int Q>
-void run_tile_i8(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t end) {
-  alignas(64) int32_t threshold[WIDE], dots[Q * FR_PANEL];
-  alignas(64) float steps[WIDE];
-  const int64_t panel_bytes = FR_PANEL * 4 * w.d4;
-  const float *beta = w.index->beta;
-  for (int64_t p = begin; p < end; ++p) {
-    const float *m = w.index->meta + p * FR_META;
-    if (!alive(tile, m)) continue;
-    const vfloat r = set_f(m[FR_RESIDUAL]), n = set_f(m[FR_NORM]), inverse = set_f(m[FR_INVERSE]);
-    for (int v = 0; v < WIDE; v += FR_LANES) {
-      vfloat x = nfma_f(load_f(tile.coded + v), r, nfma_f(load_f(tile.residual + v), n, load_f(tile.bar + v)));
-      const vfloat per = mul_f(load_f(tile.inverse + v), inverse);
-      if (beta) {
-        x = nfma_f(load_f(tile.beta + v), set_f(tile.beta_error * m[FR_BETA_ABS]), x);
-        x = nfma_f(load_f(tile.step + v), set_f(2.0f * m[FR_SCALE]), x);
-        store_f(steps + v, mul_f(load_f(tile.beta + v), per));
-      }
-      // No item lies below -2^30: additive terms stay within 2^29 steps, codes within 2^28.
-      // max first: it turns a NaN (an infinity times zero) into its second operand
-      x = min_f(max_f(mul_f(x, per), set_f(-0x1p30f)), set_f(0x1p29f));
-      store_i(threshold + v, add_i(add_i(truncate_f(x), set_i(-3)), load_i(tile.offset + v)));
+FR_INLINE void thresholds_i8(const Tile &tile, const float *m, bool beta, int32_t *threshold) {
+  const vfloat r = set_f(m[FR_RESIDUAL]), n = set_f(m[FR_NORM]), inverse = set_f(m[FR_INVERSE]);
+  for (int v = 0; v < span(Q); v += FR_LANES) {
+    vfloat x = nfma_f(load_f(tile.coded + v), r, nfma_f(load_f(tile.residual + v), n, load_f(tile.bar + v)));
+    if (beta) {
+      x = nfma_f(load_f(tile.beta + v), set_f(tile.beta_error * m[FR_BETA_ABS]), x);
+      x = nfma_f(load_f(tile.step + v), set_f(2.0f * m[FR_SCALE]), x);
     }
-    uint32_t hits = tile_i8<Q>(w.index->codes + p * panel_bytes, w.d4, w.tile, threshold,
-                               beta ? beta + p * FR_PANEL : nullptr, steps, dots);
-    hits &= tile.real;
-    if (FR_LIKELY(!hits)) continue;
-    const uint32_t real = present(w, p);
-    for (; hits; hits &= hits - 1) {
-      const int j = __builtin_ctz(hits);
-      const int64_t local = tile.member[j];
-      Query &q = w.query[local];
-      if (q.loose) continue;
-      append<int32_t>(w, local, dots + j * FR_PANEL, above_32(dots + j * FR_PANEL, threshold[j]) & real,
-                      tile.offset[j], tile.step[j] * m[FR_SCALE], error_i8(tile, j, m, beta != nullptr),
-                      w.index->order + p * FR_PANEL);
-      if (q.count >= q.full) {
-        tighten(w, local, number0 + local);
-        tile.bar[j] = q.loose ? NEVER : lowered(q.cut);
-      }
+    // No item lies below -2^30: additive terms stay within 2^29 steps, codes within 2^28.
+    // max first: it turns a NaN (an infinity times zero) into its second operand
+    x = mul_f(x, mul_f(load_f(tile.inverse + v), inverse));
+    x = min_f(max_f(x, set_f(-0x1p30f)), set_f(0x1p29f));
+    store_i(threshold + v, add_i(add_i(truncate_f(x), set_i(-3)), load_i(tile.offset + v)));
+  }
+}
+
+// Keep what exceeds the thresholds among a tile's products with panel p.
+template <int Q>
+FR_INLINE void keep_i8(Work &w, Tile &tile, int64_t number0, int64_t p, const int32_t *dots) {
+  alignas(64) int32_t threshold[span(Q)];
+  const float *m = w.index->meta + p * FR_META;
+  const bool beta = w.index->beta != nullptr;
+  thresholds_i8<Q>(tile, m, beta, threshold);
+  uint32_t hits = hits_i8<Q>(dots, threshold) & tile.real;
+  if (FR_LIKELY(!hits)) return;
+  const uint32_t real = present(w, p);
+  for (; hits; hits &= hits - 1) {
+    const int j = __builtin_ctz(hits);
+    const int64_t local = tile.member[j];
+    Query &q = w.query[local];
+    if (q.loose) continue;
+    append<int32_t>(w, local, dots + j * FR_PANEL, above_32(dots + j * FR_PANEL, threshold[j]) & real, tile.offset[j],
+                    tile.step[j] * m[FR_SCALE], error_i8(tile, j, m, beta), w.index->order + p * FR_PANEL);
+    if (q.count >= q.full) {
+      tighten(w, local, number0 + local);
+      tile.bar[j] = q.loose ? NEVER : lowered(q.cut);
     }
   }
 }
 
 template <int Q>
+void run_tile_i8(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t end) {
+  // The products of a panel are looked at after those of the next have been asked for, and while they are computed.
+  alignas(64) int32_t dots[2][Q * FR_PANEL];
+  alignas(64) float steps[span(Q)];
+  const int64_t panel_bytes = FR_PANEL * 4 * w.d4;
+  const float *beta = w.index->beta;
+  int64_t before = -1;
+  int turn = 0;
+  begin_i8<Q>(w.d4, w.tile);
+  for (int64_t p = begin; p < end; ++p) {
+    const float *m = w.index->meta + p * FR_META;
+    if (!alive<Q>(tile, m)) continue;
+    if (beta)
+      for (int v = 0; v < span(Q); v += FR_LANES)
+        store_f(steps + v, mul_f(load_f(tile.beta + v), mul_f(load_f(tile.inverse + v), set_f(m[FR_INVERSE]))));
+    tile_i8<Q>(w.index->codes + p * panel_bytes, w.d4, w.tile, beta ? beta + p * FR_PANEL : nullptr, steps, dots[turn],
+               dots[turn ^ 1]);
+    turn ^= 1;
+    if (before >= 0) keep_i8<Q>(w, tile, number0, before, dots[turn]);
+    before = p;
+  }
+  if (before < 0) return;
+  end_i8<Q>(dots[turn ^ 1]);
+  keep_i8<Q>(w, tile, number0, before, dots[turn ^ 1]);
+}
+
+template <int Q>
 void run_tile_f32(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t end) {
-  alignas(64) float threshold[WIDE], dots[Q * FR_PANEL];
+  alignas(64) float threshold[span(Q)], dots[Q * FR_PANEL];
   const float *beta = w.index->beta;
   for (int64_t p = begin; p < end; ++p) {
     const float *m = w.index->meta + p * FR_META;
-    if (!alive(tile, m)) continue;
-    for (int j = 0; j < WIDE; ++j) threshold[j] = tile.bar[j] - error_f32(tile, j, m);
+    if (!alive<Q>(tile, m)) continue;
+    for (int j = 0; j < span(Q); ++j) threshold[j] = tile.bar[j] - error_f32(tile, j, m);
     uint32_t hits = tile_f32<Q>(w.panel + (p - begin) * w.d * FR_PANEL, w.d, reinterpret_cast<const float *>(w.tile),
                                 threshold, beta ? beta + p * FR_PANEL : nullptr, tile.beta, dots);
     hits &= tile.real;
@@ -611,11 +643,13 @@ void run_tile_f32(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t e
   }
 }
 
-// Interleave the codes (or floats) of a tile's queries: [d4 or d][Q].
-FR_INLINE void weave(Work &w, const int32_t *members, int size, int q, const int32_t *source, int64_t length) {
-  for (int j = 0; j < q; ++j) {
-    const int32_t *from = source + int64_t(members[j < size ? j : 0]) * length;
-    for (int64_t t = 0; t < length; ++t) w.tile[t * q + j] = from[t];
+// Interleave the floats of a tile's queries: [d][Q].
+template <int Q>
+FR_INLINE void weave_f32(Work &w, const int32_t *members, int size) {
+  float *out = reinterpret_cast<float *>(w.tile);
+  for (int j = 0; j < Q; ++j) {
+    const float *from = w.scaled + int64_t(members[j < size ? j : 0]) * w.d;
+    for (int64_t t = 0; t < w.d; ++t) out[t * Q + j] = from[t];
   }
 }
 
@@ -666,21 +700,56 @@ int64_t choose(Work &w, int64_t &actives, int64_t number0, int64_t begin, int64_
   return chosen;
 }
 
+// Sizes of tiles, largest first.
 #if FR_TILE == 12
-#define FR_TILE_SIZES(CALL) CALL(12) CALL(8) CALL(4) CALL(2) CALL(1)
+#define FR_SIZES_F32(CALL) CALL(12) CALL(8) CALL(4) CALL(2) CALL(1)
 #elif FR_TILE == 3
-#define FR_TILE_SIZES(CALL) CALL(3) CALL(2) CALL(1)
+#define FR_SIZES_F32(CALL) CALL(3) CALL(2) CALL(1)
 #else
-#define FR_TILE_SIZES(CALL) CALL(1)
+#define FR_SIZES_F32(CALL) CALL(1)
 #endif
-// The smallest tile that holds `left` queries, or the largest there is.
-FR_INLINE int tile_size(int64_t left) {
-  int best = FR_TILE;
-#define FR_FITS(n) if (left <= n) best = n;
-  FR_TILE_SIZES(FR_FITS)
-#undef FR_FITS
-  return best;
+#if defined(FR_AMX)
+#define FR_SIZES_I8(CALL) CALL(32) CALL(16) CALL(4) CALL(2) CALL(1)
+#else
+#define FR_SIZES_I8(CALL) FR_SIZES_F32(CALL)
+#endif
+// Pass one tile, the smallest that holds `left` queries or the largest there is, over the panels; returns its size.
+#define FR_FITS(n) if (left <= n) size = n;
+FR_INLINE int64_t pass_i8(Work &w, const int32_t *members, int64_t left, int64_t number0, int64_t begin, int64_t end) {
+  int size = FR_TILE_I8;
+  FR_SIZES_I8(FR_FITS)
+  const int used = int(left < size ? left : size);
+  Tile tile;
+  switch (size) {
+#define FR_RUN(n)                                                                                                   \
+  case n:                                                                                                           \
+    weave_i8<n>(w.tile, w.d4, [&](int j) FR_BODY { return w.codes + int64_t(members[j < used ? j : 0]) * w.d4; });  \
+    fill_tile(w, tile, members, used, span(n), 0.0f);                                                               \
+    run_tile_i8<n>(w, tile, number0, begin, end);                                                                   \
+    break;
+    FR_SIZES_I8(FR_RUN)
+#undef FR_RUN
+  }
+  return used;
 }
+FR_INLINE int64_t pass_f32(Work &w, const int32_t *members, int64_t left, int64_t number0, int64_t begin, int64_t end) {
+  int size = FR_TILE;
+  FR_SIZES_F32(FR_FITS)
+  const int used = int(left < size ? left : size);
+  Tile tile;
+  switch (size) {
+#define FR_RUN(n)                                                              \
+  case n:                                                                      \
+    weave_f32<n>(w, members, used);                                            \
+    fill_tile(w, tile, members, used, span(n), float(w.d + 8) * 0x1p-23f);     \
+    run_tile_f32<n>(w, tile, number0, begin, end);                             \
+    break;
+    FR_SIZES_F32(FR_RUN)
+#undef FR_RUN
+  }
+  return used;
+}
+#undef FR_FITS
 
 // Pass the active queries over every `segments`-th block of panels.  Blocks start small, so that thresholds rise soon.
 void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool codes, bool guessing) {
@@ -689,11 +758,10 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
   // pass after an int8 one takes the blocks of that, a few panels at a time.
   const bool coded = w.scan->use_codes && w.index->codes;
   const int64_t most = coded ? block_panels(FR_PANEL * 4 * w.d4) : w.block_panels;
-  const float float_error = codes ? 0.0f : float(w.d + 8) * 0x1p-23f;
-  const int32_t *source = codes ? w.codes : reinterpret_cast<const int32_t *>(w.scaled);
-  const int64_t length = codes ? w.d4 : w.d;
   w.coded = codes, w.guessing = guessing && totals(w)[FR_SHUFFLED] != 0.0f && segments == 1;
-  Tile tile;
+#if defined(FR_AMX)
+  if (codes) amx_enter(w.d4);
+#endif
   int64_t size = 4, turn = 0;
   for (int64_t first = 0; first < panels && actives; ++turn) {
     const int64_t last = first + size < panels ? first + size : panels;
@@ -702,25 +770,16 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
       w.seen = double(end) / double(panels);
       const int64_t chosen = choose(w, actives, number0, begin, end);
       if (chosen && !codes) unpack(w, begin, end);
-      for (int64_t i = 0; i < chosen;) {
-        const int q = tile_size(chosen - i), used = int(chosen - i < q ? chosen - i : q);
-        weave(w, w.chosen + i, used, q, source, length);
-        fill_tile(w, tile, w.chosen + i, used, float_error);
-        switch (q) {
-#define FR_RUN(n)                                                   \
-  case n:                                                           \
-    if (codes) run_tile_i8<n>(w, tile, number0, begin, end);        \
-    else run_tile_f32<n>(w, tile, number0, begin, end);             \
-    break;
-          FR_TILE_SIZES(FR_RUN)
-#undef FR_RUN
-        }
-        i += used;
-      }
+      for (int64_t i = 0; i < chosen;)
+        i += codes ? pass_i8(w, w.chosen + i, chosen - i, number0, begin, end)
+                   : pass_f32(w, w.chosen + i, chosen - i, number0, begin, end);
     }
     first = last;
     if (turn % segments == segments - 1 && size < most) size = 2 * size < most ? 2 * size : most;
   }
+#if defined(FR_AMX)
+  if (codes) amx_leave();
+#endif
 }
 
 // Offer those of `count` rows (`rows[i]`, or `first + i` where it is null) that are not excluded, a buffer at a time.

@@ -4,6 +4,7 @@
 // Vectors of 64, 32 or 16 bytes; a panel row (one group of 4 dimensions, or one dimension) is FR_NV vectors.  The
 // accumulators of a tile must stay in registers: Q * FR_NV <= 24 of 32 (AVX-512) or 12 of 16.
 #pragma once
+#include "amx.h"
 #include "ranking_types.h"
 
 #if defined(FR_AVX512)
@@ -17,6 +18,12 @@
 #define FR_LANES 4
 #endif
 #define FR_NV (FR_PANEL / FR_LANES)
+// The largest tile of the integer screen: AMX takes more queries at a time than accumulators fit into vectors.
+#if defined(FR_AMX)
+#define FR_TILE_I8 32
+#else
+#define FR_TILE_I8 FR_TILE
+#endif
 
 #if !defined(FR_AVX2) && defined(__SSE2__)
 #include <emmintrin.h>
@@ -212,34 +219,85 @@ FR_NOINLINE void dots_f32(const float *FR_RESTRICT panel, int64_t d, const float
   });
 }
 
+// How the codes of a tile's queries lie: [d4][Q] of four s8 in an int32, or as AMX wants them.
+template <int Q, class F>
+FR_INLINE void weave_i8(int32_t *out, int64_t d4, const F &codes) {
+#if defined(FR_AMX)
+  if (Q >= 16) return amx_weave<Q>(out, d4, codes);
+#endif
+  for (int j = 0; j < Q; ++j) {
+    const int32_t *from = codes(j);
+    for (int64_t t = 0; t < d4; ++t) out[t * Q + j] = from[t];
+  }
+}
+
+template <int Q, bool ADD>
+FR_INLINE void products_i8(const uint8_t *panel, int64_t d4, const int32_t *query, int32_t *dots, int32_t *before) {
+#if defined(FR_AMX)
+  if (Q >= 16) return dots_amx<Q, ADD>(panel, d4, query, dots, before);
+#endif
+  (void)before;
+  dots_i8<Q, ADD>(panel, d4, query, dots);
+}
+
+// A pass of one tile over many panels: begin_i8, tile_i8 for each panel, end_i8.  What tile_i8 computes is complete in
+// `dots` only after the next call, which gets it as `before`.
+template <int Q>
+FR_INLINE void begin_i8(int64_t d4, const int32_t *query) {
+#if defined(FR_AMX)
+  if (Q >= 16) amx_hold<Q>(d4, query);
+#endif
+  (void)d4, (void)query;
+}
+template <int Q>
+FR_INLINE void end_i8(int32_t *before) {
+#if defined(FR_AMX)
+  if (Q >= 16) amx_flush<Q>(before);
+#endif
+  (void)before;
+}
+
 // Integer tile.
-//   panel [d4][32][4] u8 · query [d4][Q] four s8 in an int32 · threshold [Q]
+//   panel [d4][32][4] u8 · query from weave_i8
 //   beta  [32] floats or null: an additive term, `step[q]` integer steps for each unit of it
 //   dots  [Q][32] out
-// Returns the bits of the queries of which a dot exceeds the threshold.
 template <int Q>
-FR_INLINE uint32_t tile_i8(const uint8_t *panel, int64_t d4, const int32_t *query, const int32_t *threshold,
-                           const float *beta, const float *step, int32_t *dots) {
+FR_INLINE void tile_i8(const uint8_t *panel, int64_t d4, const int32_t *query, const float *beta, const float *step,
+                       int32_t *dots, int32_t *before) {
   if (beta) {
     for (int q = 0; q < Q; ++q)
       for (int v = 0; v < FR_NV; ++v) {
         const vfloat x = mul_f(load_f(beta + v * FR_LANES), set_f(step[q]));
         store_i(dots + q * FR_PANEL + v * FR_LANES, round_f(min_f(max_f(x, set_f(-0x1p30f)), set_f(0x1p30f))));
       }
-    dots_i8<Q, true>(panel, d4, query, dots);
+    products_i8<Q, true>(panel, d4, query, dots, before);
   } else {
-    dots_i8<Q, false>(panel, d4, query, dots);
+    products_i8<Q, false>(panel, d4, query, dots, before);
   }
+}
+
+// The bits of the queries of which a dot exceeds the threshold.
+template <int Q>
+FR_INLINE uint32_t hits_i8(const int32_t *dots, const int32_t *threshold) {
   uint32_t hits = 0;
-  unroll<Q>([&](auto q) FR_BODY {
+#if defined(__GNUC__)
+  asm("" : "+r"(threshold) : : "memory");  // or GCC 12 permutes them out of the vectors they came from, at twice the time
+#endif
+  unroll<Q>([&](auto i) FR_BODY {
+    constexpr int q = Q - 1 - i;
     vint best = load_i(dots + q * FR_PANEL);
     unroll<FR_NV - 1>([&](auto v) FR_BODY { best = max_i(best, load_i(dots + q * FR_PANEL + (v + 1) * FR_LANES)); });
-    hits |= uint32_t(above_i(best, set_i(threshold[q])) != 0) << q;
+    uint32_t some = above_i(best, set_i(threshold[q]));
+#if defined(FR_AVX2)
+    asm("neg %1\n\tadc %0, %0" : "+r"(hits), "+r"(some) : : "cc");  // hits = 2 * hits + (some != 0)
+#else
+    hits = 2 * hits + (some != 0);
+#endif
   });
   return hits;
 }
 
-// Float tile: the same with panel [d][32] floats and query [d][Q] floats.
+// Float tile: the same in one, with panel [d][32] floats, query [d][Q] floats and threshold [Q].
 template <int Q>
 FR_INLINE uint32_t tile_f32(const float *panel, int64_t d, const float *query, const float *threshold,
                             const float *beta, const float *step, float *dots) {

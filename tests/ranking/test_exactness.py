@@ -55,23 +55,25 @@ def test_every_dimension(precision: str) -> None:
     rng = np.random.default_rng(0)
     for d in [*range(1, 66), 100, 127, 128, 129, 384, 768]:
         queries, items = (
-            draw("normal", rng, 5, d),
+            draw("normal", rng, 37, d),
             draw("small integers" if d % 2 else "gamma norms", rng, 100, d),
         )
         metric = METRICS[d % 3]
-        top = fr.topk(queries, items, 5, metric=metric, precision=precision)
-        assert_top(top, oracle(queries, items, 5, metric), f"d={d} {metric}")
+        index = fr.Index(items, metric, precision=precision)
+        rows, values = oracle(queries, items, 5, metric)
+        for q in (5, 37):
+            assert_top(index.topk(queries[:q], 5), (rows[:q], values[:q]), f"d={d} q={q} {metric}")
 
 
 @each_precision
 def test_every_number_of_items_and_queries_around_panels_and_tiles(precision: str) -> None:
     rng = np.random.default_rng(1)
-    queries = draw("normal", rng, 26, 12)
+    queries = draw("normal", rng, 49, 12)
     for n in (0, 1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 257):
         items = draw("duplicates", rng, n, 12)  # ties everywhere
         rows, values = best(score_matrix(queries, items), n + 2)
         index = fr.Index(items, precision=precision)
-        for q in (0, 1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16, 17, 24, 25, 26):
+        for q in (0, 1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16, 17, 24, 25, 26, 31, 32, 33, 47, 48, 49):
             for k in {1, 6, max(1, n), n + 2}:
                 if k <= n + 2:
                     assert_top(
@@ -91,7 +93,7 @@ def test_numbers_of_queries_around_a_group(q: int) -> None:
 
 @each_metric
 def test_no_dimensions(metric: str) -> None:
-    queries, items, bias = np.empty((3, 0)), np.empty((5, 0)), np.array([1, 3, 3, np.nan, 2])
+    queries, items, bias = np.empty((20, 0)), np.empty((5, 0)), np.array([1, 3, 3, np.nan, 2])
     assert_top(fr.topk(queries, items, 7, metric=metric), oracle(queries, items, 7, metric))
     assert_top(fr.topk(queries, items, 3, metric=metric, bias=bias), oracle(queries, items, 3, metric, bias))
 
