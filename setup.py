@@ -164,6 +164,7 @@ EXTENSIONS = [
     extension("runtime", "isa.cpp", "pool.cpp"),
     extension("ranking", "ranking_table.cpp"),
     extension("evaluation", "evaluation_table.cpp"),
+    extension("labels"),
     extension("clicks", "clicks_table.cpp"),
     extension("catalog", "catalog_table.cpp"),
     extension("learning", "learning_table.cpp"),

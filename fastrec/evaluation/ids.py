@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastrec._core import arrays
+from fastrec._kernels import labels as kernels
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,17 @@ class Labels:
             return found
         if here is None:
             return np.where((there >= 0) & (there < self.size), there, -1).astype(np.int64)
+        if self.is_text:
+            together = _codes_of(np.concatenate([here, there]))
+            if together is not None:
+                codes = together[0][len(here) :].astype(np.int64)
+                return np.where(codes < len(here), codes, -1)
         if len(here) == len(there) and np.array_equal(here, there):
             return np.arange(self.size, dtype=np.int64)
         import pandas as pd
 
-        return pd.Index(here).get_indexer(pd.Index(there)).astype(np.int64)
+        kind = object if self.is_text else None  # or pandas would want text that UTF-8 can hold
+        return pd.Index(here, dtype=kind).get_indexer(pd.Index(there, dtype=kind)).astype(np.int64)
 
     def ranks(self) -> np.ndarray:
         """The rank of each id in the order of its text (code points, as in UTF-8), int64."""
@@ -193,9 +200,11 @@ def _factorise(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
             raise _missing(name)
         import pyarrow as pa
 
-        encoded = text if pa.types.is_dictionary(text.type) else text.dictionary_encode()
-        codes, distinct = encoded.indices.to_numpy(zero_copy_only=False), encoded.dictionary
-        return codes.astype(np.int64), distinct.to_numpy(zero_copy_only=False)
+        if not pa.types.is_dictionary(text.type):
+            codes, firsts = _codes_of_arrow(text)
+            return codes, text.take(pa.array(firsts)).to_numpy(zero_copy_only=False)
+        codes = text.indices.to_numpy(zero_copy_only=False)
+        return codes.astype(np.int64), text.dictionary.to_numpy(zero_copy_only=False)
     if hasattr(values, "cat"):  # pandas categorical
         codes = values.cat.codes.to_numpy()
         distinct = values.cat.categories.to_numpy()
@@ -203,11 +212,42 @@ def _factorise(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
         source = values if isinstance(values, (np.ndarray, pd.Series, pd.Index)) else _as_objects(values)
         if isinstance(source, np.ndarray) and source.dtype.kind in "US":
             source = source.astype(object)
+        if source.dtype == object:
+            array = np.asarray(source)
+            found = _codes_of(array)
+            if found is not None:
+                return found[0], array[found[1]]
         codes, distinct = pd.factorize(source)
         distinct = np.asarray(distinct)
     if codes.size and codes.min() < 0:
         raise _missing(name)
     return codes.astype(np.int64), distinct
+
+
+def _codes_of(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """(codes in order of appearance, int32; the row where each first comes) of an array of Python's strings, ``None``
+    where it holds anything else."""
+    if texts.ndim != 1:
+        return None
+    codes, firsts = np.empty(len(texts), np.int32), np.empty(len(texts), np.int64)
+    count = kernels.encode_objects(np.ascontiguousarray(texts), codes, firsts)
+    return None if count < 0 else (codes, firsts[:count])
+
+
+def _codes_of_arrow(text: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The same of an Arrow array of text without nulls, read from its buffers."""
+    import pyarrow as pa
+
+    rows = len(text)
+    codes, firsts = np.empty(rows, np.int32), np.empty(rows, np.int64)
+    if not rows:
+        return codes, firsts
+    _, offsets, data = text.buffers()
+    wide = pa.types.is_large_string(text.type)
+    where = np.frombuffer(offsets, np.int64 if wide else np.int32)[text.offset : text.offset + rows + 1]
+    held = np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+    count = kernels.encode(None if wide else where, where if wide else None, held, codes, firsts)
+    return codes, firsts[:count]
 
 
 def _as_objects(values: Any) -> np.ndarray:
