@@ -110,6 +110,8 @@ def number(value: Any, name: str, *, low: float | None = None, high: float | Non
         result = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"`{name}` must be a number; got {type(value).__name__}") from None
+    except OverflowError:
+        raise ValueError(f"`{name}` must be finite; got an integer that no float holds") from None
     if not math.isfinite(result):
         raise ValueError(f"`{name}` must be finite; got {result}")
     if (low is not None and result < low) or (high is not None and result > high):

@@ -258,7 +258,7 @@ class Index:
         if self._device != arrays.CPU:
             return self.reference_topk(queries, k, exclude, candidates, min_score, out)
         workers = _threads.resolve(threads)
-        rows, scores = outputs(out, (len(queries), k), self._device)
+        rows, scores = outputs(out, (len(queries), k), self._device, queries, self._items)
         if candidates is not None:
             self._among(queries, candidates, banned, floor, rows, scores, workers)
         else:
@@ -394,7 +394,7 @@ class Index:
     ) -> TopK:
         """What :meth:`topk` must return, computed the obvious way, a query at a time, in NumPy or CuPy."""
         queries, k, banned, floor = self._checked(queries, k, exclude, min_score)
-        rows, scores = outputs(out, (len(queries), k), self._device)
+        rows, scores = outputs(out, (len(queries), k), self._device, queries, self._items)
         xp, n = arrays.namespace(queries), len(self)
         chosen = None if candidates is None else _candidate_lists(candidates, len(queries), n)
         items = float32_matrix(self._items, self._dtype)
@@ -576,11 +576,22 @@ def _candidate_lists(candidates: Any, queries: int, items: int) -> tuple[np.ndar
 
 
 def _labels(ids: Any, n: int) -> np.ndarray:
-    labels = np.asarray(ids) if not hasattr(ids, "to_numpy") else ids.to_numpy()
+    """One label an item: integers within int64, or strings.  They need not differ."""
+    labels: np.ndarray = arrays.adopt(ids, "ids")
     if labels.shape != (n,):
         raise ValueError(f"`ids` must have one label per item, shape ({n},); got {labels.shape}")
     if labels.dtype.kind not in "iuUSOT":
         raise TypeError(f"`ids` must be integers or strings; got dtype {labels.dtype}")
+    if labels.dtype.kind == "u" and labels.max(initial=0) > np.iinfo(np.int64).max:
+        raise ValueError(f"`ids` must fit in int64, as TopK.ids returns them; got {labels.max()}")
+    # NumPy makes strings of a list that mixes them with numbers, and an object array holds anything
+    values = ids if isinstance(ids, (list, tuple)) else labels.tolist() if labels.dtype.kind == "O" else []
+    kinds = {int if isinstance(value, (int, np.integer)) else type(value) for value in values}
+    texts = {kind for kind in kinds if issubclass(kind, (str, bytes))}
+    if kinds - texts - {int} or (texts and len(kinds) > 1) or bool in set(map(type, values)):
+        raise TypeError(
+            f"`ids` must be all integers or all strings; got {', '.join(sorted({type(v).__name__ for v in values}))}"
+        )
     return labels
 
 
@@ -614,26 +625,37 @@ def _lowest(min_score: Any) -> float:
     if min_score is None:
         return -math.inf
     x = min_score
-    if not (isinstance(x, float) and math.isinf(x)):
+    if not (isinstance(x, (float, np.floating)) and np.isinf(x)):
         x = checks.number(x, "min_score")
     with np.errstate(over="ignore"):
         y = np.float32(x)
     return float(np.nextafter(y, np.float32(np.inf)) if float(y) < x else y)
 
 
-def outputs(out: Any, shape: tuple[int, int], device: str) -> tuple[Any, Any]:
+def outputs(out: Any, shape: tuple[int, int], device: str, *inputs: Any) -> tuple[Any, Any]:
+    """The arrays to fill: new ones, or those of ``out``, which may share no memory with each other or the inputs."""
     if out is None:
-        if device == arrays.CPU:
-            return np.empty(shape, np.int64), np.empty(shape, np.float32)
-        from fastrec._core import cuda
+        try:
+            if device == arrays.CPU:
+                return np.empty(shape, np.int64), np.empty(shape, np.float32)
+            from fastrec._core import cuda
 
-        with cuda.on(int(device.partition(":")[2])) as xp:
-            return xp.empty(shape, xp.int64), xp.empty(shape, xp.float32)
+            with cuda.on(int(device.partition(":")[2])) as xp:
+                return xp.empty(shape, xp.int64), xp.empty(shape, xp.float32)
+        except (MemoryError, ValueError) as error:
+            raise MemoryError(
+                f"`k` = {shape[1]} for {shape[0]} queries needs {12 * shape[0] * shape[1]} bytes of output: {error}"
+            ) from None
     try:
         rows, scores = (out.rows, out.scores) if isinstance(out, TopK) else out
     except (TypeError, ValueError):
         raise TypeError(f"`out` must be a pair (ids, scores); got {type(out).__name__}") from None
-    return (
-        checks.output(rows, "out[0]", shape=shape, dtype=np.int64, device=device),
-        checks.output(scores, "out[1]", shape=shape, dtype=np.float32, device=device),
-    )
+    rows = checks.output(rows, "out[0]", shape=shape, dtype=np.int64, device=device)
+    scores = checks.output(scores, "out[1]", shape=shape, dtype=np.float32, device=device)
+    shared = arrays.namespace(rows).may_share_memory
+    for name, array, others in (("out[0]", rows, (scores, *inputs)), ("out[1]", scores, inputs)):
+        if any(shared(array, other) for other in others):
+            raise ValueError(
+                f"`{name}` shares memory with an input or with the other output; pass arrays of its own"
+            )
+    return rows, scores

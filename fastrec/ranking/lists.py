@@ -11,6 +11,10 @@ from fastrec._kernels import ranking as _kernels
 
 _FORMS = "a SciPy sparse matrix of shape ({q}, {n}) or an (indptr, indices) pair"
 
+_REMEDY = (
+    ". A list for each query becomes a pair with `(np.cumsum([0, *map(len, lists)]), np.concatenate(lists))`"
+)
+
 
 def csr(value: Any, name: str, *, queries: int, items: int) -> tuple[np.ndarray, np.ndarray]:
     """``(indptr, indices)``, int64 and int32 or int64, each row's indices sorted and without duplicates.
@@ -28,9 +32,11 @@ def csr(value: Any, name: str, *, queries: int, items: int) -> tuple[np.ndarray,
         matrix = value.tocsr()
         indptr, indices = matrix.indptr, matrix.indices[: matrix.nnz]  # SciPy allows spare room at the end
     else:
-        if not isinstance(value, (tuple, list)) or len(value) != 2:
+        if not isinstance(value, tuple) or len(value) != 2:
+            # a list of two lists could as well be the lists of two queries
+            remedy = _REMEDY if isinstance(value, list) else ""
             raise TypeError(
-                f"`{name}` must be {_FORMS.format(q=queries, n=items)}; got {type(value).__name__}"
+                f"`{name}` must be {_FORMS.format(q=queries, n=items)}; got {type(value).__name__}{remedy}"
             )
         indptr = _integers(value[0], f"{name}[0]")
         indices = _integers(value[1], f"{name}[1]")
@@ -77,6 +83,10 @@ def _sorted(indptr: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def shared(value: Any, name: str, *, items: int) -> np.ndarray:
     """One list of item rows for all queries: sorted, unique int64."""
+    if isinstance(value, list) and any(hasattr(entry, "__len__") for entry in value):
+        raise TypeError(
+            f"`{name}` must be one list of item rows, or a pair of CSR; got lists in a list{_REMEDY}"
+        )
     rows = checks.indices(value, name, below=items, what="items")
     return rows if (rows[1:] > rows[:-1]).all() else np.unique(rows)
 

@@ -50,7 +50,7 @@ def select_topk(scores: Any, k: int = 10, *, threads: int | None = None, out: An
     """
     scores = checks.matrix(scores, "scores")
     k = checks.integer(k, "k", low=1)
-    rows, values = outputs(out, (len(scores), k), arrays.device(scores))
+    rows, values = outputs(out, (len(scores), k), arrays.device(scores), scores)
     return {"scores": scores, "k": k, "threads": _threads.resolve(threads), "out": (rows, values)}
 
 

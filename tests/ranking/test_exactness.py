@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -288,6 +289,9 @@ def test_threads_batches_and_precision_do_not_matter(metric: str) -> None:
             (2, (60, 5)),
             (3, (60, 24, 1)),
             (4, (60, 13)),
+            (5, (60, 31)),
+            (6, (60, 12)),
+            (7, (60, 50)),
             (8, (60, 3)),
         ]:
             for step in steps:
@@ -296,6 +300,43 @@ def test_threads_batches_and_precision_do_not_matter(metric: str) -> None:
                     top = index.topk(queries[part], 20, exclude=csr_of(mask[part]), threads=threads)
                     what = f"{precision} threads={threads} queries {begin}.. by {step}"
                     assert_top(top, (expected[0][part], expected[1][part]), what)
+
+
+@each_precision
+@pytest.mark.parametrize("kind", ["gamma norms", "unit", "small integers", "heavy tails"])
+def test_how_the_work_is_split_does_not_matter(
+    precision: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups of any number of queries against any number of shares of the items."""
+    rng = np.random.default_rng(11)
+    items, queries = draw(kind, rng, 6000, 20), draw("normal", rng, 30, 20)
+    expected = {k: oracle(queries, items, k) for k in (1, 30)}
+    index = fr.Index(items, precision=precision)
+    for group in (1, 5, 12, 30):
+        for segments in (1, 2, 3, 8):
+            monkeypatch.setattr(
+                fr.Index, "_grid", lambda *_, group=group, segments=segments: (group, segments)
+            )
+            for k, top in expected.items():
+                for threads in (1, 3):
+                    what = f"group={group} segments={segments} k={k} threads={threads}"
+                    assert_top(index.topk(queries, k, threads=threads), top, what)
+
+
+@each_precision
+def test_everything_excluded(precision: str) -> None:
+    rng = np.random.default_rng(12)
+    items, queries = draw("normal", rng, 500, 20), draw("normal", rng, 30, 20)
+    items[3, 0] = np.inf
+    queries[2], queries[3, 1] = 0, np.inf
+    mask = np.ones((30, 500), bool)
+    for bias in (None, np.ones(500)):
+        for metric in METRICS:
+            index = fr.Index(items, metric, bias, precision=precision)
+            for k in (1, 10, 500, 600):
+                top = index.topk(queries, k, exclude=csr_of(mask))
+                assert (top.rows == -1).all()
+                assert np.isneginf(top.scores).all()
 
 
 SAME_BITS = """
@@ -353,6 +394,46 @@ EQUALS_ORACLE = """
 @pytest.mark.parametrize("isa", USABLE_ISAS)
 def test_every_instruction_set_equals_the_oracle(isa: str) -> None:
     output_of(EQUALS_ORACLE, FASTREC_ISA=isa)
+
+
+def test_python_goes_on_during_a_call() -> None:
+    """The GIL is released: another thread's Python runs while a search does."""
+    rng = np.random.default_rng(10)
+    index, queries = fr.Index(draw("unit", rng, 60_000, 32)), draw("normal", rng, 64, 32)
+    scores, rows = draw("normal", rng, 64, 60_000), np.arange(64).repeat(4000)
+    long = np.arange(65) * 4000, np.tile(np.arange(4000), 64)
+    calls = {
+        "topk": lambda q: index.topk(q, 500, threads=1),
+        "topk with candidates": lambda q: index.topk(q, 50, candidates=long, threads=1),
+        "select_topk": lambda q: fr.select_topk(scores[np.arange(len(q)) % 64], 500, threads=1),
+        "score": lambda q: fr.score(q, index._items, threads=1),
+        "Index": lambda q: fr.Index(index._items[: 900 * len(q)], threads=1),
+        "score_pairs": lambda q: fr.score_pairs(q, index._items, rows % len(q), rows * 7, threads=1),
+    }  # fmt: skip
+    ticks: list[float] = []
+    stop = threading.Event()
+
+    def tick() -> None:
+        while not stop.wait(0.0005):
+            ticks.append(time.perf_counter())
+
+    ticker = threading.Thread(target=tick)
+    ticker.start()
+    try:
+        for name, call in calls.items():
+            for _ in range(50):
+                ticks.clear()
+                begin = time.perf_counter()
+                call(queries)
+                end = time.perf_counter()
+                margin = (end - begin) / 4  # what happens before and after the kernel holds the GIL
+                if sum(begin + margin < at < end - margin for at in list(ticks)) >= 2:
+                    break
+            else:
+                pytest.fail(f"no Python ran during 50 calls of {name}")
+    finally:
+        stop.set()
+        ticker.join()
 
 
 def test_concurrent_calls() -> None:

@@ -293,6 +293,64 @@ def test_bad_options() -> None:
         fr.Index(ITEMS, threads=0)
 
 
+@pytest.mark.parametrize(
+    ("ids", "kind", "message"),
+    [
+        ([None] * 170, TypeError, "must be all integers or all strings; got NoneType"),
+        (["a", None] * 85, TypeError, "got NoneType, str"),
+        (["a", 1] * 85, TypeError, "got int, str"),
+        (["a", b"a"] * 85, TypeError, "got bytes, str"),
+        (np.array([1, 2.5] * 85, object), TypeError, "got float, int"),
+        (np.array([1, True] * 85, object), TypeError, "got bool, int"),
+        ([True] * 170, TypeError, "must be integers or strings; got dtype bool"),
+        (np.full(170, 2**64 - 1, np.uint64), ValueError, "must fit in int64"),
+        ([(1, 2)] * 170, ValueError, r"one label per item, shape \(170,\); got \(170, 2\)"),
+        ("abc", TypeError, "must be an array .*; got str"),
+        ({i: i for i in range(170)}, TypeError, "must be an array .*; got dict"),
+    ],
+)
+def test_bad_labels(ids: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=f"`ids` .*{message}"):
+        fr.Index(ITEMS, ids=ids)
+
+
+def test_labels_may_repeat() -> None:
+    top = fr.Index(ITEMS, ids=["same"] * 170).topk(QUERIES, 4)
+    assert (top.ids == "same").all()
+    assert_top(top, oracle(QUERIES, ITEMS, 4))
+
+
+def test_labels_of_arrow_and_polars() -> None:
+    pa = pytest.importorskip("pyarrow", reason="makes labels")
+    pl = pytest.importorskip("polars", reason="makes labels")
+    names = [f"item {i}" for i in range(170)]
+    expected = fr.Index(ITEMS, ids=names).topk(QUERIES, 4).ids.tolist()
+    for ids in (pa.array(names), pa.chunked_array([names[:9], names[9:]]), pl.Series(names)):
+        assert fr.Index(ITEMS, ids=ids).topk(QUERIES, 4).ids.tolist() == expected
+
+
+def test_bad_out() -> None:
+    index, queries = fr.Index(ITEMS), QUERIES.copy()
+    ids, scores = np.empty((13, 36), np.int64), np.empty((13, 36), np.float32)
+    assert index.topk(queries, 36, out=(ids, scores)).rows is ids
+    shared = np.empty(13 * 36 * 3, np.float32)
+    bad: list[tuple[Any, type[Exception], str]] = [
+        ((ids[:, :5], scores), ValueError, r"`out\[0\]` must have shape \(13, 36\) and dtype int64"),
+        ((ids, scores.astype(float)), ValueError, r"`out\[1\]` must have shape .* float32; got .* float64"),
+        ((scores, ids), ValueError, r"`out\[0\]`"),
+        ((ids, np.asfortranarray(scores)), ValueError, r"`out\[1\]` must be C-contiguous"),
+        (ids, TypeError, r"`out` must be a pair \(ids, scores\); got ndarray"),
+        ((ids, queries), ValueError, r"`out\[1\]` shares memory"),
+        ((ids, ITEMS[5:18]), ValueError, r"`out\[1\]` shares memory"),
+        ((shared.view(np.int64)[: 13 * 36].reshape(13, 36), shared[13 * 36 : 26 * 36].reshape(13, 36)), ValueError,
+         r"`out\[0\]` shares memory"),
+    ]  # fmt: skip
+    for out, kind, message in bad:
+        with pytest.raises(kind, match=message):
+            index.topk(queries, 36, out=out)
+    np.testing.assert_array_equal(queries, QUERIES)
+
+
 def test_bad_queries() -> None:
     index = fr.Index(ITEMS)
     with pytest.raises(
@@ -311,6 +369,13 @@ def test_bad_queries() -> None:
         index.topk(QUERIES, 1.5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="`k` must be an integer; got a bool"):
         index.topk(QUERIES, True)
+    for huge in (10**13, 2**70):
+        with pytest.raises(MemoryError, match="`k` = "):
+            index.topk(QUERIES, huge)
+    with pytest.raises(ValueError, match="`min_score` must be finite; got an integer that no float holds"):
+        index.topk(QUERIES, 3, min_score=10**400)
+    for infinite in (np.inf, np.float32(np.inf)):
+        assert (index.topk(QUERIES, 3, min_score=infinite).rows == -1).all()
     with pytest.raises(ValueError, match="`min_score` must be finite; got nan"):
         index.topk(QUERIES, 3, min_score=np.nan)
     with pytest.raises(TypeError, match="`min_score` must be a number; got str"):

@@ -229,6 +229,18 @@ def test_bad_exclude_kinds() -> None:
         INDEX.topk(QUERIES, 3, exclude={1, 2})
 
 
+def test_a_list_for_each_query_is_not_taken_for_a_pair() -> None:
+    """Two lists may be those of two queries, or row pointers and indices: refused, with what to write instead."""
+    lists = [[0, 1, 2], [5, 7]]
+    for name in ("exclude", "candidates"):
+        with pytest.raises(TypeError, match=rf"`{name}` must be .*got list.*np\.cumsum"):
+            INDEX.topk(QUERIES[:2], 3, **{name: lists})
+    pair = (np.cumsum([0, *map(len, lists)]), np.concatenate(lists))
+    allowed = np.ones((2, N), bool)
+    allowed[0, [0, 1, 2]] = allowed[1, [5, 7]] = False
+    assert_top(INDEX.topk(QUERIES[:2], 3, exclude=pair), oracle(QUERIES[:2], ITEMS, 3, allowed=allowed))
+
+
 def test_bad_shared_candidates() -> None:
     with pytest.raises(ValueError, match=r"`candidates` must lie in 0..149 \(there are 150 items\); got 150"):
         INDEX.topk(QUERIES, 3, candidates=[150])

@@ -77,9 +77,13 @@ def test_labels(tmp_path: Path, labels: Any, mmap: bool) -> None:
 
 
 def test_labels_that_cannot_be_saved(tmp_path: Path) -> None:
-    mixed = np.array([1, "a"] * 35, object)
-    with pytest.raises(TypeError, match="`ids` must be all integers or all strings to be saved; got int 1"):
-        make(ids=mixed).save(tmp_path / "index")
+    odd = np.array([b"a"] * 70, object)
+    with pytest.raises(
+        TypeError, match="`ids` must be all integers or all strings to be saved; got bytes b'a'"
+    ):
+        make(ids=odd).save(tmp_path / "index")
+    with pytest.raises(TypeError, match="`ids` beyond 64 bits cannot be saved"):
+        make(ids=[2**70] * 70).save(tmp_path / "index")
     assert list(tmp_path.iterdir()) == []
 
 
