@@ -11,6 +11,7 @@ from fastrec._core import cuda
 from fastrec.ranking.canonical import METRICS
 
 THREADS = 256  # FR_THREADS of kernels/cuda/types.cuh
+MOST_K = 1 << 20  # of one query: a few buffers of that many keys each
 SCRATCH = 128 << 20  # bytes of scratch that one launch may need; more work goes in several
 _BLOCKS = 4096  # of a kernel whose blocks take pairs in turn
 _SHARE = 16_384  # scores of a row that are worth a block of their own

@@ -99,9 +99,22 @@ class Index:
             self._bias = checks.vector(bias, "bias", size=n, like=f"to match `items` {self._items.shape}")
         self._labels = None if ids is None else _labels(ids, n)
         self._device = arrays.common_device(items=self._items, bias=self._bias)
-        self.precision = "float32" if self._device != arrays.CPU else _choose(precision, d, self._has_terms)
+        self.precision = _choose(precision, d, self._has_terms)
+        self._card: Any = None
         if self._device == arrays.CPU:
             self._pack(workers)
+            return
+        from fastrec.ranking.device_index import DeviceIndex
+
+        with arrays.current(self._items):
+            self._card = DeviceIndex.pack(
+                arrays.namespace(self._items),
+                self._items,
+                self._dtype,
+                self.metric,
+                self._bias,
+                self.precision,
+            )
 
     # ---- what it is -------------------------------------------------------------------------------------------------
 
@@ -113,8 +126,10 @@ class Index:
     @property
     def nbytes(self) -> int:
         """Bytes held beside the caller's items."""
+        if self._device != arrays.CPU:
+            return self._card.nbytes
         held = (self._order, self._codes, self._meta, self._beta, self._special)
-        return sum(a.nbytes for a in held if a is not None) if self._device == arrays.CPU else 0
+        return sum(a.nbytes for a in held if a is not None)
 
     def __len__(self) -> int:
         return self._items.shape[0]
@@ -254,9 +269,9 @@ class Index:
         Cost: at most O(Q N d) byte operations, less where norms fall and the scan stops early, plus O(d) for each of
         the few items that survive it.  Memory: the output, and at most 64 MB; never a (Q, N) matrix.
         """
-        queries, k, banned, floor = self._checked(queries, k, exclude, min_score)
         if self._device != arrays.CPU:
-            return self.reference_topk(queries, k, exclude, candidates, min_score, out)
+            return self._topk_on_card(queries, k, exclude, candidates, min_score, out)
+        queries, k, banned, floor = self._checked(queries, k, exclude, min_score)
         workers = _threads.resolve(threads)
         rows, scores = outputs(out, (len(queries), k), self._device, queries, self._items)
         if candidates is not None:
@@ -264,6 +279,55 @@ class Index:
         else:
             self._scan(queries, k, banned, floor, rows, scores, workers)
         return TopK(rows, scores, self._labels)
+
+    def _topk_on_card(
+        self, queries: Any, k: int, exclude: Any, candidates: Any, min_score: float | None, out: Any
+    ) -> TopK:
+        from fastrec._core import cuda
+        from fastrec.ranking import device, device_lists
+
+        n, d = self.shape
+        queries = checks.matrix(queries, "queries", columns=d, like=f"to match `items` {self.shape}")
+        if arrays.device(queries) != self._device:
+            raise TypeError(
+                f"`queries` must be on {self._device} like the index; got {arrays.device(queries)}. fastrec never "
+                f"copies between devices"
+            )
+        k, floor = checks.integer(k, "k", low=1), _lowest(min_score)
+        if min(k, n) > device.MOST_K:
+            raise ValueError(f"`k` may be at most {device.MOST_K} on a GPU; got {k}")
+        with cuda.on(queries) as xp:
+            banned = None
+            if exclude is not None:
+                banned = device_lists.csr(
+                    xp, exclude, "exclude", queries=len(queries), items=n, device=self._device
+                )[:2]
+            rows, scores = outputs(out, (len(queries), k), self._device)
+            if candidates is None:
+                self._card.topk(xp, queries, banned, floor, rows, scores)
+                return TopK(rows, scores, self._labels)
+            if _is_per_query(candidates):
+                *chosen, longest = device_lists.csr(
+                    xp, candidates, "candidates", queries=len(queries), items=n, device=self._device
+                )
+            else:
+                listed = device_lists.shared(xp, candidates, "candidates", items=n, device=self._device)
+                chosen, longest = [None, listed], len(listed)
+            self._card.among(xp, queries, tuple(chosen), longest, banned, floor, rows, scores)
+        return TopK(rows, scores, self._labels)
+
+    def to(self, device: str | int) -> Index:
+        """This index on another device: ``"cpu"``, ``"cuda"`` (the current card), ``"cuda:1"`` or a card's number.
+
+        The packed copy travels as it is, so nothing is packed again on the way to a card.  Where the items and their
+        codes do not fit in the card's free memory they stay on the host (mapped from the file, if the index was loaded
+        that way) and every search streams them to the card a stretch at a time; answers are the same.  The index is
+        returned itself where it is there already.  From a card to the host, and from card to card, items are copied
+        and packed again.
+        """
+        from fastrec.ranking.device_index import moved
+
+        return moved(self, device)
 
     def _checked(
         self, queries: Any, k: int, exclude: Any, min_score: float | None
@@ -371,6 +435,7 @@ class Index:
             some = chosen[begin : begin + block]
             few = object.__new__(Index)
             few.metric, few.precision, few._device = self.metric, self.precision, self._device
+            few._card = None
             few._items, few._dtype = self._items[some], self._dtype
             few._bias = None if self._bias is None else self._bias[some]
             few._pack(workers)
@@ -474,8 +539,8 @@ class Index:
         storage.save(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, mmap: bool = True) -> Index:
-        """Read an index written by :meth:`save`.
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = True, device: str | int = "cpu") -> Index:
+        """Read an index written by :meth:`save`, and bring it to ``device`` (:meth:`to`).
 
         With ``mmap=True`` the arrays are mapped, not read: pages come in as searches touch them and are shared between
         processes.  The checksums are verified either way, which reads the file once.  A truncated, corrupted or
@@ -483,7 +548,8 @@ class Index:
         """
         from fastrec.ranking import storage
 
-        return storage.load(cls, path, mmap=mmap)
+        found = storage.load(cls, path, mmap=mmap)
+        return found if device == "cpu" else found.to(device)
 
 
 def view(items: np.ndarray, dtype: str, metric: str, bias: np.ndarray | None) -> _kernels.Items:
@@ -515,7 +581,8 @@ def item_matrix(items: Any) -> tuple[Any, str]:
     elif not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if not isinstance(array, np.ndarray):
-        return arrays.namespace(array).ascontiguousarray(array), name
+        with arrays.current(array):
+            return arrays.namespace(array).ascontiguousarray(array), name
     return _walkable(array), name
 
 
@@ -557,12 +624,13 @@ def _merge(found_rows: np.ndarray, found_scores: np.ndarray, rows: np.ndarray, s
 
 
 def bfloat16_bits(items: Any) -> np.ndarray | None:
-    """The bits of a torch bfloat16 matrix on the CPU, which DLPack cannot hand to NumPy as what it is."""
-    if str(getattr(items, "dtype", "")) != "torch.bfloat16" or items.device.type != "cpu":
+    """The bits of a torch bfloat16 matrix, which DLPack cannot hand to NumPy or CuPy as what it is."""
+    if str(getattr(items, "dtype", "")) != "torch.bfloat16":
         return None
     import torch
 
-    return items.detach().view(torch.uint16).numpy()
+    bits = items.detach().view(torch.uint16)
+    return bits.numpy() if items.device.type == "cpu" else arrays.adopt(bits, "items")
 
 
 def _is_per_query(candidates: Any) -> bool:

@@ -52,7 +52,9 @@ def save(index: Any, path: str | os.PathLike[str]) -> None:
     from fastrec.ranking.index import META, PANEL
 
     if index._device != _arrays.CPU:
-        raise TypeError(f"an index on {index._device} cannot be saved; build it from NumPy items")
+        raise TypeError(
+            f"an index on {index._device} cannot be saved; bring it to the host first: `index.to('cpu')`"
+        )
     labels, label_arrays = _label_arrays(index._labels)
     sections: dict[str, np.ndarray] = {
         "items": index._items, "order": index._order, "meta": index._meta, "special": index._special,
@@ -290,7 +292,7 @@ def _assembled(cls: type[T], name: str, header: dict[str, Any], found: dict[str,
 
     self: Any = object.__new__(cls)
     self.metric, self.precision, self._device = metric, precision, _arrays.CPU
-    self._items, self._dtype, self._bias = items, header["dtype"], bias
+    self._items, self._dtype, self._bias, self._card = items, header["dtype"], bias, None
     self._order, self._special, self._exponent = order, special, exponent
     self._meta = take("meta", "<f4", panels + 1, META)
     self._beta = take("beta", "<f4", panels * PANEL) if terms else None

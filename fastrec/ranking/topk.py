@@ -9,7 +9,7 @@ import numpy as np
 
 from fastrec._core import arrays, checks
 from fastrec._core.op import operation
-from fastrec.ranking.index import BFLOAT16, Index, bfloat16_bits
+from fastrec.ranking.index import BFLOAT16, Index, bfloat16_bits, float32_matrix
 from fastrec.ranking.result import TopK
 
 
@@ -74,16 +74,20 @@ def topk(
 def _adopted(items: Any) -> Any:
     """Items as the index takes them: a torch bfloat16 matrix, which NumPy has no type for, as its bits."""
     bits = bfloat16_bits(items)
-    return checks.real(items, "items") if bits is None else bits.view(BFLOAT16)
+    if bits is None:
+        return checks.real(items, "items")
+    return bits.view(BFLOAT16) if isinstance(bits, np.ndarray) else float32_matrix(bits, "bfloat16")
 
 
-@topk.cpu
-def _(
+def _on_device(
     queries: Any, items: Any, k: int, metric: str, bias: Any, ids: Any, exclude: Any, candidates: Any,
     min_score: float | None, precision: str, threads: int | None, out: Any,
 ) -> TopK:  # fmt: skip
     index = Index(items, metric, bias, ids, precision=precision, threads=threads)
     return index.topk(queries, k, exclude, candidates, min_score, threads, out)
+
+
+topk.cuda(topk.cpu(_on_device))
 
 
 @topk.reference

@@ -31,7 +31,8 @@ __global__ void __launch_bounds__(FR_THREADS, 4) fr_select_scores(const float *s
     const fr_i64 now = held;
     __syncthreads();
     if (now + stretch > room) {
-      bar = fr_kth_largest(keys, now, k, memory);
+      bar = fr_divide(keys, now, k, memory);
+      bar = fr_smallest(keys, now, bar, memory);
       const fr_i64 kept = fr_keep(keys, now, bar, spare, memory);
       fr_u64 *const other = keys;
       keys = spare, spare = other;
@@ -40,7 +41,7 @@ __global__ void __launch_bounds__(FR_THREADS, 4) fr_select_scores(const float *s
     }
   }
   const fr_i64 now = held;
-  const fr_u64 least = fr_kth_largest(keys, now, k, memory);
+  const fr_u64 least = fr_divide(keys, now, k, memory);
   const fr_i64 kept = fr_keep(keys, now, least, found + share * k, memory);
   for (fr_i64 i = kept + threadIdx.x; i < k; i += FR_THREADS) found[share * k + i] = 0;
 }
@@ -52,7 +53,7 @@ __global__ void __launch_bounds__(FR_THREADS, 4) fr_finish(const fr_u64 *keys, c
   __shared__ fr_room memory;
   const fr_i64 query = blockIdx.x, base = offsets ? offsets[0] : 0;
   const fr_i64 begin = offsets ? offsets[query] - base : query * each, end = offsets ? offsets[query + 1] - base : begin + each;
-  const fr_u64 least = fr_kth_largest(keys + begin, end - begin, k, memory);
+  const fr_u64 least = fr_divide(keys + begin, end - begin, k, memory);
   const fr_i64 kept = fr_keep(keys + begin, end - begin, least, scratch + query * wide, memory);
   fr_write(scratch + query * wide, kept, wide, k, rows + query * k, scores + query * k, memory);
 }

@@ -16,6 +16,7 @@ struct fr_room {  // shared memory of a block that selects or sorts
   fr_u32 sums[FR_THREADS / 32];
   fr_u32 bin, above, inside;
   fr_u32 count;
+  fr_u64 least;
 };
 
 // Bits of a float as an unsigned integer of the same order (no NaN; -0 was made 0).
@@ -32,11 +33,12 @@ __device__ __forceinline__ fr_u64 fr_key(float score, fr_i64 row) {  // NaN is n
 __device__ __forceinline__ float fr_key_score(fr_u64 key) { return fr_from_ordered((fr_u32)(key >> 32)); }
 __device__ __forceinline__ fr_i64 fr_key_row(fr_u64 key) { return (fr_i64)(fr_u32)~(fr_u32)key; }
 
-// The k-th largest of n keys (k >= 1), or 1, the smallest key there can be, where there are not more than k.
+// A number that k of the n keys reach and no more (k >= 1): at most the k-th largest of them.  Where there are not more
+// than k, it is 1, the smallest key there can be.
 //
 // Radix selection from the top, 11 bits at a time: count the keys of each bin among those that share the prefix found
 // so far, step into the bin that holds the k-th, stop when all of it is wanted.
-__device__ inline fr_u64 fr_kth_largest(const fr_u64 *keys, fr_i64 n, fr_i64 k, fr_room &room) {
+__device__ inline fr_u64 fr_divide(const fr_u64 *keys, fr_i64 n, fr_i64 k, fr_room &room) {
   const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
   fr_u64 prefix = 0;
   fr_u32 want = (fr_u32)k;
@@ -95,6 +97,43 @@ __device__ inline fr_i64 fr_keep(const fr_u64 *keys, fr_i64 n, fr_u64 least, fr_
   __syncthreads();
   const fr_i64 kept = room.count;
   __syncthreads();
+  return kept;
+}
+
+// The smallest of the keys from `from` on; all ones where there is none.
+__device__ inline fr_u64 fr_smallest(const fr_u64 *keys, fr_i64 n, fr_u64 from, fr_room &room) {
+  if (threadIdx.x == 0) room.least = ~0ull;
+  __syncthreads();
+  fr_u64 least = ~0ull;
+  for (fr_i64 i = threadIdx.x; i < n; i += FR_THREADS)
+    if (keys[i] >= from && keys[i] < least) least = keys[i];
+  if (least != ~0ull) atomicMin(&room.least, least);
+  __syncthreads();
+  least = room.least;
+  __syncthreads();
+  return least;
+}
+
+// Move the keys for which `stays` holds to the front, in their order; returns how many.
+template <class Test>
+__device__ inline fr_i64 fr_filter(fr_u64 *keys, fr_i64 n, Test stays, fr_room &room) {
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  fr_i64 kept = 0;
+  for (fr_i64 at = 0; at < n; at += FR_THREADS) {
+    const fr_i64 i = at + threadIdx.x;
+    const fr_u64 key = i < n ? keys[i] : 0;
+    const bool keep = key != 0 && stays(key);
+    const fr_u32 votes = __ballot_sync(FR_ALL, keep);
+    if (lane == 0) room.sums[warp] = __popc(votes);
+    __syncthreads();  // all have read theirs, too
+    fr_i64 to = kept + __popc(votes & ((1u << lane) - 1));
+    for (int w = 0; w < FR_THREADS / 32; ++w) {
+      if (w < warp) to += room.sums[w];
+      kept += room.sums[w];
+    }
+    if (keep) keys[to] = key;
+    __syncthreads();
+  }
   return kept;
 }
 

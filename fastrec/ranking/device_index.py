@@ -1,0 +1,456 @@
+"""An index on a card: packed there or brought there, searched in stretches of items, answered to the bit.
+
+A search keeps, for each query, a threshold and a buffer of the items that may still be among its k best, both on the
+card.  Each stretch of items is screened against the thresholds (`_screen`: int8 codes on tensor cores, or a product of
+floats by cuBLAS), after which one block a query raises its threshold and drops what has fallen below (``fr_tighten``).
+Stretches double, so that about k items survive each.  What is left is scored canonically, and only canonical scores
+decide: see docs/adr/0011-int8-screen.md and docs/adr/0012-cuda-search.md.  Nothing waits for the card: whatever can go
+wrong (a buffer that overflows, bounds too wide for the codes) is mended there by the block that meets it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fastrec._core import arrays, cuda
+from fastrec.ranking import device, lists
+from fastrec.ranking.canonical import METRICS
+from fastrec.ranking.device import ITEM_CODES, THREADS, width
+
+PANEL, META = 32, 8
+STATE = 80  # bytes of fr_query (kernels/cuda/query.cuh)
+SMALL = 4096  # items that are scored canonically, all of them, sooner than they are screened
+MAX_DIM = 12_288  # for the codes of eight queries in shared memory; beyond it, the float screen
+LIMIT_DIM = 16_384  # the bounds of the proof; beyond it, everything is scored canonically
+_SHARED = 96 << 10  # bytes of shared memory for the codes of a block's queries
+_FIRST = 1024  # positions of the first stretch
+_QUERIES = 4096  # of a pass over the items
+_MEMORY = 256 << 20  # bytes of scratch of a search
+_PRODUCT = 32 << 20  # bytes of a product of floats: what stays in the cache of a large card
+_STAGE = 64 << 20  # bytes of items that travel at a time, where they do not all fit
+_BLOCKS = 4224
+_GROUP = 65_535  # of blocks in y
+BFLOAT16_TYPE = np.dtype([("bfloat16", np.uint16)])  # how bfloat16 bits travel (fastrec.ranking.index)
+
+
+class DeviceIndex:
+    """Packed items on the current device.  Made by `pack` (from items that are there) or `from_host`."""
+
+    def __init__(
+        self, device_number: int, metric: str, dtype: str, shape: tuple[int, int], exponent: int
+    ) -> None:
+        self.device, self.metric, self.dtype, self.shape = device_number, metric, dtype, shape
+        self.exponent = exponent
+        self.items: Any = None  # (N, d), halves as their bits; None where they are streamed
+        self.host: tuple[Any, Any, Any] | None = (
+            None  # items, codes, order in host memory, where they are streamed
+        )
+        self.bias: Any = None
+        self.order: Any = None
+        self.codes: Any = None
+        self.meta: Any = None
+        self.beta: Any = None
+        self.special: Any = None
+
+    @property
+    def panels(self) -> int:
+        return len(self.order) // PANEL
+
+    @property
+    def steps(self) -> int:
+        """Products of 32 dimensions."""
+        return -(-self.shape[1] // 32)
+
+    @property
+    def coded(self) -> bool:
+        return self.codes is not None or (self.host is not None and self.host[1] is not None)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the card beside the caller's items."""
+        held = (self.order, self.codes, self.meta, self.beta, self.special)
+        return sum(a.nbytes for a in held if a is not None)
+
+    # ---- building ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def pack(cls, xp: Any, items: Any, dtype: str, metric: str, bias: Any, precision: str) -> DeviceIndex:
+        """Pack items that are on the card.  A few numbers come back to the host: how many are finite, their unit."""
+        n, d = items.shape
+        self = cls(items.device.id, metric, dtype, (n, d), 0)
+        self.items = items if dtype == "float32" else items.view(xp.uint16)
+        self.bias = bias
+        norms = xp.empty(n, xp.float64)
+        blocks = min(_BLOCKS, -(-n // (THREADS // 8)))
+        self._kernel("rank_pack.cu", "fr_norms")(
+            blocks, THREADS, self.items, cuda.i64(n), cuda.i64(d), cuda.i64(d), norms
+        )
+        infinite, nan = xp.isinf(norms), xp.isnan(norms)
+        if bias is not None:
+            infinite |= xp.isinf(bias)
+            nan |= xp.isnan(bias)
+        self.special = xp.flatnonzero(infinite & ~nan).astype(xp.uint32)
+        by_norm = xp.flatnonzero(~(infinite | nan))
+        count = len(by_norm)
+        self.exponent = self._unit(xp, norms[by_norm], bias)
+        if metric == "cosine" or count == 0:
+            lengths = xp.ones(count, xp.float32)
+        else:
+            lengths = xp.ldexp(norms[by_norm], -self.exponent).astype(xp.float32)
+        shuffled = _nearly_equal(xp, lengths)
+        if shuffled:  # as on the CPU, and in the same order
+            places = np.arange(count)
+            np.random.default_rng(n).shuffle(places)
+            by_norm = by_norm[xp.asarray(places)]
+        else:
+            by_norm = by_norm[xp.argsort(-lengths, kind="stable")]
+        panels = -(-count // PANEL)
+        self.order = xp.full(panels * PANEL, 0xFFFFFFFF, xp.uint32)
+        self.order[:count] = by_norm.astype(xp.uint32)
+        if precision == "int8" and 0 < d <= MAX_DIM:
+            self.codes = xp.empty((panels, self.steps, 2, 32, 16), xp.int8)
+        self.meta = xp.zeros((panels + 1, META), xp.float32)
+        if bias is not None or metric == "l2":
+            self.beta = xp.empty(panels * PANEL, xp.float32)
+        self._kernel("rank_pack.cu", "fr_pack")(
+            min(_BLOCKS, -(-panels // (THREADS // 32))), THREADS, self.items, cuda.i64(d), cuda.i64(d),
+            cuda.i32(METRICS.index(metric)), bias, self.order, cuda.i32(self.exponent), cuda.i64(0), cuda.i64(panels),
+            cuda.i64(self.steps), self.codes, self.meta, self.beta,
+        )  # fmt: skip
+        self._kernel("rank_pack.cu", "fr_tails")(
+            min(1, panels), THREADS, self.meta, cuda.i64(panels), cuda.f32(shuffled)
+        )
+        return self
+
+    def _unit(self, xp: Any, norms: Any, bias: Any) -> int:
+        """As `Index._unit`."""
+        if self.metric == "cosine":
+            return 0
+        _, exponent = math.frexp(float(norms.max()) if len(norms) else 0.0)
+        if bias is not None:
+            sizes = xp.abs(bias)
+            _, of_bias = math.frexp(float(xp.where(xp.isfinite(sizes), sizes, 0).max()) if len(bias) else 0.0)
+            exponent = max(exponent, of_bias if self.metric == "dot" else -(-of_bias // 2))
+        return exponent
+
+    @classmethod
+    def from_host(cls, xp: Any, number: int, index: Any, stream: bool) -> DeviceIndex:
+        """Bring a packed `Index` to the card: all of it, or with ``stream`` all but the items and their codes."""
+        self = cls(number, index.metric, index._dtype, index.shape, int(index._exponent))
+        self.order, self.meta = xp.asarray(index._order), xp.asarray(index._meta)
+        self.special = xp.asarray(index._special)
+        self.beta = None if index._beta is None else xp.asarray(index._beta)
+        self.bias = None if index._bias is None else xp.asarray(index._bias)
+        codes = index._codes if index.shape[1] <= MAX_DIM else None
+        bits = index._items if index._dtype == "float32" else index._items.view(np.uint16)
+        if stream:
+            self.host = (bits, codes, index._order)
+            return self
+        self.items = xp.asarray(np.ascontiguousarray(bits))
+        if codes is not None:
+            panels = self.panels
+            self.codes = xp.empty((panels, self.steps, 2, 32, 16), xp.int8)
+            step = max(1, _STAGE // (PANEL * 32 * self.steps))
+            for begin in range(0, panels, step):
+                end = min(panels, begin + step)
+                self.codes[begin:end] = self._fragments(xp, codes, begin, end)
+        return self
+
+    def _fragments(self, xp: Any, codes: Any, begin: int, end: int) -> Any:
+        """Panels of the CPU's codes, ``[panel][d/4][32][4]`` bytes + 128, laid out as fr_code_at has them."""
+        groups = -(-self.shape[1] // 4)
+        some = codes.reshape(-1, groups, PANEL, 4)[begin:end]
+        raw = xp.full((end - begin, 8 * self.steps, PANEL, 4), 128, xp.uint8)
+        raw[:, :groups] = xp.asarray(np.ascontiguousarray(some))
+        # [panel][step][half of 32 dimensions][t][half of the items][upper eight][g][4]
+        parts = (
+            (raw ^ 0x80).reshape(end - begin, self.steps, 2, 4, 2, 2, 8, 4).transpose(0, 1, 4, 6, 3, 2, 5, 7)
+        )
+        return xp.ascontiguousarray(parts).reshape(end - begin, self.steps, 2, 32, 16).view(xp.int8)
+
+    def _kernel(self, file: str, name: str) -> cuda.Kernel:
+        return cuda.kernel(file, name, FR_ITEM=ITEM_CODES[self.dtype])
+
+    # ---- searching --------------------------------------------------------------------------------------------------
+
+    def topk(
+        self, xp: Any, queries: Any, banned: tuple[Any, Any] | None, floor: float, rows: Any, values: Any
+    ) -> None:
+        """The best of each query into ``rows`` and ``values`` (Q, k): fewer queries at a time where memory is short."""
+        n, d = self.shape
+        if self.host is None and (n <= SMALL or d > LIMIT_DIM):
+            everything = xp.arange(n, dtype=xp.int64)
+            device.topk_among(
+                xp, queries, self.items, self.dtype, self.metric, self.bias, (None, everything), n, banned, floor, rows,
+                values,
+            )  # fmt: skip
+            return
+        most = _QUERIES
+        begin = 0
+        while begin < len(queries):
+            size = min(self._group(rows.shape[1]), most, len(queries) - begin)
+            some = slice(begin, begin + size)
+            try:
+                self._pass(xp, queries[some], begin, banned, floor, rows[some], values[some])
+            except Exception as error:
+                if not cuda.is_out_of_memory(error):
+                    raise
+                xp.get_default_memory_pool().free_all_blocks()
+                if size == 1:
+                    raise MemoryError(
+                        f"GPU {self.device} has no room for a search of {n} items of {d} dimensions with "
+                        f"k={rows.shape[1]}, even for one query at a time: {error}. Free memory on the card, lower "
+                        f"`k`, or split the items and use merge_topk"
+                    ) from error
+                most = max(1, size // 2)
+                continue
+            begin += size
+
+    def among(
+        self, xp: Any, queries: Any, candidates: tuple[Any, Any], longest: int, banned: tuple[Any, Any] | None,
+        floor: float, rows: Any, values: Any,
+    ) -> None:  # fmt: skip
+        """The best of each query among its candidates, ``(offsets or None, indices)``, ``longest`` a query at most."""
+        offsets, indices = candidates
+        items, bias, chosen = self.items, self.bias, None
+        if (
+            self.host is not None
+        ):  # bring those that are named, and number them anew: a row keeps its place among them
+            chosen = np.unique(indices.get())
+            items, bias = self._gathered(xp, chosen), None if bias is None else bias[xp.asarray(chosen)]
+            chosen = xp.asarray(chosen)
+            indices = xp.searchsorted(chosen, indices)
+            if banned is not None:
+                banned = tuple(
+                    xp.asarray(part)
+                    for part in lists.restricted((banned[0].get(), banned[1].get()), chosen.get())
+                )
+        device.topk_among(
+            xp, queries, items, self.dtype, self.metric, bias, (offsets, xp.ascontiguousarray(indices, dtype=xp.int64)),
+            longest, banned, floor, rows, values,
+        )  # fmt: skip
+        if chosen is not None and len(chosen):
+            rows[...] = xp.where(rows >= 0, chosen[xp.maximum(rows, 0)], -1)
+
+    def _room(self, k: int) -> tuple[int, int, int, int]:
+        """For ``k``: positions of the first stretch, entries of a query's buffer, of its best, and as sorted."""
+        first = -(-max(_FIRST, 2 * k) // PANEL) * PANEL
+        return first, 4 * first, 2 * k + 2 * THREADS, width(k)
+
+    def _group(self, columns: int) -> int:
+        """Queries of a pass, by the memory that each needs."""
+        _, cap, room, wide = self._room(max(1, min(columns, self.shape[0])))
+        each = 8 * (cap + room + wide) + STATE + (32 * self.steps if self.coded else 4 * self.shape[1])
+        most = _MEMORY // each
+        if not self.coded:
+            most = min(most, 1024)  # so that the product has columns enough
+        return max(1, min(_GROUP, most // 64 * 64 if most >= 64 else most))
+
+    def _pass(
+        self,
+        xp: Any,
+        queries: Any,
+        number: int,
+        banned: tuple[Any, Any] | None,
+        floor: float,
+        rows: Any,
+        values: Any,
+    ) -> None:
+        (n, d), count, columns = self.shape, len(queries), rows.shape[1]
+        k = max(1, min(columns, n))
+        first, cap, room, wide = self._room(k)
+        panels, coded, streamed = self.panels, self.coded, self.host is not None
+        metric = cuda.i32(METRICS.index(self.metric))
+        tiles = self._tiles(count)
+        padded = -(-count // (8 * tiles)) * 8 * tiles
+        error = 0.0 if coded else _float_error(d)
+        beta_error = cuda.f32(max(error, 2.0**-20))
+        codes = xp.zeros((padded, 32 * self.steps), xp.int8) if coded else None
+        scaled = None if coded else xp.empty((count, d), xp.float32)
+        states, counts = xp.empty((count, STATE), xp.uint8), xp.empty(count, xp.uint32)
+        entries, best = xp.empty((count, cap), xp.uint64), xp.empty((count, room), xp.uint64)
+        indptr, listed = banned if banned is not None else (None, None)
+        lists = (
+            indptr,
+            listed,
+            cuda.i32(listed is not None and listed.dtype.itemsize == 8),
+            cuda.i64(number),
+        )
+        totals = self.meta[panels]
+        self._kernel("rank_query.cu", "fr_prepare")(
+            -(-count // (THREADS // 32)), THREADS, queries, cuda.i64(count), cuda.i64(d), metric,
+            cuda.i32(self.exponent), cuda.i32(self.beta is not None), cuda.i32(LIMIT_DIM), totals, cuda.f32(floor),
+            cuda.f32(error), cuda.i32(streamed), cuda.i64(self.steps), codes, scaled, states, counts,
+        )  # fmt: skip
+        if len(self.special):
+            items = self._gathered(xp, self.special.get()) if streamed else self.items
+            self._kernel("rank_query.cu", "fr_offer_special")(
+                count, THREADS, queries, items, cuda.i64(d), cuda.i64(d), metric, self.bias, cuda.i32(streamed),
+                self.special, cuda.i64(len(self.special)), totals, *lists, cuda.f32(floor), cuda.i64(k), states, best,
+                cuda.i64(room),
+            )  # fmt: skip
+        for begin, end, items, of_items in self._stretches(xp, first):
+            origin = begin if streamed else 0
+            if coded:
+                self._screen(begin, end, origin, of_items, tiles, codes, states, beta_error, counts, entries)
+            else:
+                self._sift(xp, begin, end, items, scaled, states, beta_error, counts, entries)
+            self._kernel("rank_query.cu", "fr_tighten")(
+                count, THREADS, queries, items, cuda.i64(d), cuda.i64(d), metric, self.bias, self.order,
+                cuda.i64(begin * PANEL if streamed else -1), self.meta, cuda.i64(panels), cuda.i64(begin),
+                cuda.i64(end), *lists, cuda.f32(floor), beta_error, cuda.i64(k), states, counts, entries,
+                cuda.i64(cap), best, cuda.i64(room),
+            )  # fmt: skip
+        scratch = xp.empty((count, wide), xp.uint64)
+        self._kernel("rank_query.cu", "fr_conclude")(
+            count, THREADS, queries, self.items, cuda.i64(n), cuda.i64(d), cuda.i64(d), metric, self.bias, self.order,
+            totals, *lists, cuda.f32(floor), cuda.i64(k), states, counts, entries, cuda.i64(cap), best,
+            cuda.i64(room), scratch, cuda.i64(wide), cuda.i64(columns), rows, values,
+        )  # fmt: skip
+
+    def _tiles(self, count: int) -> int:
+        """Tiles of eight queries that a block takes: few where there are few, or where their codes are long."""
+        tiles = 8
+        while tiles > 1 and (4 * tiles >= count or tiles * self.steps * 256 > _SHARED):
+            tiles //= 2
+        return tiles
+
+    def _stretches(self, xp: Any, first: int) -> Iterator[tuple[int, int, Any, Any]]:
+        """(begin, end) panels, doubling, with the items and codes that are to be read."""
+        begin, panels = 0, self.panels
+        each = self.shape[1] * PANEL * (4 if self.dtype == "float32" else 2) + (32 * PANEL * self.steps)
+        most = max(1, _STAGE // max(1, each)) if self.host is not None else panels
+        while begin < panels:
+            size = max(first // PANEL, begin)
+            end = min(panels, begin + min(size, most))
+            if self.host is None:
+                yield begin, end, self.items, self.codes
+            else:
+                _, codes, order = self.host
+                # Copies and kernels share a stream, so the stage of one stretch may be used again by the next.
+                yield (
+                    begin,
+                    end,
+                    self._gathered(xp, order[begin * PANEL : end * PANEL]),
+                    None if codes is None else self._fragments(xp, codes, begin, end),
+                )
+            begin = end
+
+    def _gathered(self, xp: Any, rows: Any) -> Any:
+        """Rows of the host's items, brought to the card in this order; padding repeats row 0."""
+        assert self.host is not None
+        items = self.host[0]
+        return xp.asarray(np.ascontiguousarray(items[np.where(rows == 0xFFFFFFFF, 0, rows)]))
+
+    def _screen(
+        self, begin: int, end: int, origin: int, items: Any, tiles: int, codes: Any, states: Any, beta_error: Any,
+        counts: Any, entries: Any,
+    ) -> None:  # fmt: skip
+        groups = len(codes) // (8 * tiles)
+        blocks = max(1, min(-(-(end - begin) // 4), _BLOCKS // groups))
+        cuda.kernel("rank_screen.cu", "fr_screen", FR_TILES=tiles)(
+            (blocks, groups), 128, items, cuda.i64(self.steps), self.meta, self.beta, self.order, cuda.i64(origin),
+            cuda.i64(begin), cuda.i64(end), codes, states, cuda.i64(len(counts)), beta_error, counts, entries,
+            cuda.i64(entries.shape[1]), shared=self.steps * tiles * 256,
+        )  # fmt: skip
+
+    def _sift(
+        self, xp: Any, begin: int, end: int, items: Any, scaled: Any, states: Any, beta_error: Any, counts: Any,
+        entries: Any,
+    ) -> None:  # fmt: skip
+        count, d = scaled.shape
+        step = max(1, _PRODUCT // (4 * count * PANEL))
+        gathered = cuda.i32(self.host is not None)
+        for at in range(begin, end, step):
+            wide = (min(end, at + step) - at) * PANEL
+            part = xp.empty((wide, d), xp.float32)
+            source = items[(at - begin) * PANEL :] if self.host is not None else items
+            self._kernel("rank_pack.cu", "fr_unpack")(
+                min(_BLOCKS, wide // (THREADS // 8)), THREADS, source, cuda.i64(d), cuda.i64(d),
+                cuda.i32(METRICS.index(self.metric)), self.order, cuda.i32(self.exponent), cuda.i64(at * PANEL),
+                cuda.i64(wide), gathered, part,
+            )  # fmt: skip
+            product = xp.matmul(scaled, part.T)
+            cuda.kernel("rank_screen.cu", "fr_sift", FR_TILES=8)(
+                (min(64, -(-wide // (4 * THREADS))), count), THREADS, xp.ascontiguousarray(product), cuda.i64(wide),
+                self.meta, self.beta, self.order, cuda.i64(at * PANEL), states, beta_error, counts, entries,
+                cuda.i64(entries.shape[1]),
+            )  # fmt: skip
+
+
+def _float_error(d: int) -> float:
+    """Relative error of a float32 dot product in any order, doubled; of TF32 factors where CuPy is told to use them."""
+    relaxed = os.environ.get("CUPY_TF32", "0") not in ("", "0")
+    return (d + 8) * 2.0**-23 + (2.0**-9 if relaxed else 0.0)
+
+
+def _nearly_equal(xp: Any, lengths: Any) -> bool:
+    """As on the CPU: whether all but a tenth of the norms lie within a factor of two."""
+    if len(lengths) < 2 * PANEL:
+        return False
+    ordered = xp.sort(lengths)
+    return bool(ordered[-1] <= 2 * ordered[len(ordered) // 10])
+
+
+def moved(index: Any, where: str | int) -> Any:
+    """`Index.to`."""
+    place = _place(where)
+    if place == index._device:
+        return index
+    cls = type(index)
+    if index._device != arrays.CPU:  # from a card: copy, and pack where it arrives
+        card = index._card
+        items = card.host[0] if card.host is not None else card.items.get()
+        if index._dtype != "float32":
+            items = items.view(np.float16 if index._dtype == "float16" else BFLOAT16_TYPE)
+        bias = None if card.bias is None else card.bias.get()
+        host = cls(items, index.metric, bias, index._labels, precision=index.precision)
+        return host if place == arrays.CPU else moved(host, where)
+    number = int(place.partition(":")[2])
+    held = sum(a.nbytes for a in (index._items, index._codes) if a is not None)
+    made = object.__new__(cls)
+    made.__dict__.update(
+        {name: getattr(index, name) for name in ("metric", "precision", "_dtype", "_labels")}
+    )
+    made._device = place
+    with cuda.on(number) as xp:
+        cuda.capability(number)
+        stream = held + _MEMORY + index.nbytes > cuda.free_bytes(number)
+        try:
+            made._card = DeviceIndex.from_host(xp, number, index, stream)
+        except Exception as error:
+            if stream or not cuda.is_out_of_memory(error):
+                raise
+            xp.get_default_memory_pool().free_all_blocks()
+            made._card = DeviceIndex.from_host(xp, number, index, True)
+    card = made._card
+    made._items, made._bias = (
+        (index._items, index._bias) if card.host is not None else (card.items, card.bias)
+    )
+    if index._dtype == "float16" and card.host is None:
+        made._items = card.items.view(np.float16)
+    return made
+
+
+def _place(where: str | int) -> str:
+    """``"cpu"`` or ``"cuda:<n>"``."""
+    if where == arrays.CPU:
+        return arrays.CPU
+    if where == "cuda":
+        return f"cuda:{int(cuda.require().cuda.runtime.getDevice())}"
+    number = where if isinstance(where, int) and not isinstance(where, bool) else None
+    if isinstance(where, str) and where.startswith("cuda:") and where[5:].isdecimal():
+        number = int(where[5:])
+    if number is None:
+        raise ValueError(f"`device` must be 'cpu', 'cuda', 'cuda:<n>' or the number of a card; got {where!r}")
+    count = int(cuda.require().cuda.runtime.getDeviceCount())
+    if not 0 <= number < count:
+        raise ValueError(
+            f"`device` must be one of the {count} cards here, cuda:0..cuda:{count - 1}; got {where!r}"
+        )
+    return f"cuda:{number}"

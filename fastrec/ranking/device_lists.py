@@ -1,0 +1,81 @@
+"""Per-query lists of item rows for work on a card: the same forms as `fastrec.ranking.lists`, there as CuPy arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastrec._core import arrays, checks
+from fastrec.ranking import lists
+
+
+def csr(xp: Any, value: Any, name: str, *, queries: int, items: int, device: str) -> tuple[Any, Any, int]:
+    """``(indptr, indices)`` on the card and the length of the longest list.
+
+    A SciPy matrix, which has no device, is checked on the host and copied.  A matrix of cupyx, or a pair of CuPy
+    arrays, is checked where it is: a few numbers come back, which waits for the card.  Lists that are not sorted, or
+    that repeat an index, are put in order on the host.
+    """
+    matrix = hasattr(value, "tocsr")
+    if matrix and isinstance(value.tocsr().indptr, np.ndarray):
+        return _copied(xp, *lists.csr(value, name, queries=queries, items=items))
+    if matrix:
+        if tuple(value.shape) != (queries, items):
+            raise ValueError(f"`{name}` must have shape ({queries}, {items}); got {tuple(value.shape)}")
+        found = value.tocsr()
+        pair = (found.indptr, found.indices)
+    elif isinstance(value, (tuple, list)) and len(value) == 2:
+        pair = (value[0], value[1])
+    else:
+        return _copied(xp, *lists.csr(value, name, queries=queries, items=items))  # says what is wrong
+    indptr, indices = (arrays.adopt(part, f"{name}[{i}]") for i, part in enumerate(pair))
+    for i, part in enumerate((indptr, indices)):
+        if arrays.device(part) != device:
+            raise TypeError(
+                f"`{name}[{i}]` must be on {device} like the queries; got {arrays.device(part)}. Pass CuPy arrays, "
+                "or a SciPy matrix, which is copied"
+            )
+        if part.ndim != 1:
+            raise ValueError(f"`{name}[{i}]` must be one-dimensional; got shape {part.shape}")
+        if part.dtype.kind not in "iu" and part.size:
+            raise TypeError(f"`{name}[{i}]` must hold integers; got dtype {part.dtype}")
+    indptr = checks.contiguous(indptr, np.int64)
+    indices = checks.contiguous(indices, indices.dtype if indices.dtype in (np.int32, np.int64) else np.int64)
+    if indptr.shape != (queries + 1,):
+        raise ValueError(
+            f"`{name}` must have {queries + 1} row pointers, one more than there are queries; got shape {indptr.shape}"
+        )
+    sizes = indptr[1:] - indptr[:-1]
+    longest, least = (int(sizes.max()), int(sizes.min())) if queries else (0, 0)
+    if least < 0 or int(indptr[0]) != 0 or int(indptr[-1]) != len(indices):
+        raise ValueError(
+            f"`{name}` has malformed row pointers: they must rise from 0 to the number of indices ({len(indices)})"
+        )
+    if len(indices) == 0:
+        return indptr, indices, 0
+    low, high = int(indices.min()), int(indices.max())
+    if low < 0 or high >= items:
+        raise ValueError(f"`{name}` must hold item rows in 0..{items - 1}; got {low if low < 0 else high}")
+    falls = (indices[1:] <= indices[:-1]).sum()
+    inside = indptr[1:-1]
+    inside = inside[(inside > 0) & (inside < len(indices)) & (inside > indptr[:-2])]
+    if int(falls) > int((indices[inside] <= indices[inside - 1]).sum()):
+        return _copied(xp, *lists.csr((indptr.get(), indices.get()), name, queries=queries, items=items))
+    return indptr, indices, longest
+
+
+def shared(xp: Any, value: Any, name: str, *, items: int, device: str) -> Any:
+    """One list of item rows for all queries, int64, sorted, each once."""
+    array = arrays.adopt(value, name)
+    if arrays.device(array) != device:
+        raise TypeError(
+            f"`{name}` must be on {device} like the queries; got {arrays.device(array)}. Pass a CuPy array"
+        )
+    rows = checks.indices(array, name, below=items, what="items")
+    return rows if bool((rows[1:] > rows[:-1]).all()) else xp.unique(rows)
+
+
+def _copied(xp: Any, indptr: np.ndarray, indices: np.ndarray) -> tuple[Any, Any, int]:
+    longest = int(np.diff(indptr).max(initial=0))
+    return xp.asarray(indptr), xp.asarray(indices), longest

@@ -1,0 +1,259 @@
+"""``Index`` on a card, played on the host: every bit equals the oracle, whatever the data and the way there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import cuda_host
+import fake_cupy
+import numpy as np
+import pytest
+from ranking import DRAWS, METRICS, best, csr_of, draw, oracle, score_matrix
+from scipy import sparse
+
+import fastrec as fr
+from fastrec._core.op import OPERATIONS
+from fastrec.ranking import device, device_index
+
+pytestmark = pytest.mark.skipif(
+    cuda_host.COMPILER is None or sys.platform != "linux",
+    reason="the host emulator of CUDA needs g++ and Linux",
+)
+
+
+@pytest.fixture
+def cupy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> fake_cupy.Fake:
+    monkeypatch.setattr(device_index, "SMALL", 0)  # so that small indexes are screened, in several stretches
+    monkeypatch.setattr(device_index, "_FIRST", 64)
+    return fake_cupy.install(monkeypatch, tmp_path)
+
+
+def assert_top(top: fr.TopK, expected: tuple[np.ndarray, np.ndarray], what: str = "") -> None:
+    rows, scores = top.rows.get(), top.scores.get()
+    assert (rows.dtype, scores.dtype) == (np.int64, np.float32), what
+    np.testing.assert_array_equal(rows, expected[0], err_msg=what)
+    np.testing.assert_array_equal(scores.view(np.uint32), expected[1].view(np.uint32), err_msg=what)
+
+
+@pytest.mark.parametrize("kind", DRAWS)
+def test_every_kind_of_items_equals_the_oracle(cupy: fake_cupy.Fake, kind: str) -> None:
+    number = list(DRAWS).index(kind)
+    rng, metric = np.random.default_rng(number), METRICS[number % 3]
+    items = draw(kind, rng, 200, 20)
+    queries = np.concatenate(
+        [draw("normal", rng, 3, 20), draw(kind, rng, 2, 20), np.zeros((1, 20), np.float32)]
+    )
+    bias = None if number % 2 else rng.standard_normal(200).astype(np.float32)
+    expected = best(score_matrix(queries, items, metric, bias), 20)
+    for precision in ("int8", "float32"):
+        index = fr.Index(
+            cupy.asarray(items), metric, None if bias is None else cupy.asarray(bias), precision=precision
+        )
+        with cupy.nothing_waits():
+            top = index.topk(cupy.asarray(queries), 20)
+        assert_top(top, expected, f"{kind} {metric} {precision}")
+    assert {"fr_screen", "fr_sift", "fr_tighten", "fr_conclude"} <= set(cupy.launches())
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_exclusions_and_a_lowest_score(cupy: fake_cupy.Fake, metric: str) -> None:
+    rng = np.random.default_rng(1)
+    items, queries = draw("gamma norms", rng, 300, 33), draw("normal", rng, 9, 33)
+    allowed = rng.random((9, 300)) < 0.5
+    allowed[4] = False
+    floor = float(np.median(score_matrix(queries, items, metric)))
+    expected = oracle(queries, items, 12, metric, allowed=allowed, min_score=floor)
+    seen = sparse.csr_array(~allowed)
+    for dtype in (np.int32, np.int64):
+        indptr, indices = csr_of(~allowed, dtype)
+        there = cupy.asarray(indptr.astype(np.int64)), cupy.asarray(indices)
+        for exclude in (seen, there):
+            index = fr.Index(cupy.asarray(items), metric, precision="int8")
+            top = index.topk(cupy.asarray(queries), 12, exclude=exclude, min_score=floor)
+            assert_top(top, expected)
+    shuffled = indptr.astype(np.int64), np.concatenate([row[::-1] for row in np.split(indices, indptr[1:-1])])
+    top = index.topk(cupy.asarray(queries), 12, exclude=[cupy.asarray(a) for a in shuffled], min_score=floor)
+    assert_top(top, expected, "lists that are not sorted")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_an_index_from_the_host(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dtype: Any, streamed: bool
+) -> None:
+    """Packed on the CPU, saved, loaded to a card; with too little memory there, streamed."""
+    rng = np.random.default_rng(2)
+    items, queries = draw("gamma norms", rng, 500, 40).astype(dtype), draw("normal", rng, 4, 40)
+    items[7, 0], items[8, 0] = np.inf, np.nan
+    bias, labels = rng.standard_normal(500).astype(np.float32), np.arange(500) * 2
+    mask = rng.random((4, 500)) < 0.3
+    monkeypatch.setattr(device_index, "_STAGE", 40 * 4 * 96)  # three panels at a time
+    for number, metric in enumerate(METRICS):
+        expected = oracle(queries, items, 9, metric, bias, ~mask)
+        for precision in (
+            ("int8", "float32")[number % 2 :][:1] if dtype == np.float16 else ("int8", "float32")
+        ):
+            host = fr.Index(items, metric, bias, labels, precision=precision)
+            host.save(tmp_path / "index")
+            if streamed:
+                monkeypatch.setattr(cupy.cuda.runtime, "memGetInfo", lambda: (0, 0))
+            index = fr.Index.load(tmp_path / "index", device="cuda")
+            assert (index._card.host is not None) == streamed
+            assert index.shape == (500, 40)
+            top = index.topk(cupy.asarray(queries), 9, exclude=csr_of_there(cupy, mask))
+            assert_top(top, expected, f"{metric} {precision}")
+            np.testing.assert_array_equal(top.ids, np.where(expected[0] < 0, -1, 2 * expected[0]))
+            some = np.sort(rng.choice(500, 60, replace=False))
+            allowed = np.zeros((4, 500), bool)
+            allowed[:, some] = True
+            among = oracle(queries, items, 9, metric, bias, allowed & ~mask)
+            top = index.topk(
+                cupy.asarray(queries), 9, exclude=csr_of_there(cupy, mask), candidates=cupy.asarray(some)
+            )
+            assert_top(top, among, f"candidates {metric}")
+            back = index.to("cpu").topk(queries, 9, exclude=csr_of(mask))
+            np.testing.assert_array_equal(back.rows, expected[0])
+            assert index.to("cuda:0") is index
+
+
+def csr_of_there(cupy: fake_cupy.Fake, mask: np.ndarray) -> Any:
+    indptr, indices = csr_of(mask)
+    return cupy.asarray(indptr.astype(np.int64)), cupy.asarray(indices)
+
+
+def test_cases_of_the_registry(cupy: fake_cupy.Fake) -> None:
+    operation = OPERATIONS["topk"]
+    for number, case in enumerate(operation.examples(np.random.default_rng(3))):
+        if len(case["queries"]) > 12 and number % 4:  # playing a card takes long
+            continue
+        there = {
+            key: cupy.asarray(value) if isinstance(value, np.ndarray) else value
+            for key, value in case.items()
+        }
+        expected = operation(**case)
+        assert_top(operation(**there), (expected.rows, expected.scores), f"case {number}")
+
+
+@pytest.mark.parametrize("q", [1, 8, 9, 17, 33, 65])
+def test_every_width_of_the_tile(cupy: fake_cupy.Fake, q: int) -> None:
+    rng = np.random.default_rng(q)
+    items, queries = draw("gamma norms", rng, 130, 70), draw("normal", rng, q, 70)
+    index = fr.Index(cupy.asarray(items), precision="int8")
+    assert_top(index.topk(cupy.asarray(queries), 3), oracle(queries, items, 3))
+
+
+def test_more_survivors_than_there_is_room(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Near-duplicates that codes cannot tell apart, and rising scores that all survive: buffers overflow."""
+    monkeypatch.setattr(device_index, "_FIRST", 32)
+    rng = np.random.default_rng(5)
+    items, queries = draw("near-duplicates", rng, 1500, 16), draw("normal", rng, 3, 16)
+    allowed = rng.random((3, 1500)) < 0.9
+    expected = oracle(queries, items, 5, allowed=allowed)
+    for precision in ("int8", "float32"):
+        index = fr.Index(cupy.asarray(items), precision=precision)
+        assert_top(index.topk(cupy.asarray(queries), 5, exclude=csr_of_there(cupy, ~allowed)), expected)
+
+
+@pytest.mark.parametrize("d", [1, 16, 96])
+def test_residuals_along_the_query(cupy: fake_cupy.Fake, d: int) -> None:
+    """The bound is Cauchy-Schwarz on the residuals: make them parallel to the query, where it is an equality."""
+    rng = np.random.default_rng(d)
+    direction = rng.choice([-1.0, 1.0], d)
+    halves = [rng.integers(-100, 100, (150, d)) + 0.499 * sign * direction for sign in (1, -1)]
+    items = rng.permutation(np.concatenate(halves)).astype(np.float32)
+    items[:, 0] = 127
+    queries = (direction * np.array([[1.0], [1e-3], [7.7]])).astype(np.float32)
+    for metric in METRICS:
+        index = fr.Index(cupy.asarray(items), metric, precision="int8")
+        expected = best(score_matrix(queries, items, metric), 40)
+        for order in ("forward", "reverse"):
+            with cuda_host.thread_order(order):
+                assert_top(index.topk(cupy.asarray(queries), 40), expected, f"{metric} {order}")
+
+
+def test_queries_in_groups_and_memory_that_runs_out(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(6)
+    items, queries = draw("normal", rng, 300, 24), draw("normal", rng, 11, 24)
+    mask = rng.random((11, 300)) < 0.2
+    index = fr.Index(cupy.asarray(items), precision="int8")
+    there, exclude = cupy.asarray(queries), csr_of_there(cupy, mask)
+    expected = oracle(queries, items, 4, allowed=~mask)
+    for most in (1, 4, 11):
+        monkeypatch.setattr(device_index, "_QUERIES", most)
+        assert_top(index.topk(there, 4, exclude=exclude), expected, f"{most} at a time")
+    cupy.limit = 5 * 8 * 256  # bytes: entries for five queries
+    assert_top(index.topk(there, 4, exclude=exclude), expected, "little memory")
+    assert ("free",) in cupy.log
+    cupy.limit = 10_000  # the answer of one query fits, its entries do not
+    with pytest.raises(
+        MemoryError, match=r"GPU 0 has no room for a search of 300 items of 24 dimensions with k=300"
+    ):
+        index.topk(there[:1], 300)
+
+
+def test_several_cards(cupy: fake_cupy.Fake) -> None:
+    """Items shared out, each part searched where it is, the parts merged."""
+    cupy.devices = 2
+    rng = np.random.default_rng(7)
+    items, queries = draw("small integers", rng, 300, 12), draw("normal", rng, 5, 12)
+    parts = [fr.Index(items[:140]).to(0), fr.Index(items[140:]).to("cuda:1")]
+    tops = []
+    for number, part in enumerate(parts):
+        with cupy.cuda.Device(number):
+            there = cupy.asarray(queries)
+        tops.append(part.topk(there, 6))
+        assert tops[-1].rows.device.id == number
+    with pytest.raises(TypeError, match=r"`tops\[0\]` on cuda:0, `tops\[1\]` on cuda:1"):
+        fr.merge_topk(tops, offsets=[0, 140])
+    with pytest.raises(TypeError, match=r"`queries` must be on cuda:1 like the index; got cuda:0"):
+        parts[1].topk(cupy.asarray(queries), 6)
+    home = [fr.TopK(cupy.asarray(top.rows.get()), cupy.asarray(top.scores.get())) for top in tops]
+    assert_top(fr.merge_topk(home, offsets=[0, 140]), oracle(queries, items, 6))
+
+
+def test_errors(cupy: fake_cupy.Fake) -> None:
+    items, queries = np.ones((50, 8), np.float32), np.ones((3, 8), np.float32)
+    index = fr.Index(cupy.asarray(items))
+    there = cupy.asarray(queries)
+    with pytest.raises(TypeError, match=r"`queries` must be on cuda:0 like the index; got cpu"):
+        index.topk(queries, 2)
+    with pytest.raises(TypeError, match=r"`queries` on cuda:0, `items` on cpu"):
+        fr.topk(there, items, 2)
+    with pytest.raises(TypeError, match=r"`items` on cuda:0, `bias` on cpu"):
+        fr.Index(cupy.asarray(items), bias=np.ones(50))
+    with pytest.raises(TypeError, match=r"`exclude\[0\]` must be on cuda:0 like the queries; got cpu"):
+        index.topk(there, 2, exclude=csr_of(np.zeros((3, 50), bool)))
+    with pytest.raises(TypeError, match=r"`candidates` must be on cuda:0 like the queries; got cpu"):
+        index.topk(there, 2, candidates=np.arange(3))
+    with pytest.raises(ValueError, match=r"`exclude` must hold item rows in 0..49; got 50"):
+        index.topk(there, 2, exclude=[cupy.asarray(np.array(a)) for a in ([0, 1, 1, 1], [50])])
+    with pytest.raises(ValueError, match=r"`exclude` has malformed row pointers"):
+        index.topk(there, 2, exclude=[cupy.asarray(np.array(a)) for a in ([0, 2, 1, 1], [5])])
+    with pytest.raises(ValueError, match=r"`candidates` must have shape \(3, 50\)|row pointers"):
+        index.topk(there, 2, candidates=sparse.csr_array((4, 50)))
+    with pytest.raises(TypeError, match=r"`out\[0\]` must be on cuda:0"):
+        index.topk(there, 2, out=(np.empty((3, 2), np.int64), np.empty((3, 2), np.float32)))
+    with pytest.raises(TypeError, match=r"an index on cuda:0 cannot be saved.*to\('cpu'\)"):
+        index.save("index")
+    with pytest.raises(
+        ValueError, match="`device` must be 'cpu', 'cuda', 'cuda:<n>' or the number of a card"
+    ):
+        fr.Index(items).to("gpu")
+    with pytest.raises(ValueError, match=r"one of the 1 cards here, cuda:0\.\.cuda:0; got 'cuda:3'"):
+        fr.Index(items).to("cuda:3")
+    cupy.capability = "75"
+    with pytest.raises(RuntimeError, match=r"GPU 0 has 7\.5"):
+        fr.Index(items).to("cuda")
+
+
+def test_k_over_the_limit(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "MOST_K", 20)
+    index = fr.Index(cupy.asarray(np.ones((50, 8), np.float32)))
+    with pytest.raises(ValueError, match="`k` may be at most 20 on a GPU; got 21"):
+        index.topk(cupy.asarray(np.ones((1, 8), np.float32)), 21)
