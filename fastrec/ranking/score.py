@@ -14,16 +14,17 @@ from fastrec.ranking import canonical
 from fastrec.ranking.index import float32_matrix, item_matrix, view
 
 
-def _vectors(queries: Any, items: Any, metric: str, bias: Any) -> tuple[Any, Any, str, Any]:
+def _vectors(queries: Any, items: Any, metric: str, bias: Any) -> tuple[Any, Any, str, str, Any]:
+    """Queries, items in their own type and its name, metric and bias, validated."""
     metric = checks.choice(metric, "metric", canonical.METRICS)
-    items = float32_matrix(*item_matrix(items))
+    items, dtype = item_matrix(items)
     queries = checks.matrix(
         queries, "queries", columns=items.shape[1], like=f"to match `items` {items.shape}"
     )
     if bias is not None:
         bias = checks.vector(bias, "bias", size=len(items), like=f"to match `items` {items.shape}")
     arrays.common_device(queries=queries, items=items, bias=bias)
-    return queries, items, metric, bias
+    return queries, items, dtype, metric, bias
 
 
 @operation(arrays=("queries", "items"))
@@ -43,7 +44,7 @@ def score(
     queries : (Q, d) array
         Query vectors, converted to float32.
     items : (N, d) array
-        Item vectors, on the same device.
+        Item vectors, on the same device; float32, float16 and bfloat16 are read where they lie.
     metric : {"dot", "cosine", "l2"}
         ``sum(u*i)``; ``sum(u*i) / (|u| |i|)``, 0 where a norm is 0; ``-sum((u-i)^2)``.
     bias : (N,) array, optional
@@ -69,13 +70,14 @@ def score(
     >>> fr.score([[1.0, 2.0]], [[3.0, 4.0], [0.0, 1.0]])
     array([[11.,  2.]], dtype=float32)
     """
-    queries, items, metric, bias = _vectors(queries, items, metric, bias)
+    queries, items, dtype, metric, bias = _vectors(queries, items, metric, bias)
     shape = (len(queries), len(items))
     if out is not None:
         out = checks.output(out, "out", shape=shape, dtype=np.float32, device=arrays.device(queries))
     return {
         "queries": queries,
         "items": items,
+        "dtype": dtype,
         "metric": metric,
         "bias": bias,
         "threads": _threads.resolve(threads),
@@ -84,7 +86,8 @@ def score(
 
 
 @score.reference
-def _(xp: Any, queries: Any, items: Any, metric: str, bias: Any, threads: int, out: Any) -> Any:
+def _(xp: Any, queries: Any, items: Any, dtype: str, metric: str, bias: Any, threads: int, out: Any) -> Any:
+    items = float32_matrix(items, dtype)
     result = xp.empty((len(queries), len(items)), xp.float32) if out is None else out
     for q in range(len(queries)):
         result[q] = canonical.scores(xp, queries[q][None, :], items, metric, bias)
@@ -92,21 +95,21 @@ def _(xp: Any, queries: Any, items: Any, metric: str, bias: Any, threads: int, o
 
 
 @score.cpu
-def _(queries: Any, items: Any, metric: str, bias: Any, threads: int, out: Any) -> Any:
+def _(queries: Any, items: Any, dtype: str, metric: str, bias: Any, threads: int, out: Any) -> Any:
     from fastrec._kernels import ranking as kernels
 
     result = np.empty((len(queries), len(items)), np.float32) if out is None else out
-    kernels.score(view(items, "float32", metric, bias), queries, result, threads)
+    kernels.score(view(items, dtype, metric, bias), queries, result, threads)
     return result
 
 
 @score.cuda
-def _(queries: Any, items: Any, metric: str, bias: Any, threads: int, out: Any) -> Any:
+def _(queries: Any, items: Any, dtype: str, metric: str, bias: Any, threads: int, out: Any) -> Any:
     from fastrec.ranking import device
 
     xp = arrays.namespace(queries)
     result = xp.empty((len(queries), len(items)), xp.float32) if out is None else out
-    device.score_pairs(queries, items, "float32", metric, bias, None, None, result)
+    device.score_pairs(queries, items, dtype, metric, bias, None, None, result)
     return result
 
 
@@ -142,7 +145,7 @@ def score_pairs(
     queries : (Q, d) array
         Query vectors, converted to float32.
     items : (N, d) array
-        Item vectors, on the same device.
+        Item vectors, on the same device; float32, float16 and bfloat16 are read where they lie.
     rows, cols : (P,) integer arrays
         Query row and item row of each pair, in 0..Q-1 and 0..N-1, in any order.
     metric, bias
@@ -168,7 +171,7 @@ def score_pairs(
     >>> fr.score_pairs([[1.0, 2.0]], [[3.0, 4.0], [0.0, 1.0]], [0, 0], [1, 0])
     array([ 2., 11.], dtype=float32)
     """
-    queries, items, metric, bias = _vectors(queries, items, metric, bias)
+    queries, items, dtype, metric, bias = _vectors(queries, items, metric, bias)
     rows = checks.indices(rows, "rows", below=len(queries), what="queries")
     cols = checks.indices(cols, "cols", below=len(items), what="items")
     if rows.shape != cols.shape:
@@ -179,6 +182,7 @@ def score_pairs(
     return {
         "queries": queries,
         "items": items,
+        "dtype": dtype,
         "rows": rows,
         "cols": cols,
         "metric": metric,
@@ -190,9 +194,10 @@ def score_pairs(
 
 @score_pairs.reference
 def _(
-    xp: Any, queries: Any, items: Any, rows: Any, cols: Any, metric: str, bias: Any, threads: int, out: Any
-) -> Any:
-    result = canonical.scores(xp, queries[rows], items[cols], metric, None if bias is None else bias[cols])
+    xp: Any, queries: Any, items: Any, dtype: str, rows: Any, cols: Any, metric: str, bias: Any, threads: int, out: Any,
+) -> Any:  # fmt: skip
+    items = float32_matrix(items[cols], dtype)
+    result = canonical.scores(xp, queries[rows], items, metric, None if bias is None else bias[cols])
     if out is None:
         return result
     out[...] = result
@@ -200,21 +205,25 @@ def _(
 
 
 @score_pairs.cpu
-def _(queries: Any, items: Any, rows: Any, cols: Any, metric: str, bias: Any, threads: int, out: Any) -> Any:
+def _(
+    queries: Any, items: Any, dtype: str, rows: Any, cols: Any, metric: str, bias: Any, threads: int, out: Any,
+) -> Any:  # fmt: skip
     from fastrec._kernels import ranking as kernels
 
     result = np.empty(len(rows), np.float32) if out is None else out
-    kernels.score_pairs(view(items, "float32", metric, bias), queries, rows, cols, result, threads)
+    kernels.score_pairs(view(items, dtype, metric, bias), queries, rows, cols, result, threads)
     return result
 
 
 @score_pairs.cuda
-def _(queries: Any, items: Any, rows: Any, cols: Any, metric: str, bias: Any, threads: int, out: Any) -> Any:
+def _(
+    queries: Any, items: Any, dtype: str, rows: Any, cols: Any, metric: str, bias: Any, threads: int, out: Any,
+) -> Any:  # fmt: skip
     from fastrec.ranking import device
 
     xp = arrays.namespace(queries)
     result = xp.empty(len(rows), xp.float32) if out is None else out
-    device.score_pairs(queries, items, "float32", metric, bias, rows, cols, result)
+    device.score_pairs(queries, items, dtype, metric, bias, rows, cols, result)
     return result
 
 

@@ -14,6 +14,8 @@ from fastrec.ranking import order
 from fastrec.ranking.index import outputs
 from fastrec.ranking.result import TopK
 
+_LONG = 1 << 17  # columns from which a single row is worth sharing out
+
 
 @operation(arrays=("scores",))
 def select_topk(scores: Any, k: int = 10, *, threads: int | None = None, out: Any = None) -> dict[str, Any]:
@@ -40,7 +42,7 @@ def select_topk(scores: Any, k: int = 10, *, threads: int | None = None, out: An
     Notes
     -----
     One pass over each row: O(N) compares, with buffers of O(k) a thread beside the output.  Rows are shared out to the
-    threads.
+    threads; where there are fewer rows than threads, pieces of long rows are.
 
     Examples
     --------
@@ -64,8 +66,33 @@ def _(xp: Any, scores: Any, k: int, threads: int, out: tuple[Any, Any]) -> TopK:
 def _(scores: Any, k: int, threads: int, out: tuple[Any, Any]) -> TopK:
     from fastrec._kernels import ranking as kernels
 
-    kernels.select_topk(scores, *out, threads)
-    return TopK(*out)
+    rows, values = out
+    if len(scores) < threads and scores.shape[1] >= _LONG:
+        for row in range(len(scores)):
+            rows[row], values[row] = _long(scores[row], k, threads)
+    else:
+        kernels.select_topk(scores, rows, values, threads)
+    return TopK(rows, values)
+
+
+def _long(line: np.ndarray, k: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
+    """Top k of one long row: of its pieces, shared out to the threads, then of what those returned."""
+    from fastrec._kernels import ranking as kernels
+
+    piece = -(-len(line) // threads)
+    even = len(line) // piece * piece
+    columns, values = [], []
+    for begin, part in ((0, line[:even].reshape(-1, piece)), (even, line[None, even:])):
+        found = np.empty((len(part), min(k, piece)), np.int64)
+        best = np.empty(found.shape, np.float32)
+        kernels.select_topk(part, found, best, threads)
+        best[found < 0] = np.nan  # padding: never returned
+        columns.append((found + begin + piece * np.arange(len(part))[:, None]).ravel())
+        values.append(best.ravel())
+    # of equal values, the one from the first column comes first among these, too
+    place, best = np.empty((1, k), np.int64), np.empty((1, k), np.float32)
+    kernels.select_topk(np.concatenate(values)[None], place, best, 1)
+    return np.where(place[0] < 0, -1, np.concatenate(columns)[place[0]]), best[0]
 
 
 @select_topk.cuda

@@ -318,13 +318,20 @@ def score_pairs(Items items, const float[:, ::1] queries, const int64_t[::1] row
 
 
 cdef struct ScoreJob:
-    const fr_items *items
+    fr_items items
     const float *queries
     float *out
+    int64_t piece, pieces
 
 cdef void score_task(void *context, int64_t task, int worker) noexcept nogil:
     cdef ScoreJob *job = <ScoreJob *>context
-    kernels.fr_score_row(job.items, job.queries + task * job.items.d, job.out + task * job.items.n)
+    cdef int64_t query = task // job.pieces, begin = task % job.pieces * job.piece
+    cdef fr_items some = job.items
+    some.data = <const char *>some.data + begin * some.stride * (4 if some.dtype == 0 else 2)
+    some.n = min(job.piece, some.n - begin)
+    if some.bias != NULL:
+        some.bias += begin
+    kernels.fr_score_row(&some, job.queries + query * some.d, job.out + query * job.items.n + begin)
 
 
 def score(Items items, const float[:, ::1] queries, float[:, ::1] out, int threads) -> None:
@@ -332,10 +339,11 @@ def score(Items items, const float[:, ::1] queries, float[:, ::1] out, int threa
     cdef ScoreJob job
     if out.shape[0] == 0 or out.shape[1] == 0:
         return
-    job.items, job.out = &items.view, &out[0, 0]
+    job.items, job.out, job.piece = items.view, &out[0, 0], 8192
+    job.pieces = (items.view.n + job.piece - 1) // job.piece
     job.queries = &queries[0, 0] if queries.shape[1] else NULL
     with nogil:
-        parallel_for(score_task, &job, out.shape[0], threads)
+        parallel_for(score_task, &job, out.shape[0] * job.pieces, threads)
 
 
 cdef void candidates_task(void *context, int64_t task, int worker) noexcept nogil:

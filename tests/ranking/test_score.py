@@ -127,3 +127,23 @@ def test_errors() -> None:
         ValueError, match=r"`out` must have shape \(2, 4\) and dtype float32; got \(2, 4\) float64"
     ):
         fr.score(queries, items, out=np.empty((2, 4)))
+
+
+def test_halves_and_strided_items_are_scored_where_they_lie() -> None:
+    rng = np.random.default_rng(5)
+    queries, wide = rng.standard_normal((3, 9)), rng.standard_normal((20_000, 12))
+    torch = pytest.importorskip("torch", reason="makes bfloat16 items")
+    rows, cols = rng.integers(0, 3, 50), rng.integers(0, 10_000, 50)
+    bias = rng.standard_normal(10_000).astype(np.float32)
+    for items in (wide.astype(np.float16), wide.astype(np.float32), torch.tensor(wide).bfloat16()):
+        part = items[::2, 2:11]
+        values = part.float().numpy() if hasattr(part, "float") else part
+        for metric in METRICS:
+            expected = score_matrix(queries, values, metric, bias)
+            for threads in (1, 3):
+                got = fr.score(queries, part, metric=metric, bias=bias, threads=threads)
+                np.testing.assert_array_equal(got, expected)
+            pairs = fr.score_pairs(queries, part, rows, cols, metric=metric, bias=bias)
+            np.testing.assert_array_equal(pairs, expected[rows, cols])
+            reference = fr.score_pairs.run("reference", queries, part, rows, cols, metric=metric, bias=bias)
+            np.testing.assert_array_equal(pairs, reference)

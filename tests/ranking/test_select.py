@@ -84,3 +84,17 @@ def test_errors() -> None:
         fr.select_topk([[1.0]], 0)
     with pytest.raises(TypeError, match="`scores` must hold real numbers; got dtype complex128"):
         fr.select_topk(np.ones((2, 2), complex), 1)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_long_rows_are_shared_out(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastrec.ranking import select
+
+    monkeypatch.setattr(select, "_LONG", 1)
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 7, 8, 9, 100, 4001):
+        scores = rng.integers(-3, 4, (1 + threads // 4, n)).astype(np.float32)
+        scores[0, ::3], scores[0, 1::5], scores[-1, 2::7] = np.nan, -np.inf, -0.0
+        for k in (1, 5, n, n + 3):
+            top = fr.select_topk(scores, k, threads=threads)
+            assert_top(top, best(scores + np.float32(0), k), f"n={n} k={k}")
