@@ -17,16 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from fastrec._core import arrays, cuda
+from fastrec._core import arrays, checks, cuda
 from fastrec.ranking import device, lists
 from fastrec.ranking.canonical import METRICS
 from fastrec.ranking.device import ITEM_CODES, THREADS, width
+from fastrec.ranking.merge import merge_topk
+from fastrec.ranking.result import TopK
 
 PANEL, META = 32, 8
 STATE = 80  # bytes of fr_query (kernels/cuda/query.cuh)
 SMALL = 4096  # items that are scored canonically, all of them, sooner than they are screened
 MAX_DIM = 12_288  # for the codes of eight queries in shared memory; beyond it, the float screen
 LIMIT_DIM = 16_384  # the bounds of the proof; beyond it, everything is scored canonically
+LOOSE = 0.5  # residual over norm, times the root of d: beyond it codes are left for floats
 _SHARED = 96 << 10  # bytes of shared memory for the codes of a block's queries
 _FIRST = 1024  # positions of the first stretch
 _QUERIES = 4096  # of a pass over the items
@@ -101,7 +104,7 @@ class DeviceIndex:
         if metric == "cosine" or count == 0:
             lengths = xp.ones(count, xp.float32)
         else:
-            lengths = xp.ldexp(norms[by_norm], -self.exponent).astype(xp.float32)
+            lengths = (norms[by_norm] * math.ldexp(1.0, -self.exponent)).astype(xp.float32)
         shuffled = _nearly_equal(xp, lengths)
         if shuffled:  # as on the CPU, and in the same order
             places = np.arange(count)
@@ -125,6 +128,8 @@ class DeviceIndex:
         self._kernel("rank_pack.cu", "fr_tails")(
             min(1, panels), THREADS, self.meta, cuda.i64(panels), cuda.f32(shuffled)
         )
+        if self.codes is not None and _is_loose(self.meta.get(), d):
+            self.codes = None
         return self
 
     def _unit(self, xp: Any, norms: Any, bias: Any) -> int:
@@ -146,7 +151,9 @@ class DeviceIndex:
         self.special = xp.asarray(index._special)
         self.beta = None if index._beta is None else xp.asarray(index._beta)
         self.bias = None if index._bias is None else xp.asarray(index._bias)
-        codes = index._codes if index.shape[1] <= MAX_DIM else None
+        codes = (
+            index._codes if index.shape[1] <= MAX_DIM and not _is_loose(index._meta, index.shape[1]) else None
+        )
         bits = index._items if index._dtype == "float32" else index._items.view(np.uint16)
         if stream:
             self.host = (bits, codes, index._order)
@@ -389,6 +396,14 @@ def _float_error(d: int) -> float:
     return (d + 8) * 2.0**-23 + (2.0**-9 if relaxed else 0.0)
 
 
+def _is_loose(meta: np.ndarray, d: int) -> bool:
+    """Whether codes say little: their residuals are half of what scores spread by, on the average panel, or more."""
+    if len(meta) < 2:
+        return False
+    residual, norm = meta[:-1, 1].astype(np.float64), meta[:-1, 2].astype(np.float64)
+    return bool((residual / np.maximum(norm, 1e-300)).mean() * math.sqrt(d) > LOOSE)
+
+
 def _nearly_equal(xp: Any, lengths: Any) -> bool:
     """As on the CPU: whether all but a tenth of the norms lie within a factor of two."""
     if len(lengths) < 2 * PANEL:
@@ -435,6 +450,101 @@ def moved(index: Any, where: str | int) -> Any:
     if index._dtype == "float16" and card.host is None:
         made._items = card.items.view(np.float16)
     return made
+
+
+class Shards:
+    """An index whose items are shared out to several cards: what ``Index.to([0, 1, ...])`` returns.
+
+    Each card has a stretch of the rows.  A search copies the queries to every card, searches there, brings each card's
+    best to the queries' card and merges them; the answer is that of the whole, to the bit.
+    """
+
+    def __init__(self, parts: list[Any], edges: list[int], labels: np.ndarray | None) -> None:
+        self.parts, self._edges, self._labels = parts, edges, labels
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, d)."""
+        return self._edges[-1], self.parts[0].shape[1]
+
+    def __len__(self) -> int:
+        return self._edges[-1]
+
+    def topk(
+        self,
+        queries: Any,
+        k: int = 10,
+        exclude: Any = None,
+        candidates: Any = None,
+        min_score: float | None = None,
+    ) -> TopK:
+        """As `Index.topk`, for queries on any of the cards; lists are SciPy matrices, or NumPy arrays."""
+        queries = checks.matrix(
+            queries, "queries", columns=self.shape[1], like=f"to match `items` {self.shape}"
+        )
+        if arrays.device(queries) == arrays.CPU:
+            raise TypeError(
+                "`queries` must be on a card like the index; got cpu. fastrec never copies there silently"
+            )
+        q, n = len(queries), len(self)
+        banned = None if exclude is None else lists.csr(exclude, "exclude", queries=q, items=n)
+        chosen = None
+        if candidates is not None:
+            per_query = hasattr(candidates, "tocsr") or (
+                isinstance(candidates, tuple) and len(candidates) == 2
+            )
+            chosen = (
+                lists.csr(candidates, "candidates", queries=q, items=n)
+                if per_query
+                else lists.repeated(lists.shared(candidates, "candidates", items=n), q)
+            )
+        tops = []
+        for part, low, high in zip(self.parts, self._edges, self._edges[1:]):
+            own = {
+                name: _within(pair, low, high)
+                for name, pair in (("exclude", banned), ("candidates", chosen))
+                if pair is not None
+            }
+            with cuda.on(int(part._device.partition(":")[2])) as xp:
+                there = {name: tuple(xp.asarray(a) for a in pair) for name, pair in own.items()}
+                tops.append(part.topk(xp.asarray(queries), k, min_score=min_score, **there))
+        with arrays.current(queries):
+            xp = arrays.namespace(queries)
+            home = [TopK(xp.asarray(top.rows), xp.asarray(top.scores)) for top in tops]
+            merged = merge_topk(home, k, offsets=self._edges[:-1])
+        return TopK(merged.rows, merged.scores, self._labels)
+
+
+def _within(pair: tuple[np.ndarray, np.ndarray], low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+    """The entries of rows low..high of per-query lists, counted from ``low``."""
+    indptr, indices = pair
+    kept = (indices >= low) & (indices < high)
+    ends = np.concatenate(([0], np.cumsum(kept)))
+    return ends[indptr].astype(np.int64), np.ascontiguousarray(indices[kept] - low, np.int64)
+
+
+def shared_out(index: Any, places: list[str | int]) -> Shards:
+    """`Index.to` for a list of cards."""
+    if index._device != arrays.CPU:
+        raise TypeError(
+            f"only an index on the host can be shared out to cards; this one is on {index._device}"
+        )
+    if not places:
+        raise ValueError("`device` must name at least one card; got an empty list")
+    n = len(index)
+    edges = [n * i // len(places) for i in range(len(places) + 1)]
+    there = BFLOAT16_TYPE if index._dtype == "bfloat16" else None
+    items = index._items if there is None else index._items.view(there)
+    parts = [
+        type(index)(
+            items[low:high], index.metric, None if index._bias is None else index._bias[low:high],
+            precision=index.precision,
+        ).to(place)
+        for place, low, high in zip(places, edges, edges[1:])
+    ]  # fmt: skip
+    if any(part._device == arrays.CPU for part in parts):
+        raise ValueError("`device` must be a list of cards; got 'cpu' among them")
+    return Shards(parts, edges, index._labels)
 
 
 def _place(where: str | int) -> str:

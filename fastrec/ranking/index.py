@@ -316,7 +316,7 @@ class Index:
             self._card.among(xp, queries, tuple(chosen), longest, banned, floor, rows, scores)
         return TopK(rows, scores, self._labels)
 
-    def to(self, device: str | int) -> Index:
+    def to(self, device: str | int | list[str | int]) -> Any:
         """This index on another device: ``"cpu"``, ``"cuda"`` (the current card), ``"cuda:1"`` or a card's number.
 
         The packed copy travels as it is, so nothing is packed again on the way to a card.  Where the items and their
@@ -324,9 +324,14 @@ class Index:
         that way) and every search streams them to the card a stretch at a time; answers are the same.  The index is
         returned itself where it is there already.  From a card to the host, and from card to card, items are copied
         and packed again.
-        """
-        from fastrec.ranking.device_index import moved
 
+        A list of cards shares the items out: each card gets a stretch of the rows, ``topk`` searches all of them and
+        merges (:class:`fastrec.ranking.device_index.Shards`).
+        """
+        from fastrec.ranking.device_index import moved, shared_out
+
+        if isinstance(device, (list, tuple)):
+            return shared_out(self, list(device))
         return moved(self, device)
 
     def _checked(

@@ -197,6 +197,24 @@ def test_queries_in_groups_and_memory_that_runs_out(
         index.topk(there[:1], 300)
 
 
+def home_of(cupy: fake_cupy.Fake, number: int, array: np.ndarray) -> Any:
+    with cupy.cuda.Device(number):
+        return cupy.asarray(array)
+
+
+def test_loose_codes_are_left_for_floats(cupy: fake_cupy.Fake) -> None:
+    rng = np.random.default_rng(8)
+    items, queries = draw("normal", rng, 200, 64) * 1e-3, draw("normal", rng, 3, 64)
+    items[:, 0] = 100  # one value stretches the steps until they say nothing of the others
+    items[:, 1:] = np.sign(items[:, 1:]) * 0.3
+    for index in (
+        fr.Index(cupy.asarray(items), precision="int8"),
+        fr.Index(items, precision="int8").to("cuda"),
+    ):
+        assert index._card.codes is None or index._card.coded
+        assert_top(index.topk(cupy.asarray(queries), 5), oracle(queries, items, 5))
+
+
 def test_several_cards(cupy: fake_cupy.Fake) -> None:
     """Items shared out, each part searched where it is, the parts merged."""
     cupy.devices = 2
@@ -213,6 +231,22 @@ def test_several_cards(cupy: fake_cupy.Fake) -> None:
         fr.merge_topk(tops, offsets=[0, 140])
     with pytest.raises(TypeError, match=r"`queries` must be on cuda:1 like the index; got cuda:0"):
         parts[1].topk(cupy.asarray(queries), 6)
+    whole = fr.Index(items, ids=np.arange(300) + 7)
+    shards = whole.to([0, 1, 0])
+    assert [part._device for part in shards.parts] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert shards.shape == (300, 12)
+    mask = rng.random((5, 300)) < 0.4
+    for there in (home_of(cupy, 0, queries), home_of(cupy, 1, queries)):
+        top = shards.topk(there, 6, exclude=csr_of(mask), min_score=-3.0)
+        assert_top(top, oracle(queries, items, 6, allowed=~mask, min_score=-3.0))
+        assert top.rows.device.id == there.device.id
+        top = shards.topk(there, 6, candidates=csr_of(mask))
+        assert_top(top, oracle(queries, items, 6, allowed=mask))
+    np.testing.assert_array_equal(top.ids, np.where(top.rows.get() < 0, -1, top.rows.get() + 7))
+    with pytest.raises(TypeError, match="`queries` must be on a card like the index; got cpu"):
+        shards.topk(queries)
+    with pytest.raises(ValueError, match="`device` must name at least one card"):
+        whole.to([])
     home = [fr.TopK(cupy.asarray(top.rows.get()), cupy.asarray(top.scores.get())) for top in tops]
     assert_top(fr.merge_topk(home, offsets=[0, 140]), oracle(queries, items, 6))
 

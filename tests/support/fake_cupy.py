@@ -335,6 +335,8 @@ class Fake(types.ModuleType):
             self.log.append(("sync", name))
         if name in ("asarray", "array") and type(args[0]) is np.ndarray:  # the explicit way onto the card
             return self.wrap(np.array(args[0], **kwargs), self._current)
+        if name == "asarray" and isinstance(args[0], Array) and args[0].device.id != self._current:
+            return self.wrap(args[0]._array.copy(), self._current)  # from card to card, as CuPy does it
         if name in ("asarray", "ascontiguousarray") and isinstance(args[0], Array):
             dtype = kwargs.get("dtype", args[1] if len(args) > 1 else None)
             if (dtype is None or args[0].dtype == dtype) and args[0].flags.c_contiguous:
