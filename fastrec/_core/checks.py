@@ -133,6 +133,16 @@ def choice(value: Any, name: str, options: Iterable[str]) -> str:
     return value
 
 
+def device_name(value: Any, name: str) -> str:
+    """``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``."""
+    if not isinstance(value, str):
+        raise TypeError(f"`{name}` must be 'cpu', 'cuda' or 'cuda:<n>'; got {type(value).__name__}")
+    kind, colon, number = value.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not number.isdecimal())):
+        raise ValueError(f"`{name}` must be 'cpu', 'cuda' or 'cuda:<n>'; got {value!r}")
+    return value
+
+
 def nearest(value: str, known: Sequence[str]) -> str:
     """``" Did you mean 'x'?"`` where one of ``known`` is close to ``value``, else nothing."""
     close = difflib.get_close_matches(value, known, n=1, cutoff=0.5)

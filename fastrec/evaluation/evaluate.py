@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrec._core import checks
+from fastrec._core import arrays, checks
 from fastrec._kernels import evaluation as kernels
 from fastrec.evaluation import ids
 from fastrec.evaluation.conventions import Convention, resolve
@@ -58,14 +58,15 @@ def evaluate(
     run : ranked items by query, as one of
 
         - a ``TopK`` (``fr.Index(...).topk(...)``), read without a conversion;
-        - an id matrix (Q, k), best first, that -1 may pad; or a list of id lists;
+        - an id matrix (Q, k), best first, that -1 may pad (int32 or int64 on a card); or a list of id lists;
         - a frame (pandas, polars, Arrow) with columns ``query, item`` and ``score`` (or ``rank``; with neither, the
           rows are best first);
         - a SciPy sparse matrix (queries x items) of scores;
         - a dict ``{query: {item: score}}`` or ``{query: [items]}``;
         - a path of a TREC run, Parquet, CSV or JSON Lines file.
     truth : judgements, as :class:`fastrec.Truth` reads them (give a ``Truth`` to read them once for many runs).
-        A frame or dict names its queries; elsewhere row r is query r.
+        A frame or dict names its queries; elsewhere row r is query r.  A run on a card (a ``TopK`` of a CUDA index, a
+        CuPy or torch matrix) needs a truth there: ``fr.Truth(...).to("cuda")``.
     metrics : names such as ``"ndcg@10"``, ``"recall@5,20,100"``, ``"rbp(p=0.8)"``; ``fastrec.evaluation.metrics``
         lists them.
     convention : preset of the policies below: ``trec`` (trec_eval), ``sklearn``, ``ranx``, ``recbole``, ``rectools``,
@@ -91,7 +92,8 @@ def evaluate(
     -----
     Order: score descending, then as ``ties`` says; scores that are infinite are legal.  A query of the run that the
     truth does not know is left out and counted.  An empty run scores 0, an empty truth has no queries and mean 0.
-    Values are float64 and never rounded.  Cost: O(items listed + items judged).
+    Values are float64 and never rounded.  Cost: O(items listed + items judged).  On a card one warp takes a query,
+    values stay there (``.values`` is a CuPy array), and the call waits for a handful of sums.
 
     Examples
     --------
@@ -128,8 +130,11 @@ def _row_queries(truth: Any, queries: Any, run: Run) -> Any:
         or hasattr(truth, "column_names")
     ):
         return None
-    rowwise = isinstance(truth, (list, tuple, np.ndarray)) or type(truth).__module__.startswith(
-        "scipy.sparse"
+    rowwise = (
+        isinstance(truth, (list, tuple, np.ndarray))
+        or type(truth).__module__.startswith("scipy.sparse")
+        or hasattr(truth, "__cuda_array_interface__")
+        or hasattr(truth, "__dlpack_device__")
     )
     return run.queries.array() if rowwise and len(run) else None
 
@@ -144,6 +149,12 @@ def evaluate_adopted(
     per_query: bool = True,
 ) -> Evaluation:
     """``evaluate`` after its arguments have been read."""
+    place = arrays.device(run.ids)
+    if place != truth.device:
+        raise TypeError(
+            f"`run` is on {place} and `truth` on {truth.device}; both must be on one device: "
+            f"`fr.Truth(...).to({place!r})`. fastrec never copies between devices."
+        )
     for column in columns:
         _check(column, truth, policy)
     rows = _match_queries(run, truth)
@@ -156,20 +167,25 @@ def evaluate_adopted(
         "scores": run.scores,
         "ptr": run.ptr,
         "width": run.width,
-        "run_row": rows,
+        "run_row": ids.like(rows, run.ids),
+        "longest_truth": truth._longest,
         "threads": threads,
     }
     if any(column.metric.subtopics for column in columns):
+        if place != arrays.CPU:
+            raise TypeError(
+                "metrics by subtopic run on the CPU; evaluate `run.get()` there, with `truth.to('cpu')`, for them"
+            )
         arguments["topics"] = _topics(truth, policy)
     if policy.ties == "random":
-        arguments["query_keys"] = _keys(truth._queries)
+        arguments["query_keys"] = ids.like(_keys(truth._queries), run.ids)
     values, counts = _compute(arguments, run, policy)
-    missing, empty, duplicates, tied, bad = kernels.tally(counts)
+    missing, empty, duplicates, tied, bad = _tally(counts)
     if bad >= 0 or duplicates:
-        _refuse(arguments, run, truth, rows, counts, columns, policy)
+        _refuse(arguments, run, truth, rows, ids.fetch(counts), columns, policy)
     for m, column in enumerate(columns):
         if column.metric.mean == "geometric":
-            np.maximum(values[:, m], GMAP_FLOOR, out=values[:, m])
+            values[:, m] = arrays.namespace(values).maximum(values[:, m], GMAP_FLOOR)
 
     tally: dict[str, Any] = {
         "queries": len(truth),
@@ -182,17 +198,17 @@ def evaluate_adopted(
     if empty:
         _apply(values, counts[:, RELEVANT] == 0, "empty", policy.empty, columns, truth)
     if missing and policy.missing == "error":
-        absent = truth._queries[int(np.argmax(counts[:, RETRIEVED] == 0))]
+        absent = truth._queries[int((counts[:, RETRIEVED] == 0).argmax())]
         raise ValueError(f"`run` has no item for query {absent!r} (missing='error')")
-    query_ids, importance = truth.query_ids, _weights(weights, truth)
+    query_ids, importance = truth.query_ids, ids.like(_weights(weights, truth), values)
     relevant = counts[:, RELEVANT]
     if (empty and policy.empty == "skip") or (missing and policy.missing == "skip"):
-        kept = np.ones(len(truth), bool)
+        kept = counts[:, RELEVANT] >= 0
         if policy.empty == "skip":
             kept &= relevant > 0
         if policy.missing == "skip":
             kept &= counts[:, RETRIEVED] > 0
-        values, query_ids, relevant = values[kept], query_ids[kept], relevant[kept]
+        values, query_ids, relevant = values[kept], query_ids[ids.fetch(kept)], relevant[kept]
         importance = None if importance is None else importance[kept]
         tally["queries"] = len(values)
     micro = policy.precision_average == "micro"
@@ -205,7 +221,9 @@ def evaluate_adopted(
         weights=importance,
         averages={column.label: column.metric.mean for column in columns},
         shares={
-            column.label: np.minimum(relevant, column.cutoff or relevant).astype(np.float64)
+            column.label: arrays.namespace(relevant)
+            .minimum(relevant, column.cutoff or relevant)
+            .astype(np.float64)
             for column in columns
             if micro and column.metric.name == "precision"
         },
@@ -266,20 +284,29 @@ def _match_queries(run: Run, truth: Truth) -> np.ndarray | None:
     return rows
 
 
-def _match_items(run: Run, truth: Truth) -> np.ndarray:
+def _tally(counts: Any) -> tuple[int, int, int, int, int]:
+    """(missing, empty, duplicates, tied, first query with a fault or -1)."""
+    if isinstance(counts, np.ndarray):
+        return kernels.tally(counts)
+    from fastrec.evaluation import on_device
+
+    return on_device.tally(counts)
+
+
+def _match_items(run: Run, truth: Truth) -> Any:
     """The truth's items as ids of the run; an item the run does not know gets an id that no list holds."""
     flat, theirs = truth._ids, truth._items
     if run.items is None:
         if theirs is None:
             return flat
         known_ids, known = ids._integers_of(theirs.array())
-        low = int(run.ids.min(initial=0))
+        low = min(0, int(run.ids.min())) if run.ids.size else 0
         fresh = (
             low - 1 - np.arange(len(known), dtype=np.int64)
             if low > -(2**62)
-            else _unused(run.ids, len(known))
+            else _unused(ids.fetch(run.ids), len(known))
         )
-        return np.where(known, known_ids, fresh)[flat]
+        return ids.like(np.where(known, known_ids, fresh), flat)[flat]
     if truth._columns is not None and run.by_row:  # columns of a matrix are rows of the index, not labels
         if truth._columns != run.items.size:
             raise ValueError(
@@ -287,12 +314,12 @@ def _match_items(run: Run, truth: Truth) -> np.ndarray:
             )
         return flat
     if theirs is None:
-        distinct, codes = np.unique(flat, return_inverse=True)
-        theirs, flat = Labels.of(distinct), codes
+        distinct, codes = arrays.namespace(flat).unique(flat, return_inverse=True)
+        theirs, flat = Labels.of(ids.fetch(distinct)), codes
     place = run.items.locate(theirs)
     unknown = place < 0
     place[unknown] = run.items.size + np.arange(int(unknown.sum()))
-    return place[flat]
+    return ids.like(place, flat)[flat]
 
 
 def _topics(truth: Truth, policy: Convention) -> tuple[np.ndarray, ...]:
@@ -326,14 +353,16 @@ def _compute(arguments: dict[str, Any], run: Run, policy: Convention) -> tuple[n
         return rank_metrics(**arguments, convention=policy)
     # Codes are not in the order of their labels; ranking the labels is only worth its price where something is tied.
     values, counts = rank_metrics(**arguments, convention=replace(policy, ties="given"))
-    if not kernels.tally(counts)[TALLIED]:
+    if not _tally(counts)[TALLIED]:
         return values, counts
     assert run.items is not None
     if policy.ties == "random":
-        return rank_metrics(**arguments, convention=policy, tie_rank=_keys(run.items).view(np.int64))
+        return rank_metrics(
+            **arguments, convention=policy, tie_rank=ids.like(_keys(run.items).view(np.int64), run.ids)
+        )
     numeric = policy.ties != "trec" and not run.items.is_text
     ranks = np.argsort(np.argsort(run.items.array())) if numeric else run.items.ranks()
-    return rank_metrics(**arguments, convention=policy, tie_rank=ranks)
+    return rank_metrics(**arguments, convention=policy, tie_rank=ids.like(ranks, run.ids))
 
 
 def _refuse(
@@ -379,7 +408,7 @@ def _refuse(
             if run.ptr is not None
             else (row * run.width, (row + 1) * run.width)
         )
-        distinct, times = np.unique(run.ids[start:stop], return_counts=True)
+        distinct, times = np.unique(ids.fetch(run.ids[start:stop]), return_counts=True)
         again = int(distinct[(times > 1) & ((distinct != -1) | (run.ptr is not None))][0])
         item = again if run.items is None else run.items[again]
         raise ValueError(
@@ -388,18 +417,18 @@ def _refuse(
         )
 
 
-def _apply(
-    values: np.ndarray, rows: np.ndarray, name: str, policy: str, columns: list[Column], truth: Truth
-) -> None:
-    if not rows.any():
-        return
+def _apply(values: Any, rows: Any, name: str, policy: str, columns: list[Column], truth: Truth) -> None:
+    """What the queries ``rows`` (of which there are some) count for."""
     if policy == "error":
         raise ValueError(
-            f"query {truth._queries[int(np.argmax(rows))]!r} has no relevant item ({name}='error')"
+            f"query {truth._queries[int(rows.argmax())]!r} has no relevant item ({name}='error')"
         )
     if policy in ("nan", "one"):
         scored = [m for m, column in enumerate(columns) if not column.metric.name.startswith("num_")]
-        values[np.ix_(np.flatnonzero(rows), np.array(scored, np.intp))] = np.nan if policy == "nan" else 1.0
+        for m in scored:
+            values[:, m] = arrays.namespace(values).where(
+                rows, np.nan if policy == "nan" else 1.0, values[:, m]
+            )
 
 
 def _weights(weights: Any, truth: Truth) -> np.ndarray | None:

@@ -279,6 +279,23 @@ def _tidy(codes: np.ndarray, distinct: np.ndarray, name: str) -> tuple[np.ndarra
     return merged.astype(np.int64)[codes], Labels.of(np.asarray(labels, object))
 
 
+def is_host(array: Any) -> bool:
+    return isinstance(array, np.ndarray)
+
+
+def fetch(array: Any) -> np.ndarray:
+    """The array in host memory, from a card by waiting for it."""
+    return array if isinstance(array, np.ndarray) else array.get()
+
+
+def like(array: Any, other: Any) -> Any:
+    """A host array where ``other`` is: itself, or a copy on that card; None stays None."""
+    if array is None or isinstance(other, np.ndarray):
+        return array
+    with arrays.current(other):
+        return arrays.namespace(other).asarray(array)
+
+
 def host(array: Any, name: str) -> np.ndarray:
     """An adopted array that must be in host memory."""
     adopted = arrays.adopt(array, name)

@@ -41,6 +41,11 @@ def read(source: Any, name: str) -> PerQuery:
     """
     weights, geometric = None, frozenset[str]()
     if hasattr(source, "values") and hasattr(source, "metrics") and hasattr(source, "query_ids"):
+        if not isinstance(source.values, np.ndarray):
+            raise TypeError(
+                f"`{name}` has its values on {source.values.device}; statistics over queries run on the CPU: "
+                "pass `.to('cpu')` of it"
+            )
         values, metrics, ids = source.values, list(source.metrics), source.query_ids
         weights, geometric = _weights_of(source), _geometric_of(source)
     else:

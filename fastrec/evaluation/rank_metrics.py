@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrec._core import checks
+from fastrec._core import arrays, checks
 from fastrec._core import threads as threading
 from fastrec._core.op import operation
 from fastrec._kernels import evaluation as kernels
@@ -35,7 +35,7 @@ def _discounts(size: int) -> tuple[np.ndarray, np.ndarray]:
     return _tables
 
 
-@operation(arrays=("ids",), rtol=1e-12)
+@operation(arrays=("ids", "truth_ptr", "truth_ids", "gains", "scores"), rtol=1e-12)
 def rank_metrics(
     ids: Any,
     truth_ptr: Any,
@@ -51,6 +51,7 @@ def rank_metrics(
     query_keys: Any = None,
     topics: Any = None,
     convention: str | Convention = "trec",
+    longest_truth: int | None = None,
     threads: int | None = None,
 ) -> dict[str, Any]:
     """Every metric at every cutoff for every query, in one pass.
@@ -72,6 +73,8 @@ def rank_metrics(
         in the order that settles ties of the ideal list.
     convention : a preset's name or a ``Convention``; its policies on whole queries (empty, missing, duplicates) are
         the caller's: here a repeat is taken out and counted.
+    longest_truth : how many judgements a query has at most, where that is known; else it is looked for (on a card,
+        by waiting for it).
     threads : threads to use.
 
     Returns
@@ -82,7 +85,8 @@ def rank_metrics(
         id, 6 + m: the user's metric m failed).
 
     Cost O(list + truth) a query, plus a sort where scores are not in order; scratch about 100 bytes a list item and
-    thread.  Sums run in float64 by rank: the same bits for any thread count and instruction set.
+    thread.  Sums run in float64 by rank: the same bits for any thread count and instruction set, and on a card (one
+    warp a query; scratch there is shared memory, or for lists of thousands at most 512 MB) wherever ``exp2`` has them.
     """
     columns = (
         metrics
@@ -93,31 +97,35 @@ def rank_metrics(
     scores = None if scores is None else _native(scores, "scores", (np.float32, np.float64))
     return {
         "ids": ids,
-        "truth_ptr": np.ascontiguousarray(truth_ptr, np.int64),
-        "truth_ids": np.ascontiguousarray(truth_ids, np.int64),
+        "truth_ptr": _flat(truth_ptr, "truth_ptr", np.int64),
+        "truth_ids": _flat(truth_ids, "truth_ids", np.int64),
         "columns": columns,
-        "gains": None if gains is None else np.ascontiguousarray(gains, np.float64),
+        "gains": None if gains is None else _flat(gains, "gains", np.float64),
         "scores": scores,
-        "ptr": None if ptr is None else np.ascontiguousarray(ptr, np.int64),
+        "ptr": None if ptr is None else _flat(ptr, "ptr", np.int64),
         "width": checks.integer(width, "width", low=0),
-        "run_row": None if run_row is None else np.ascontiguousarray(run_row, np.int64),
-        "tie_rank": None if tie_rank is None else np.ascontiguousarray(tie_rank, np.int64),
-        "query_keys": None if query_keys is None else np.ascontiguousarray(query_keys, np.uint64),
+        "run_row": None if run_row is None else _flat(run_row, "run_row", np.int64),
+        "tie_rank": None if tie_rank is None else _flat(tie_rank, "tie_rank", np.int64),
+        "query_keys": None if query_keys is None else _flat(query_keys, "query_keys", np.uint64),
         "topics": None
         if topics is None
         else tuple(np.ascontiguousarray(t, dtype) for t, dtype in zip(topics, _TOPIC_TYPES)),
         "convention": resolve(convention),
+        "longest_truth": longest_truth,
         "threads": threading.resolve(threads),
     }
 
 
-def _native(array: Any, name: str, dtypes: tuple[type, ...]) -> np.ndarray:
+def _flat(array: Any, name: str, dtype: Any) -> Any:
+    return checks.contiguous(arrays.adopt(array, name), dtype)
+
+
+def _native(array: Any, name: str, dtypes: tuple[type, ...]) -> Any:
+    adopted = arrays.adopt(array, name)
     for dtype in dtypes:
-        if np.asarray(array).dtype.newbyteorder("=") == dtype:
-            return np.ascontiguousarray(array, dtype).reshape(-1)
-    raise TypeError(
-        f"`{name}` must be {' or '.join(np.dtype(d).name for d in dtypes)}; got {np.asarray(array).dtype}"
-    )
+        if adopted.dtype.newbyteorder("=") == dtype:
+            return checks.contiguous(adopted, dtype).reshape(-1)
+    raise TypeError(f"`{name}` must be {' or '.join(np.dtype(d).name for d in dtypes)}; got {adopted.dtype}")
 
 
 # The specification --------------------------------------------------------------------------------------------------
@@ -126,7 +134,8 @@ def _native(array: Any, name: str, dtypes: tuple[type, ...]) -> np.ndarray:
 @rank_metrics.reference
 def _reference(
     xp: Any, ids: Any, truth_ptr: Any, truth_ids: Any, columns: Any, gains: Any, scores: Any, ptr: Any, width: int,
-    run_row: Any, tie_rank: Any, query_keys: Any, topics: Any, convention: Convention, threads: int,
+    run_row: Any, tie_rank: Any, query_keys: Any, topics: Any, convention: Convention,
+    longest_truth: int | None, threads: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     queries = len(truth_ptr) - 1
     values, counts = np.zeros((queries, len(columns))), np.zeros((queries, len(kernels.COUNTS)), np.int32)
@@ -268,19 +277,19 @@ def splitmix(z: int) -> int:
 @rank_metrics.cpu
 def _cpu(
     ids: Any, truth_ptr: Any, truth_ids: Any, columns: Any, gains: Any, scores: Any, ptr: Any, width: int, run_row: Any,
-    tie_rank: Any, query_keys: Any, topics: Any, convention: Convention, threads: int,
+    tie_rank: Any, query_keys: Any, topics: Any, convention: Convention,
+    longest_truth: int | None, threads: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     compiled = [c for c in columns if c.metric.kernel]
     queries = len(truth_ptr) - 1
     values = np.empty((queries, len(compiled)))
     counts = np.empty((queries, len(kernels.COUNTS)), np.int32)
-    cutoffs = sorted({kernels.NO_CUTOFF if c.cutoff is None else c.cutoff for c in compiled})
+    cutoffs, cutoff_of = _cutoffs(compiled)
     longest = width if ptr is None else int(np.diff(ptr).max(initial=0))
     longest_truth = int(np.diff(truth_ptr).max(initial=0))
-    finite = [c for c in cutoffs if c != kernels.NO_CUTOFF] if convention.ideal == "full" else []
-    table, sums = _discounts(max(longest, longest_truth, *finite, 1))
+    table, sums = _tables_for(cutoffs, longest, longest_truth, convention)
     worth, ideal, level = _worth(truth_ptr, gains, convention)
-    kinds = [_kind(c, convention) for c in compiled]
+    kinds = [kernels.METRICS.index(_kind(c, convention)) for c in compiled]
     single = ids.dtype == np.int32
     half = scores is not None and scores.dtype == np.float32
     topic_ptr, topic_numbers, topic_counts, topic_order = (None,) * 4 if topics is None else topics
@@ -288,7 +297,7 @@ def _cpu(
         ids if single else None, None if single else ids, scores if half else None, None if half else scores,
         ptr, width, run_row, tie_rank, truth_ptr, truth_ids, None if worth is None else gains, worth, ideal,
         np.array(kinds, np.int32),
-        np.array([cutoffs.index(c.cutoff or kernels.NO_CUTOFF) for c in compiled], np.int32),
+        np.array(cutoff_of, np.int32),
         np.array([_numbers(c) for c in compiled], np.float64).reshape(-1, 2),
         np.array([getattr(c.metric.function, "address", 0) for c in compiled], np.int64),
         np.array(cutoffs, np.int64), table, sums,
@@ -306,7 +315,7 @@ def _cpu(
     rest = [c for c in columns if not c.metric.kernel]  # metrics that only have a definition
     defined, _ = _reference(
         np, ids, truth_ptr, truth_ids, rest, gains, scores, ptr, width, run_row, tie_rank, query_keys, topics,
-        convention, threads,
+        convention, longest_truth, threads,
     )  # fmt: skip
     whole = np.empty((queries, len(columns)))
     whole[:, [bool(c.metric.kernel) for c in columns]] = values
@@ -314,11 +323,55 @@ def _cpu(
     return whole, counts
 
 
-def _kind(column: Column, convention: Convention) -> int:
+@rank_metrics.cuda
+def _cuda(
+    ids: Any, truth_ptr: Any, truth_ids: Any, columns: Any, gains: Any, scores: Any, ptr: Any, width: int, run_row: Any,
+    tie_rank: Any, query_keys: Any, topics: Any, convention: Convention, longest_truth: int | None, threads: int,
+) -> tuple[Any, Any]:  # fmt: skip
+    from fastrec.evaluation import on_device
+
+    for column in columns:
+        if column.metric.kernel not in on_device.KINDS:
+            raise TypeError(
+                f"the metric {column.label!r} runs on the CPU only; evaluate `run.get()` there, with "
+                "`truth.to('cpu')`, for it"
+            )
+    cutoffs, cutoff_of = _cutoffs(columns)
+    longest = width if ptr is None else _longest(ptr)
+    longest_truth = _longest(truth_ptr) if longest_truth is None else longest_truth
+    table, sums = _tables_for(cutoffs, longest, longest_truth, convention)
+    worth, ideal, level = _worth(truth_ptr, gains, convention)
+    if worth is not None and gains is None:
+        gains = arrays.namespace(worth).ones(len(worth))
+    return on_device.rank_metrics(
+        ids=ids, scores=scores, ptr=ptr, width=width, run_row=run_row, tie_rank=tie_rank, query_keys=query_keys,
+        truth_ptr=truth_ptr, truth_ids=truth_ids, gains=gains, worth=worth, ideal=ideal,
+        kinds=[_kind(c, convention) for c in columns], cutoffs=cutoffs, cutoff_of=cutoff_of,
+        parameters=[_numbers(c) for c in columns], table=table, sums=sums, level=level, convention=convention,
+        ties=_ties(convention, tie_rank), longest=longest, longest_truth=longest_truth,
+    )  # fmt: skip
+
+
+def _longest(ptr: Any) -> int:
+    return int((ptr[1:] - ptr[:-1]).max()) if len(ptr) > 1 else 0
+
+
+def _cutoffs(columns: list[Column]) -> tuple[list[int], list[int]]:
+    """The distinct cutoffs, ascending, and which of them each column has."""
+    cutoffs = sorted({kernels.NO_CUTOFF if c.cutoff is None else c.cutoff for c in columns})
+    return cutoffs, [cutoffs.index(c.cutoff or kernels.NO_CUTOFF) for c in columns]
+
+
+def _tables_for(
+    cutoffs: list[int], longest: int, longest_truth: int, convention: Convention
+) -> tuple[np.ndarray, np.ndarray]:
+    finite = [c for c in cutoffs if c != kernels.NO_CUTOFF] if convention.ideal == "full" else []
+    return _discounts(max(longest, longest_truth, *finite, 1))
+
+
+def _kind(column: Column, convention: Convention) -> str:
     kernel = column.metric.kernel
-    if kernel == "precision" and convention.precision_average == "micro":
-        kernel = "recall"
-    return kernels.METRICS.index(kernel)
+    return "recall" if kernel == "precision" and convention.precision_average == "micro" else kernel
 
 
 def _numbers(column: Column) -> tuple[float, float]:
@@ -346,14 +399,16 @@ def _worth(truth_ptr: Any, gains: Any, convention: Convention) -> tuple[Any, Any
     binary = convention.gain == "binary" and level is None
     if gains is None and (binary or convention.gain in ("linear", "exponential")):
         return None, None, level
+    xp = arrays.namespace(truth_ptr)
     if gains is None:
-        gains = np.ones(int(truth_ptr[-1]))
-    worth = gain_values(gains, convention.gain, level)
+        gains = xp.ones(int(truth_ptr[-1]))
+    worth = gain_values(gains, convention.gain, level, xp)
     ideal = worth
     if isinstance(convention.gain, dict):
-        rows = np.repeat(np.arange(len(truth_ptr) - 1), np.diff(truth_ptr))
-        ideal = worth[np.lexsort((-worth, rows))]
-    return np.ascontiguousarray(worth), np.ascontiguousarray(ideal), level
+        # Rows are exact in float64; CuPy's lexsort takes one matrix of keys.
+        rows = xp.searchsorted(truth_ptr[1:], xp.arange(len(worth)), side="right").astype(np.float64)
+        ideal = worth[xp.lexsort(xp.stack([-worth, rows]))]
+    return xp.ascontiguousarray(worth), xp.ascontiguousarray(ideal), level
 
 
 # What tests and benchmarks run --------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastrec._core import arrays
 from fastrec._kernels import evaluation as kernels
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class Evaluation:
     ----------
     metrics : list of str, the columns' names as they were asked for.
     values : (Q, M) float64, one row a query; NaN where a metric is undefined for a query (``counts`` says how often).
+        A CuPy array where the run was on a card; ``.to("cpu")`` is the evaluation with values in host memory.
     query_ids : (Q,) the queries, in the order of the truth.
     weights : (Q,) float64, or ``None``: what each query counts in the mean.
     counts : dict: ``queries`` (rows of ``values``), ``empty`` (truth without a relevant item), ``missing`` (no item
@@ -69,10 +71,12 @@ class Evaluation:
             elif weights is None and not geometric:
                 means[m] = sums[m] / size
             else:
-                defined = ~np.isnan(values[:, m])
-                column = np.log(values[defined, m]) if geometric else values[defined, m]
-                weights = np.ones(size) if weights is None else weights[defined]
-                mean = _ratio((column * weights).sum(), weights.sum())
+                xp = arrays.namespace(values)
+                column = values[:, m]
+                defined = ~xp.isnan(column)
+                column = xp.log(column[defined]) if geometric else column[defined]
+                weights = xp.ones(int(size)) if weights is None else weights[defined]
+                mean = _ratio(float((column * weights).sum()), float(weights.sum()))
                 means[m] = np.exp(mean) if geometric else mean
         return means
 
@@ -96,7 +100,9 @@ class Evaluation:
         """The value of every query, a pandas frame indexed by query."""
         import pandas as pd
 
-        return pd.DataFrame(self.values, index=pd.Index(self.query_ids, name="query"), columns=self.metrics)
+        return pd.DataFrame(
+            _fetched(self.values), index=pd.Index(self.query_ids, name="query"), columns=self.metrics
+        )
 
     def __getitem__(self, metric: str) -> float:
         """The mean of one metric."""
@@ -107,6 +113,17 @@ class Evaluation:
 
     def __len__(self) -> int:
         return len(self.query_ids)
+
+    def to(self, device: str) -> Evaluation:
+        """The evaluation with its values in host memory, ``to("cpu")``: what statistics over queries need."""
+        if device != arrays.CPU:
+            raise ValueError(f"an evaluation goes to 'cpu' only; got {device!r}")
+        here = Evaluation.__new__(Evaluation)
+        here.__dict__.update(self.__dict__)
+        here._values = None if self._values is None else _fetched(self._values)
+        here.weights = None if self.weights is None else _fetched(self.weights)
+        here._shares = {name: _fetched(share) for name, share in self._shares.items()}
+        return here
 
     def drop_queries(self) -> Evaluation:
         """Forget the values of each query, keeping the means."""
@@ -163,12 +180,21 @@ class Evaluation:
         return str(self.mean.to_frame().to_html())
 
 
-def _column_sums(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _column_sums(values: Any) -> tuple[np.ndarray, np.ndarray]:
     """(M,) sums of the values that are defined, and how many are not: in blocks of rows, then over the blocks."""
+    if not isinstance(values, np.ndarray):
+        from fastrec.evaluation import on_device
+
+        parts, undefined = on_device.column_sums(values)
+        return parts.sum(axis=1), undefined
     rows, columns = values.shape
     sums, undefined = np.zeros((-(-rows // kernels.SUM_BLOCK), columns)), np.zeros(columns, np.int64)
     kernels.column_sums(np.ascontiguousarray(values, np.float64), sums, undefined)
     return np.ascontiguousarray(sums.T).sum(axis=1), undefined
+
+
+def _fetched(array: Any) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else array.get()
 
 
 def _ratio(a: float, b: float) -> float:

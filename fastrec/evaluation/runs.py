@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrec._core import arrays, checks
 from fastrec.evaluation import ids
 from fastrec.evaluation.ids import Labels
 from fastrec.ranking.result import TopK
@@ -26,11 +27,11 @@ class Run:
     """Ranked lists, flat: row r is ``ids[ptr[r]:ptr[r + 1]]``, or ``width`` ids from ``r * width`` that -1 may end.
 
     ``ids`` are int32 or int64: the items' own integer ids, or (``items`` is given) codes of those labels.
-    ``scores`` may be ``None``: the lists are best first.
+    ``scores`` may be ``None``: the lists are best first.  A matrix of a card stays there; labels are the host's.
     """
 
-    ids: np.ndarray
-    scores: np.ndarray | None
+    ids: Any
+    scores: Any
     ptr: np.ndarray | None
     width: int
     queries: Labels
@@ -93,8 +94,9 @@ def row_labels(queries: Any, rows: int, name: str) -> Labels:
 
 
 def _from_topk(run: TopK, queries: Any) -> Run:
-    rows = ids.host(run.rows, "run.rows")
-    scores = ids.host(run.scores, "run.scores")
+    rows = arrays.adopt(run.rows, "run.rows")
+    scores = arrays.adopt(run.scores, "run.scores")
+    arrays.common_device(**{"run.rows": rows, "run.scores": scores})
     flat, items = matrix(rows, "run.rows"), None
     if run.labels is not None:
         values, labels = ids.column(run.labels, "run.labels")
@@ -112,14 +114,33 @@ def _from_topk(run: TopK, queries: Any) -> Run:
     )
 
 
-def matrix(array: np.ndarray, name: str) -> np.ndarray:
+def matrix(array: Any, name: str) -> Any:
+    if not ids.is_host(array):
+        return _on_card(array, name).reshape(-1)
     whole = ids.integers(array, name)
     if whole is None:
         raise TypeError(f"`{name}` must hold integer ids; got dtype {array.dtype}")
     return whole.reshape(-1)
 
 
-def real_scores(scores: Any) -> np.ndarray:
+def _on_card(array: Any, name: str) -> Any:
+    """Integer ids on a card as int32 or int64, without waiting for them."""
+    if array.dtype.kind not in "iu" or array.dtype == np.uint64:
+        raise TypeError(
+            f"`{name}` must hold int32 or int64 ids on {arrays.device(array)}; got dtype {array.dtype}"
+        )
+    small = array.dtype.itemsize < 4 or array.dtype == np.int32
+    return checks.contiguous(array, np.int32 if small else np.int64)
+
+
+def real_scores(scores: Any) -> Any:
+    cupy = arrays.cupy_if_loaded()
+    if cupy is not None and isinstance(scores, cupy.ndarray):
+        if scores.dtype.kind not in "fiub":
+            raise TypeError(f"`score` must hold numbers; got dtype {scores.dtype}")
+        return checks.contiguous(
+            scores, np.float32 if scores.dtype in (np.float32, np.float16) else np.float64
+        )
     array = np.asarray(scores)
     if array.dtype.kind not in "fiub":
         try:
@@ -280,7 +301,7 @@ def _from_rows(run: Any, queries: Any) -> Run:
                 f"`run` must be a TopK, an id matrix, a frame, a CSR, a dict, lists or a path ({error})"
             ) from None
         return Run(flat, None, ptr, 0, row_labels(queries, len(ptr) - 1, "run"), items)
-    array = ids.host(run, "run")
+    array = arrays.adopt(run, "run")
     if array.ndim != 2:
         raise ValueError(f"`run` must be an id matrix of shape (queries, k); got shape {array.shape}")
     labels = row_labels(queries, len(array), "run")

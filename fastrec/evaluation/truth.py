@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastrec._core import checks
+from fastrec._core import arrays, checks
 from fastrec._kernels import evaluation as kernels
 from fastrec.evaluation import ids, runs
 from fastrec.evaluation.ids import Labels
@@ -37,7 +37,7 @@ class Truth:
         - a frame (pandas, polars, Arrow) with columns ``query, item[, gain]`` and perhaps ``subtopic``;
         - a dict ``{query: {item: gain}}``, ``{query: [items]}`` or ``{query: {subtopic: {item: gain}}}``;
         - a SciPy sparse matrix (queries x items) whose stored values are gains;
-        - a list of id arrays, or an id matrix that -1 pads: row r is query r;
+        - a list of id arrays, or an id matrix that -1 pads: row r is query r (a CuPy matrix stays on its card);
         - a path of a TREC qrels, Parquet, CSV, JSON Lines or JSON file.
 
         Without gains every item has gain 1.  Integer, text and mixed ids; see ``fastrec.evaluation.ids``.
@@ -51,6 +51,7 @@ class Truth:
 
     Attributes
     ----------
+    device : ``"cpu"`` or ``"cuda:0"``; a run must be on the same one.  ``truth.to("cuda")`` is a copy on the card.
     query_ids : (Q,) the queries, in the order of ``truth``.
     relevant : (Q,) how many items of each query have a gain above 0.
     has_subtopics : whether the judgements are by subtopic.
@@ -68,6 +69,14 @@ class Truth:
         checks.choice(duplicates, "duplicates", DUPLICATES)
         self._subtopics: Subtopics | None = None
         self._text_order: np.ndarray | None = None
+        self._longest: int | None = None  # judgements of a query at most, where that is known
+        on_card = _matrix_on_card(truth)
+        if on_card is not None:
+            self._columns, self._items, self._gains = None, None, None
+            self._ptr, self._ids = _from_card(on_card, duplicates)
+            self._queries = runs.row_labels(queries, len(on_card), "truth")
+            self._longest = on_card.shape[1]
+            return
         ptr, flat, gains, topics, self._queries, self._items = _read(truth, queries, subtopics)
         # How many columns a sparse matrix had: they are rows of an index, where the run is a labelled TopK.
         self._columns = truth.shape[1] if type(truth).__module__.startswith("scipy.sparse") else None
@@ -162,14 +171,44 @@ class Truth:
         return np.concatenate(([0], np.cumsum(counts))).astype(np.int64), items[first], joined
 
     @property
+    def device(self) -> str:
+        return arrays.device(self._ids)
+
+    def to(self, device: str) -> Truth:
+        """The truth on ``"cuda"`` (the current card), ``"cuda:1"`` or ``"cpu"``; itself where it is there already.
+
+        16 bytes a judgement (8 without gains) and 8 a query are copied; labels of text ids stay in host memory.
+        """
+        checks.device_name(device, "device")
+        if device == self.device or (device == "cuda" and self.device != arrays.CPU):
+            return self
+        part = Truth.__new__(Truth)
+        part.__dict__.update(self.__dict__)
+        host: list[Any] = [None if a is None else ids.fetch(a) for a in (self._ptr, self._ids, self._gains)]
+        part._longest = int(np.diff(host[0]).max(initial=0))
+        if device == arrays.CPU:
+            part._ptr, part._ids, part._gains = host
+            return part
+        from fastrec._core import cuda
+
+        number = device.partition(":")[2]
+        cupy = cuda.require()
+        with cuda.on(int(number) if number else int(cupy.cuda.runtime.getDevice())):
+            part._ptr, part._ids, part._gains = (None if a is None else cupy.asarray(a) for a in host)
+        return part
+
+    @property
     def query_ids(self) -> np.ndarray:
         return self._queries.array()
 
     @property
-    def relevant(self) -> np.ndarray:
+    def relevant(self) -> Any:
         if self._gains is None:
-            return np.diff(self._ptr)
-        return np.diff(np.concatenate(([0], np.cumsum(self._gains > 0)))[self._ptr])
+            return self._ptr[1:] - self._ptr[:-1]
+        xp = arrays.namespace(self._gains)
+        with arrays.current(self._gains):
+            found = xp.concatenate((xp.zeros(1, np.int64), xp.cumsum(self._gains > 0)))[self._ptr]
+        return found[1:] - found[:-1]
 
     @property
     def max_gain(self) -> float:
@@ -188,9 +227,10 @@ class Truth:
         """A pandas frame ``query[, subtopic], item, gain``; within a query by gain, descending."""
         import pandas as pd
 
-        rows = np.repeat(np.arange(len(self)), np.diff(self._ptr))
-        item = self._ids if self._items is None else self._items.array()[self._ids]
-        gain = np.ones(len(self._ids)) if self._gains is None else self._gains
+        flat = ids.fetch(self._ids)
+        rows = np.repeat(np.arange(len(self)), np.diff(ids.fetch(self._ptr)))
+        item = flat if self._items is None else self._items.array()[flat]
+        gain = np.ones(len(flat)) if self._gains is None else ids.fetch(self._gains)
         if self._subtopics is not None:
             topics, times = self._subtopics, np.diff(self._subtopics.ptr)
             columns = {
@@ -201,9 +241,11 @@ class Truth:
         return pd.DataFrame({"query": self.query_ids[rows], "item": item, "gain": gain})
 
     def take(self, rows: np.ndarray) -> Truth:
-        """The truth of some queries, by row."""
+        """The truth of some queries, by row; in host memory."""
+        if self.device != arrays.CPU:
+            return self.to(arrays.CPU).take(rows)
         part = Truth.__new__(Truth)
-        part._columns = self._columns
+        part._columns, part._longest = self._columns, None
         sizes = np.diff(self._ptr)[rows]
         ptr = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
         places = np.repeat(self._ptr[:-1][rows] - ptr[:-1], sizes) + np.arange(ptr[-1])
@@ -213,6 +255,41 @@ class Truth:
         part._text_order = None
         part._queries = Labels.of(self.query_ids[rows])
         return part
+
+
+def _matrix_on_card(truth: Any) -> Any:
+    """An id matrix on a card, adopted; ``None`` for everything else."""
+    if not (hasattr(truth, "__dlpack_device__") or hasattr(truth, "__cuda_array_interface__")):
+        return None
+    array = arrays.adopt(truth, "truth")
+    if ids.is_host(array):
+        return None
+    if array.ndim != 2:
+        raise ValueError(f"`truth` must be an id matrix (queries, n) on a card; got shape {array.shape}")
+    return array
+
+
+def _from_card(array: Any, duplicates: str) -> tuple[Any, Any]:
+    """(ptr, flat ids) of an id matrix on a card that -1 pads; waits for it."""
+    with arrays.current(array):
+        xp = arrays.namespace(array)
+        whole = runs.matrix(array, "truth").reshape(array.shape).astype(np.int64)
+        ordered = xp.sort(whole, axis=1)
+        again = ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != -1)).any(axis=1)
+        if len(again) and bool(again.any()):
+            if duplicates == "error":
+                row = int(again.argmax())
+                raise ValueError(
+                    f"`truth` has an item twice for query {row}; drop the repeats, or say what they mean on the CPU: "
+                    "fr.Truth(truth.get(), duplicates='first')"
+                )
+            raise ValueError(
+                "`duplicates` other than 'error' is worked out on the CPU: fr.Truth(truth.get(), ...)"
+            )
+        real = whole != -1
+        ptr = xp.zeros(len(whole) + 1, np.int64)
+        ptr[1:] = xp.cumsum(real.sum(axis=1))
+        return ptr, whole[real]
 
 
 def _by_gain(ptr: np.ndarray, gains: np.ndarray | None) -> np.ndarray | None:

@@ -32,12 +32,13 @@ _METHODS = {
     "fill",
     "view",
     "transpose",
+    "argmax",
 }
 _ATTRIBUTES = {"shape", "dtype", "size", "ndim", "nbytes", "itemsize", "strides", "flags"}
 _FUNCTIONS = {
     "abs", "arange", "argsort", "array", "asarray", "ascontiguousarray", "broadcast_to", "concatenate", "cumsum",
-    "diff", "empty", "empty_like", "exp", "frexp", "full", "isfinite", "isinf", "isnan", "ldexp", "lexsort", "log",
-    "matmul", "maximum", "minimum", "ones", "repeat", "searchsorted", "sort", "sqrt", "stack", "take_along_axis",
+    "diff", "empty", "empty_like", "exp", "exp2", "frexp", "full", "isfinite", "isinf", "isnan", "ldexp", "lexsort",
+    "log", "matmul", "maximum", "minimum", "ones", "repeat", "searchsorted", "sort", "sqrt", "stack", "take_along_axis",
     "tile", "where", "zeros", "zeros_like", "rint", "bincount", "clip", "moveaxis", "expm1", "log1p", "sum", "dot",
     "mean", "square", "power", "sign", "logical_and", "logical_or", "take", "cos", "sin", "logaddexp", "arctan2",
 }  # fmt: skip
@@ -250,6 +251,17 @@ class RawKernel:
         self.kernel(grid, block, tuple(plain), shared_mem=shared_mem)
 
 
+class Log(list[tuple[Any, ...]]):
+    """What was done; and, called, ``cupy.log``."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function("log", args, {})
+
+
 class Fake(types.ModuleType):
     """The module."""
 
@@ -259,7 +271,7 @@ class Fake(types.ModuleType):
 
     def __init__(self) -> None:
         super().__init__("cupy")
-        self.log: list[tuple[Any, ...]] = []
+        self.log = Log(self._function)
         self.devices = 1
         self.capability = "90"
         self.newest_known = 121

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fastrec.evaluation.metrics.base import Metric, Query, ratio
 
 
-def gain_values(gains: np.ndarray, gain: object, level: float | None) -> np.ndarray:
-    """The gain function of each grade: never negative."""
+def gain_values(gains: Any, gain: object, level: float | None, xp: Any = np) -> Any:
+    """The gain function of each grade: never negative.  ``xp``: NumPy or CuPy, whichever `gains` is of."""
     if gain == "binary":
-        return np.where(gains > 0 if level is None else gains >= level, 1.0, 0.0)
+        return xp.where(gains > 0 if level is None else gains >= level, 1.0, 0.0)
     if isinstance(gain, dict):
-        values = np.zeros(len(gains))
+        values = xp.zeros(len(gains))
         for grade, value in gain.items():
-            values[gains == grade] = value
-        return np.maximum(values, 0.0)
-    positive = np.maximum(gains, 0.0)
-    return np.exp2(positive) - 1.0 if gain == "exponential" else positive
+            values = xp.where(gains == grade, float(value), values)
+        return xp.maximum(values, 0.0)
+    positive = xp.maximum(gains, 0.0)
+    return xp.exp2(positive) - 1.0 if gain == "exponential" else positive
 
 
 def discounted(values: np.ndarray) -> float:

@@ -1,0 +1,286 @@
+"""``fr.evaluate`` on a card, on the host: real sources, real launch code, a CuPy without a card."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cuda_host
+import fake_cupy
+import numpy as np
+import pytest
+
+import fastrec as fr
+from fastrec._core.op import OPERATIONS
+from fastrec.evaluation import on_device
+from fastrec.evaluation.conventions import Convention
+from fastrec.ranking.result import TopK
+
+pytestmark = pytest.mark.skipif(
+    cuda_host.COMPILER is None or sys.platform != "linux",
+    reason="the host emulator of CUDA needs g++ and Linux",
+)
+RANK_METRICS = OPERATIONS["rank_metrics"]
+
+
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> fake_cupy.Fake:
+    on_device._constant.cache_clear()
+    return fake_cupy.install(monkeypatch, tmp_path)
+
+
+@pytest.fixture(params=["forward", "reverse", 7])
+def order(request: pytest.FixtureRequest) -> Iterator[None]:
+    with cuda_host.thread_order(request.param):
+        yield
+
+
+def there(cupy: fake_cupy.Fake, case: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: cupy.asarray(value) if isinstance(value, np.ndarray) else value for name, value in case.items()
+    }
+
+
+def compare(got: tuple[Any, Any], expected: tuple[Any, Any], exact: np.ndarray, what: str = "") -> None:
+    np.testing.assert_array_equal(got[1].get(), expected[1], err_msg=what)
+    values = got[0].get()
+    np.testing.assert_array_equal(values[:, exact], expected[0][:, exact], err_msg=what)
+    np.testing.assert_allclose(values, expected[0], rtol=1e-12, atol=0, err_msg=what)
+
+
+def supported(case: dict[str, Any]) -> list[Any]:
+    columns = RANK_METRICS._contract(**case)["columns"]
+    return [column for column in columns if column.metric.kernel in on_device.KINDS]
+
+
+def test_cases_of_the_registry_have_the_bits_of_the_cpu(cupy: fake_cupy.Fake) -> None:
+    for number, case in enumerate(RANK_METRICS.examples(np.random.default_rng(3))):
+        case = case | {"metrics": supported(case)}
+        case.pop("topics", None)
+        exact = np.array(["err" not in column.metric.kernel for column in case["metrics"]])  # exp2
+        compare(RANK_METRICS(**there(cupy, case)), RANK_METRICS(**case), exact, f"case {number}")
+
+
+def test_the_order_of_threads_does_not_matter(cupy: fake_cupy.Fake, order: None) -> None:
+    rng = np.random.default_rng(4)
+    cases = list(RANK_METRICS.examples(rng))
+    for number in rng.choice(len(cases) - 1, 8, replace=False):
+        case = cases[number] | {"metrics": supported(cases[number])}
+        case.pop("topics", None)
+        exact = np.array(["err" not in column.metric.kernel for column in case["metrics"]])
+        compare(RANK_METRICS(**there(cupy, case)), RANK_METRICS(**case), exact, f"case {number}")
+
+
+def test_averaged_ties(cupy: fake_cupy.Fake) -> None:
+    rng = np.random.default_rng(6)
+    for length in (1, 2, 33, 70):
+        ids = np.stack([rng.choice(99, length, replace=False) for _ in range(7)])
+        sizes = rng.integers(0, 9, 7)
+        case = {
+            "ids": ids.reshape(-1),
+            "width": length,
+            "scores": rng.integers(0, 5, ids.size).astype(np.float32),
+            "truth_ptr": np.concatenate(([0], np.cumsum(sizes))),
+            "truth_ids": np.concatenate([rng.choice(99, size, replace=False) for size in sizes]),
+            "gains": np.concatenate([np.sort(rng.integers(0, 4, size))[::-1] for size in sizes]).astype(float),
+            "metrics": ["ndcg@5", "ndcg", "map", "mrr@9", "recall@4", "precision@3", "hit_rate@2", "f1@10",
+                        "r_precision", "auc", "mean_rank", "pair_accuracy@8", "num_rel_ret@6"],
+            "convention": Convention(ties="average", ideal="list"),
+        }  # fmt: skip
+        compare(RANK_METRICS(**there(cupy, case)), RANK_METRICS(**case), np.ones(13, bool))
+
+
+def test_scratch_is_what_the_kernel_takes_of_it() -> None:
+    """`stride` lists the arrays of `lend` one by one: sizes that end in a guard page prove it (see the long lists)."""
+    assert on_device.stride(0, 0, 1, listed=False, graded=False, scored=False, overlaps=0) % 16 == 0
+    assert on_device.stride(100, 10, 3, listed=False, graded=False, scored=False, overlaps=0) < 3000
+
+
+@pytest.fixture
+def log() -> tuple[np.ndarray, np.ndarray, fr.Truth, Any]:
+    rng = np.random.default_rng(8)
+    ids = np.stack([rng.choice(200, 20, replace=False) for _ in range(300)])
+    ids[5, 12:] = -1
+    ids[9] = -1
+    scores = np.sort(rng.integers(0, 30, ids.shape), axis=1)[:, ::-1].astype(np.float32)
+    truth = {q: {int(i): int(g) for i, g in zip(rng.choice(200, n), rng.integers(0, 4, n))}
+             for q, n in enumerate(rng.integers(0, 12, 300))}  # fmt: skip
+    return ids, scores, fr.Truth(truth), truth
+
+
+METRICS = ["ndcg@10", "map", "mrr", "recall@20", "precision@10", "gmap", "err(max_gain=3)", "auc"]
+
+
+def same(got: fr.evaluation.Evaluation, expected: fr.evaluation.Evaluation) -> None:
+    assert got.counts == expected.counts
+    assert got.convention == expected.convention
+    np.testing.assert_allclose(got.mean, expected.mean, rtol=1e-12)
+    np.testing.assert_allclose(got.per_query, expected.per_query, rtol=1e-12)
+    np.testing.assert_array_equal(got.query_ids, expected.query_ids)
+    exact = ["ndcg@10", "map", "mrr", "recall@20", "precision@10", "auc"]
+    assert (got.mean[exact].to_numpy() == expected.mean[exact].to_numpy()).all()
+
+
+@pytest.mark.parametrize(
+    "convention", ["trec", "sklearn", "recbole", "implicit", "lenskit", "rectools", "ranx"]
+)
+@pytest.mark.parametrize("scored", [True, False])
+def test_evaluate_equals_the_cpu(cupy: fake_cupy.Fake, log: Any, convention: str, scored: bool) -> None:
+    ids, scores, truth, _ = log
+    metrics = [m for m in METRICS if convention != "sklearn" or m not in ("gmap", "err(max_gain=3)")]
+    runs = [
+        TopK(move(ids), move(scores)) if scored else move(ids)
+        for move in (lambda a: a, lambda a: cupy.asarray(a))
+    ]
+    if convention == "sklearn":
+        expected = fr.evaluate(runs[0], truth, metrics, convention)
+        got = fr.evaluate(runs[1], truth.to("cuda"), metrics, convention)
+        np.testing.assert_allclose(got.per_query, expected.per_query, rtol=1e-12)
+        return
+    expected = fr.evaluate(runs[0], truth, metrics, convention)
+    got = fr.evaluate(runs[1], truth.to("cuda"), metrics, convention)
+    assert isinstance(got.values, fake_cupy.Array)
+    same(got, expected)
+    same(got.to("cpu"), expected)
+
+
+def test_only_sums_leave_the_card(cupy: fake_cupy.Fake, log: Any) -> None:
+    ids, scores, truth, _ = log
+    run, there = TopK(cupy.asarray(ids), cupy.asarray(scores)), truth.to("cuda:0")
+    fr.evaluate(run, there, METRICS)  # tables go up once
+    before = len(cupy.syncs())
+    got = fr.evaluate(run, there, METRICS)
+    assert set(cupy.syncs()[before:]) <= {"get", "mask", "item"}
+    assert sum(1 for entry in cupy.syncs()[before:] if entry == "get") <= 3
+    assert cupy.launches()[-3:] == ["fr_rank_metrics", "fr_rank_tally", "fr_column_sums"]
+    assert got.values.device.id == 0
+    arguments = {"ids": cupy.asarray(ids), "width": 20, "truth_ptr": there._ptr, "truth_ids": there._ids,
+                 "longest_truth": there._longest, "metrics": ["ndcg@10"]}  # fmt: skip
+    RANK_METRICS(**arguments)
+    with cupy.nothing_waits():
+        RANK_METRICS(**arguments)
+
+
+def test_weights_labels_and_queries_of_a_frame(cupy: fake_cupy.Fake, log: Any) -> None:
+    ids, scores, _, judged = log
+    labels = np.array([f"item {i:03d}" for i in range(200)], object)
+    queries = [f"q{q}" for q in range(300)]
+    truth = fr.Truth(
+        {f"q{q}": {f"item {i:03d}": g for i, g in gains.items()} | {"unseen": 1} for q, gains in judged.items()
+         if q % 3}
+    )  # fmt: skip
+    weights = np.random.default_rng(1).random(len(truth))
+    expected = fr.evaluate(TopK(ids, scores, labels), truth, METRICS, queries=queries, weights=weights)
+    got = fr.evaluate(
+        TopK(cupy.asarray(ids), cupy.asarray(scores), labels), truth.to("cuda"), METRICS, queries=queries,
+        weights=weights,
+    )  # fmt: skip
+    assert expected.counts["tied"] > 0
+    assert got.counts == expected.counts
+    np.testing.assert_allclose(got.per_query, expected.per_query, rtol=1e-12)
+    np.testing.assert_allclose(got.mean, expected.mean, rtol=1e-12)
+
+
+def test_an_id_matrix_is_a_truth_on_the_card(cupy: fake_cupy.Fake, log: Any) -> None:
+    ids = log[0]
+    rng = np.random.default_rng(2)
+    judged = np.stack([rng.choice(200, 6, replace=False) for _ in range(300)]).astype(np.int32)
+    judged[4, 3:] = -1
+    expected = fr.evaluate(ids, judged, METRICS)
+    same(fr.evaluate(cupy.asarray(ids), cupy.asarray(judged), METRICS), expected)
+    truth = fr.Truth(cupy.asarray(judged))
+    assert truth.device == "cuda:0"
+    assert truth.to("cuda") is truth
+    np.testing.assert_array_equal(truth.relevant.get(), fr.Truth(judged).relevant)
+    assert truth.to_frame().equals(fr.Truth(judged).to_frame())
+    judged[7, 1] = judged[7, 0]
+    with pytest.raises(ValueError, match="twice for query 7"):
+        fr.Truth(cupy.asarray(judged))
+
+
+def test_torch_tensors_come_through_dlpack(cupy: fake_cupy.Fake, log: Any) -> None:
+    class Tensor:
+        """What a CUDA tensor shows."""
+
+        def __init__(self, host: np.ndarray) -> None:
+            self._host, self.dtype, self.requires_grad = host, host.dtype, False
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return 2, 0
+
+        def __dlpack__(self, **_: Any) -> Any:
+            raise AssertionError
+
+    ids, _, truth, _ = log
+    got = fr.evaluate(Tensor(ids), truth.to("cuda"), METRICS)
+    same(got, fr.evaluate(ids, truth, METRICS))
+
+
+def test_refusals(cupy: fake_cupy.Fake, log: Any) -> None:
+    ids, scores, truth, _ = log
+    run, there = cupy.asarray(ids), truth.to("cuda")
+    with pytest.raises(TypeError, match=r"`run` is on cuda:0 and `truth` on cpu; .*\.to\('cuda:0'\)"):
+        fr.evaluate(run, truth)
+    with pytest.raises(TypeError, match="`run` is on cpu and `truth` on cuda:0"):
+        fr.evaluate(ids, there)
+    with pytest.raises(TypeError, match="all arrays must be on one device"):
+        fr.evaluate(TopK(run, scores), there)
+    with pytest.raises(TypeError, match="must hold item ids; got a matrix of floats"):
+        fr.evaluate(cupy.asarray(ids.astype(float)), there)
+    with pytest.raises(TypeError, match="int32 or int64 ids on cuda:0; got dtype uint64"):
+        fr.evaluate(cupy.asarray(ids.astype(np.uint64)), there)
+    bad = scores.copy()
+    bad[17, 3] = np.nan
+    with pytest.raises(ValueError, match="a score that is NaN, in query 17"):
+        fr.evaluate(TopK(run, cupy.asarray(bad)), there)
+    holes = ids.copy()
+    holes[21, 4] = -1
+    with pytest.raises(ValueError, match="-1 before an item in query 21"):
+        fr.evaluate(cupy.asarray(holes), there)
+    twice = ids.copy()
+    twice[33, 4] = twice[33, 9]
+    with pytest.raises(ValueError, match=rf"item {twice[33, 4]} twice in query 33"):
+        fr.evaluate(cupy.asarray(twice), there)
+    assert fr.evaluate(cupy.asarray(twice), there, duplicates="first").counts["duplicates"] == 1
+    with pytest.raises(ValueError, match="has no relevant item"):
+        fr.evaluate(run, there, empty="error")
+    with pytest.raises(TypeError, match=r"pass `\.to\('cpu'\)` of it"):
+        fr.compare({"a": fr.evaluate(run, there), "b": fr.evaluate(run, there)})
+    with pytest.raises(ValueError, match="'cpu', 'cuda' or 'cuda:<n>'; got 'gpu'"):
+        truth.to("gpu")
+
+
+def test_a_metric_of_ones_own_runs_on_the_cpu(cupy: fake_cupy.Fake, log: Any) -> None:
+    @fr.metric("on_card_first@k")
+    def first(gains, ideal, k):
+        return gains[0] if len(gains) else 0.0
+
+    ids, _, truth, _ = log
+    with pytest.raises(TypeError, match=r"'on_card_first@3' runs on the CPU only"):
+        fr.evaluate(cupy.asarray(ids), truth.to("cuda"), ["on_card_first@3"])
+
+
+def test_no_queries_and_no_lists(cupy: fake_cupy.Fake) -> None:
+    for shape in ((0, 5), (3, 0)):
+        ids = np.zeros(shape, np.int64)
+        truth = fr.Truth([np.zeros(0, np.int64) for _ in range(shape[0])])
+        expected = fr.evaluate(ids, truth)
+        got = fr.evaluate(cupy.asarray(ids), truth.to("cuda"))
+        assert got.counts == expected.counts
+        np.testing.assert_array_equal(got.mean, expected.mean)
+
+
+def test_long_lists_use_scratch_in_global_memory(cupy: fake_cupy.Fake) -> None:
+    rng = np.random.default_rng(3)
+    for length, judged in ((3000, 40), (9000, 6000)):
+        ids = np.stack([rng.permutation(20_000)[:length] for _ in range(3)])
+        scores = rng.integers(0, 999, ids.shape).astype(np.float32)
+        truth = fr.Truth([rng.permutation(20_000)[:judged] for _ in range(3)])
+        metrics = ["ndcg@10", "ndcg", "map", "recall@100", "precision@5000"]
+        expected = fr.evaluate(TopK(ids, scores), truth, metrics, ties="id_desc")
+        got = fr.evaluate(
+            TopK(cupy.asarray(ids), cupy.asarray(scores)), truth.to("cuda"), metrics, ties="id_desc"
+        )
+        assert (got.mean == expected.mean).all()
