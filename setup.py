@@ -150,12 +150,18 @@ class BuildKernels(build_ext):
 HEADERS = [str(p) for pattern in ("*.h", "*.def", "*.inc") for p in sorted(Path(CPU).glob(pattern))]
 
 
+def headers(name: str) -> list[str]:
+    """What the extension is built again for: the shared headers and its own, not those of other areas."""
+    others = {area for area in BODIES if area != name}
+    return [path for path in HEADERS if Path(path).name.partition("_")[0].partition(".")[0] not in others]
+
+
 def extension(name: str, *sources: str) -> Extension:
     return Extension(
         f"fastrec._kernels.{name}",
         [f"{CPU}/{name}.pyx", *(f"{CPU}/{s}" for s in sources)],
         include_dirs=[CPU],
-        depends=HEADERS,
+        depends=headers(name),
         language="c++",
     )
 

@@ -283,7 +283,11 @@ class Order:
         bits = self._code_bits(low, high)
         group_bits = max(n_groups - 1, 0).bit_length()
         self.group_shift, self.group_bits = 1 + bits, group_bits
-        if (
+        if weights is None and groups is None and bits <= 31 and scores.dtype == np.float32:
+            words, spare = np.empty(self.n, np.uint64), np.empty(2 * self.n, np.uint32)
+            _kernel.sort_floats(scores, labels, self.top, bits, spare, words, threads)
+            self.words = words
+        elif (
             weights is None
             and bits + 1 + (group_bits if groups is not None else 0) <= 64
             and (groups is None or scores.dtype == np.float32)

@@ -14,6 +14,8 @@ import numpy as np
 from fastrec._core import arrays
 from fastrec._kernels import labels as kernels
 
+FEW = 10_000  # ids that are sorted sooner than pandas is imported
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -100,6 +102,8 @@ def column(values: Any, name: str) -> tuple[np.ndarray, Labels | None]:
 
     Takes NumPy arrays, pandas, polars and Arrow columns, and sequences.  Missing ids are a ``ValueError``.
     """
+    if isinstance(values, (list, tuple)):
+        values = _as_objects(values)
     found = _as_integers(values, name)
     if found is not None:
         return found, None
@@ -112,10 +116,21 @@ def coded(values: Any, name: str) -> tuple[np.ndarray, Labels]:
     found, labels = column(values, name)
     if labels is not None:
         return found, labels
-    import pandas as pd
-
-    codes, distinct = pd.factorize(found)
+    codes, distinct = _by_appearance(found)
     return codes.astype(np.int64, copy=False), Labels.of(np.asarray(distinct, np.int64))
+
+
+def _by_appearance(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(codes, distinct values) of integers, numbered in the order they first come."""
+    if len(values) > FEW:
+        import pandas as pd
+
+        return pd.factorize(values)
+    distinct, first, codes = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return rank[codes], distinct[order]
 
 
 def _as_integers(values: Any, name: str) -> np.ndarray | None:
@@ -172,8 +187,6 @@ def _is_arrow(values: Any) -> bool:
 
 def _to_arrow(values: Any) -> Any:
     """The column as one Arrow array of text where it is text held by Arrow, else ``None``."""
-    import pyarrow as pa
-
     if type(values).__module__.startswith("polars"):
         values = values.to_arrow()
     elif not _is_arrow(values):
@@ -182,6 +195,8 @@ def _to_arrow(values: Any) -> Any:
         if data is None:
             return None
         values = data
+    import pyarrow as pa
+
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks() if values.num_chunks != 1 else values.chunk(0)
     if pa.types.is_dictionary(values.type):
@@ -192,8 +207,6 @@ def _to_arrow(values: Any) -> Any:
 
 
 def _factorise(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
-    import pandas as pd
-
     text = _to_arrow(values)
     if text is not None:
         if text.null_count:
@@ -209,7 +222,8 @@ def _factorise(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
         codes = values.cat.codes.to_numpy()
         distinct = values.cat.categories.to_numpy()
     else:
-        source = values if isinstance(values, (np.ndarray, pd.Series, pd.Index)) else _as_objects(values)
+        flat = isinstance(values, np.ndarray) or type(values).__module__.startswith("pandas")
+        source = values if flat else _as_objects(values)
         if isinstance(source, np.ndarray) and source.dtype.kind in "US":
             source = source.astype(object)
         if source.dtype == object:
@@ -217,6 +231,8 @@ def _factorise(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
             found = _codes_of(array)
             if found is not None:
                 return found[0], array[found[1]]
+        import pandas as pd
+
         codes, distinct = pd.factorize(source)
         distinct = np.asarray(distinct)
     if codes.size and codes.min() < 0:

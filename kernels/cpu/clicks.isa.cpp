@@ -230,7 +230,10 @@ void find_bins(const double *p, int64_t n, int bins, const double *edges, int32_
 
 // -- the sort -------------------------------------------------------------------------------------------------------
 
+constexpr int WIDTH = 10;  // bits of a pass in cache
+
 FR_INLINE uint64_t key_of(uint64_t word) { return word; }
+FR_INLINE uint64_t key_of(uint32_t word) { return word; }
 FR_INLINE uint64_t key_of(const fr_clicks_pair &pair) { return pair.key; }
 
 template <class Row>
@@ -259,8 +262,8 @@ void count_digits(const Row *rows, int64_t begin, int64_t end, int shift, uint32
   for (uint32_t d = 0; d <= mask; ++d) counts[d] += second[d];
 }
 
-template <class Row>
-void move(const Row *from, Row *to, int64_t begin, int64_t end, int shift, uint32_t mask, uint32_t *offsets) {
+template <class Row, class To>
+void move(const Row *from, To *to, int64_t begin, int64_t end, int shift, uint32_t mask, uint32_t *offsets) {
   for (int64_t i = begin; i < end; ++i) {
     const Row row = from[i];
     to[offsets[(key_of(row) >> shift) & mask]++] = row;
@@ -285,9 +288,9 @@ bool settle(Row *rows, int64_t n, uint64_t mask, int64_t budget) {
   return true;
 }
 
-template <class Row>
-void copy(const Row *from, Row *to, int64_t n) {
-  if (from != to)
+template <class Row, class To>
+void copy(const Row *from, To *to, int64_t n) {
+  if (static_cast<const void *>(from) != static_cast<const void *>(to))
     for (int64_t i = 0; i < n; ++i) to[i] = from[i];
 }
 
@@ -301,11 +304,10 @@ FR_INLINE int bit_length(uint64_t x) {
   return bits + (x != 0);
 }
 
-// Stable passes by bits low..high-1, lowest digits first; one read counts the digits of two passes.  Returns the buffer
-// that holds the result.
-template <class Row>
-Row *passes(Row *here, Row *there, int64_t n, int low, int high) {
-  enum { WIDTH = 10 };
+// Stable passes by bits low..high-1, lowest digits first; one read counts the digits of two passes.  The last pass
+// writes to `out`, or else the result is copied there where `out` is what that pass reads.
+template <class Row, class To>
+void passes(Row *here, Row *there, To *out, int64_t n, int low, int high) {
   const int digits = (high - low + WIDTH - 1) / WIDTH;
   for (int digit = 0; digit < digits; digit += 2) {
     uint32_t offsets[2][1 << WIDTH] = {};
@@ -329,22 +331,26 @@ Row *passes(Row *here, Row *there, int64_t n, int low, int high) {
         offsets[c][d] = total;
         total += count;
       }
+      if (digit + c + 1 == digits && static_cast<void *>(out) != static_cast<void *>(here)) {
+        move(here, out, 0, n, cuts[c], mask, offsets[c]);
+        return;
+      }
       move(here, there, 0, n, cuts[c], mask, offsets[c]);
       Row *swap = here;
       here = there;
       there = swap;
     }
   }
-  return here;
+  copy(here, out, n);
 }
 
 // A few bits more than it takes to tell n rows apart go through radix passes; insertion puts the few rows right whose
 // keys agree in them.  Where those are many, all bits go through passes.
-template <class Row>
-void leaf(Row *from, Row *other, Row *out, int64_t n, uint64_t mask) {
+template <class Row, class To>
+void leaf(Row *from, Row *other, To *out, int64_t n, uint64_t mask) {
   if (n <= 32) {
+    settle(from, n, mask, INT64_MAX);
     copy(from, out, n);
-    settle(out, n, mask, INT64_MAX);
     return;
   }
   uint64_t low_high[2];
@@ -355,12 +361,13 @@ void leaf(Row *from, Row *other, Row *out, int64_t n, uint64_t mask) {
     copy(from, out, n);
     return;
   }
-  const int enough = bit_length(static_cast<uint64_t>(n)) + 4;
+  const int wanted = bit_length(static_cast<uint64_t>(n)) + 4;
+  const int enough = (wanted + WIDTH - 1) / WIDTH * WIDTH;  // what the passes that it takes can do
   const int low = high - lowest > enough ? high - enough : lowest;
-  Row *sorted = passes(from, other, n, low, high);
-  if (low > lowest && !settle(sorted, n, mask, 4 * n))
-    sorted = passes(sorted, sorted == from ? other : from, n, lowest, high);
-  copy(sorted, out, n);
+  passes(from, other, out, n, low, high);
+  if (low == lowest || settle(out, n, mask, 4 * n)) return;
+  for (int64_t i = 0; i < n; ++i) from[i] = static_cast<Row>(out[i]);
+  passes(from, other, out, n, lowest, high);
 }
 
 }  // namespace
@@ -450,6 +457,29 @@ extern "C" void FR_FN(fr_clicks_leaf)(uint64_t *from, uint64_t *other, uint64_t 
   else
     leaf(reinterpret_cast<fr_clicks_pair *>(from), reinterpret_cast<fr_clicks_pair *>(other),
          reinterpret_cast<fr_clicks_pair *>(out), n, mask);
+}
+
+// How often each value of the leading bits of the falling score codes occurs: code >> shift, below FR_CLICKS_FINE.
+extern "C" void FR_FN(fr_clicks_fine)(const float *scores, float top, int64_t begin, int64_t end, int shift,
+                                      uint32_t *counts) {
+  const uint32_t first = ordered(top);
+  for (int f = 0; f < FR_CLICKS_FINE; ++f) counts[f] = 0;
+  for (int64_t i = begin; i < end; ++i) ++counts[(first - ordered(scores[i])) >> shift];
+}
+
+// Half words (falling score code | label) of rows, each to the next free place of the bucket of its leading bits.
+extern "C" void FR_FN(fr_clicks_deal)(const float *scores, const uint8_t *labels, float top, int64_t begin, int64_t end,
+                                      int shift, const uint16_t *bucket_of, uint32_t *offsets, uint32_t *halves) {
+  const uint32_t first = ordered(top);
+  for (int64_t i = begin; i < end; ++i) {
+    const uint32_t code = first - ordered(scores[i]);
+    halves[offsets[bucket_of[code >> shift]]++] = code << 1 | labels[i];
+  }
+}
+
+// Sorts n half words by all but the lowest bit, into words.  `halves` and `spare` are lost.
+extern "C" void FR_FN(fr_clicks_leaf_halves)(uint32_t *halves, uint32_t *spare, uint64_t *words, int64_t n) {
+  leaf(halves, spare, words, n, 0xFFFFFFFEu);
 }
 
 // The first row at or after `at` that begins a block of equal (key & mask), in an array sorted by it.

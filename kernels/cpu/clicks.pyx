@@ -5,7 +5,7 @@ what it holds.  Work is cut into chunks of a size that depends on nothing but th
 number of threads.
 """
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from fastrec._core.isa import LEVEL
@@ -32,6 +32,7 @@ cdef extern from "clicks_table.h" nogil:
     enum:
         FR_CLICKS_POINT_SUMS
         FR_CLICKS_DIGITS
+        FR_CLICKS_FINE
     ctypedef struct fr_clicks_functions:
         int64_t (*fr_clicks_labels)(const void *, int, int64_t, int64_t, uint8_t *) noexcept nogil
         int64_t (*fr_clicks_range)(const void *, int, int64_t, int64_t, double *) noexcept nogil
@@ -43,6 +44,10 @@ cdef extern from "clicks_table.h" nogil:
         void (*fr_clicks_move)(const uint64_t *, uint64_t *, int, int64_t, int64_t, int, uint32_t, uint32_t *) noexcept nogil
         void (*fr_clicks_keys)(const uint64_t *, int, int64_t, int64_t, uint64_t, uint64_t *) noexcept nogil
         void (*fr_clicks_leaf)(uint64_t *, uint64_t *, uint64_t *, int, int64_t, uint64_t) noexcept nogil
+        void (*fr_clicks_fine)(const float *, float, int64_t, int64_t, int, uint32_t *) noexcept nogil
+        void (*fr_clicks_deal)(const float *, const uint8_t *, float, int64_t, int64_t, int, const uint16_t *,
+                               uint32_t *, uint32_t *) noexcept nogil
+        void (*fr_clicks_leaf_halves)(uint32_t *, uint32_t *, uint64_t *, int64_t) noexcept nogil
         int64_t (*fr_clicks_boundary)(const uint64_t *, int, int64_t, int64_t, uint64_t) noexcept nogil
         void (*fr_clicks_ranks)(const fr_clicks_pair *, int64_t, const int32_t *, uint64_t *) noexcept nogil
         int64_t (*fr_clicks_positives)(const uint64_t *, int64_t, int64_t) noexcept nogil
@@ -70,6 +75,8 @@ cdef enum:
     CHUNK = 65536    # rows of a task; part of the definition of every float sum
     GROUPS = 256     # groups of a task
     LEAF = 32768     # rows that are sorted at once, in cache, by one thread
+    BUCKET = 4096    # the same of half words, where that makes no more than BUCKETS buckets
+    BUCKETS = 512
 
 POINT_SUMS = FR_CLICKS_POINT_SUMS
 chunk_rows = CHUNK
@@ -308,6 +315,95 @@ def radix_sort(uint64_t[::1] rows, uint64_t[::1] spare, int stride, int low, int
     free(radix.large)
     free(radix.counts)
     free(radix.ranges)
+
+
+cdef struct Deal:
+    const float *scores
+    const uint8_t *labels
+    float top
+    int shift
+    int64_t n
+    int64_t part
+    uint32_t *counts                     # (parts, FR_CLICKS_FINE): then the places of the buckets of each part
+    uint16_t bucket_of[FR_CLICKS_FINE]
+    uint32_t starts[FR_CLICKS_FINE + 1]  # of the buckets
+    uint32_t *halves
+    uint32_t *spare
+    uint64_t *words
+
+cdef void _fine(void *context, int64_t task, int worker) noexcept nogil:
+    cdef Deal *deal = <Deal *>context
+    kernels.fr_clicks_fine(deal.scores, deal.top, task * deal.part, min((task + 1) * deal.part, deal.n), deal.shift,
+                           &deal.counts[task * FR_CLICKS_FINE])
+
+cdef void _deal(void *context, int64_t task, int worker) noexcept nogil:
+    cdef Deal *deal = <Deal *>context
+    kernels.fr_clicks_deal(deal.scores, deal.labels, deal.top, task * deal.part, min((task + 1) * deal.part, deal.n),
+                           deal.shift, deal.bucket_of, &deal.counts[task * FR_CLICKS_FINE], deal.halves)
+
+cdef void _leaf_halves(void *context, int64_t task, int worker) noexcept nogil:
+    cdef Deal *deal = <Deal *>context
+    cdef int64_t at = deal.starts[task]
+    kernels.fr_clicks_leaf_halves(deal.halves + at, deal.spare + at, deal.words + at, deal.starts[task + 1] - at)
+
+
+def sort_floats(const float[::1] scores, const uint8_t[::1] labels, float top, int bits, uint32_t[::1] spare,
+                uint64_t[::1] words, int threads) -> None:
+    """Sorted words of falling score code | label, of scores whose codes have at most `bits`, 31 or fewer.
+
+    `spare` is twice as long as `words`.  The rows are counted by the leading bits of their codes, dealt out into
+    buckets of neighbouring values, and each bucket is sorted in cache by one thread, as half words.
+    """
+    cdef Deal deal
+    cdef int64_t parts, part, fine, buckets = 0, most
+    cdef uint32_t total = 0, inside = 0, of_all, count
+    deal.n = words.shape[0]
+    parts = min(<int64_t>threads, tasks_of(deal.n, CHUNK))
+    deal.part = tasks_of(deal.n, parts)
+    parts = tasks_of(deal.n, deal.part)
+    deal.counts = <uint32_t *>malloc(parts * FR_CLICKS_FINE * sizeof(uint32_t))
+    if deal.counts == NULL:
+        raise MemoryError("no memory to sort with")
+    deal.scores, deal.labels, deal.top = &scores[0], &labels[0], top
+    deal.shift = max(bits - 13, 0)  # FR_CLICKS_FINE is 2^13
+    deal.halves, deal.spare, deal.words = &spare[0], &spare[deal.n], &words[0]
+    most = max(<int64_t>BUCKET, deal.n // BUCKETS)
+    with nogil:
+        parallel_for(_fine, &deal, parts, threads)
+        deal.starts[0] = 0
+        for fine in range(FR_CLICKS_FINE):
+            of_all = 0
+            for part in range(parts):
+                of_all += deal.counts[part * FR_CLICKS_FINE + fine]
+            if inside and inside + of_all > most:
+                buckets += 1
+                deal.starts[buckets] = total
+                inside = 0
+            deal.bucket_of[fine] = <uint16_t>buckets
+            inside += of_all
+            total += of_all
+        buckets += 1
+        deal.starts[buckets] = total
+        for part in range(parts):  # in place: a bucket's number is never above that of its first fine value
+            total = 0
+            inside = 0
+            for fine in range(FR_CLICKS_FINE):
+                count = deal.counts[part * FR_CLICKS_FINE + fine]
+                if deal.bucket_of[fine] != inside:
+                    deal.counts[part * FR_CLICKS_FINE + inside] = total
+                    inside = deal.bucket_of[fine]
+                    total = 0
+                total += count
+            deal.counts[part * FR_CLICKS_FINE + inside] = total
+        for fine in range(buckets):
+            total = deal.starts[fine]
+            for part in range(parts):
+                count = deal.counts[part * FR_CLICKS_FINE + fine]
+                deal.counts[part * FR_CLICKS_FINE + fine] = total
+                total += count
+        parallel_for(_deal, &deal, parts, threads)
+        parallel_for(_leaf_halves, &deal, buckets, threads)
+    free(deal.counts)
 
 
 def ranks(const uint64_t[::1] pairs, const int32_t[::1] groups, uint64_t[::1] words) -> None:

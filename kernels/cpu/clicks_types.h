@@ -7,6 +7,8 @@ enum { FR_CLICKS_U8, FR_CLICKS_I32, FR_CLICKS_I64, FR_CLICKS_F32, FR_CLICKS_F64 
 
 enum { FR_CLICKS_DIGITS = 64 };  // buckets of a pass over all rows: more would not fit the level-1 TLB
 
+enum { FR_CLICKS_FINE = 8192 };   // values of the leading bits that rows are dealt out by, where half words hold them
+
 // A row on its way through the sort: an order-preserving key, and 2 * row number + label.
 typedef struct {
   uint64_t key;

@@ -367,6 +367,37 @@ def test_the_sort_is_right_and_stable_on_keys_of_every_kind(n, stride):
             keys = keys >> np.uint64(1)
 
 
+@pytest.mark.parametrize("n", [1, 2, 33, 5000, 70_001, 400_000])
+def test_probabilities_are_sorted_as_half_words(n):
+    rng = np.random.default_rng(n)
+    uniform = rng.random(n, np.float32)
+    kinds = {
+        "uniform": uniform,
+        "few": np.round(uniform, 1),
+        "equal": np.full(n, 0.25, np.float32),
+        "near zero and one": np.where(uniform < 0.5, uniform * 1e-30, 1 - uniform * 1e-4).astype(np.float32),
+        "one far away": np.where(np.arange(n) == n // 2, np.float32(0), 0.5 + uniform / 1e4).astype(
+            np.float32
+        ),
+        "all magnitudes": (10.0 ** (-45 * rng.random(n))).astype(np.float32),
+        "negative": -1 - uniform,
+    }
+    labels = (rng.random(n) < 0.3).astype(np.uint8)
+    for name, scores in kinds.items():
+        order = np.lexsort((labels, -scores))
+        for threads in (1, 3):
+            got = Order(labels, scores, None, None, 0, threads)
+            assert got.rows is None, name
+            values = [got.score_at(row) for row in range(0, n, max(n // 50, 1))]
+            assert values == scores[order][:: max(n // 50, 1)].tolist(), name
+            codes = got.words >> np.uint64(1)
+            assert (codes[1:] >= codes[:-1]).all(), name
+            block = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
+            ones = (got.words & np.uint64(1)).astype(int)
+            expected = np.add.reduceat(labels[order].astype(int), block)
+            assert (np.add.reduceat(ones, block) == expected).all(), name
+
+
 def test_close_doubles_are_told_apart():
     p = 0.5 + np.arange(1000) * 2.0**-53
     y = np.arange(1000) % 2

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from subprocesses import output_of
 
 import fastrec as fr
 from fastrec.evaluation import ids
@@ -80,6 +81,24 @@ def test_labels_are_found_among_others():
     assert labels.locate(Labels.of(np.array([], object))).tolist() == []
     assert Labels.of(np.array([], object)).locate(labels).tolist() == [-1] * 4
     assert labels.locate(Labels.of(np.array(["\ud800", "b"], object))).tolist() == [-1, 1]
+
+
+@pytest.mark.parametrize(
+    ("run", "truth"),
+    [
+        ("{'q': {'a': 0.9, 'b': 0.8}}", "{'q': {'b': 1}}"),
+        ("{7: ['a', 'b']}", "{7: ['b']}"),
+        ("{7: [1, 2]}", "{7: [2]}"),
+        ("numpy.array([[1, 2]])", "[[2]]"),
+    ],
+)
+def test_a_first_call_imports_nothing_heavy(run, truth):
+    code = f"""
+        import sys, numpy, fastrec as fr
+        print(fr.evaluate({run}, {truth}, "map")["map"])
+        print([name for name in ("pandas", "pyarrow", "scipy", "numba") if name in sys.modules])
+    """
+    assert output_of(code).split("\n")[:2] == ["0.5", "[]"]
 
 
 def test_frames_of_either_kind_of_text_give_the_same_metrics():

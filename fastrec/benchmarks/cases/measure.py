@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,12 @@ from fastrec.benchmarks import inputs, references
 from fastrec.benchmarks.cases import case
 from fastrec.benchmarks.harness import OURS, Case, Contender, Finding, Lab, Verdict, Work
 from fastrec.benchmarks.references import METRICS
+from fastrec.evaluation.clicks import METRICS as CLICK_METRICS
 
+FIFTEEN = (
+    "ndcg", "dcg", "map", "mrr", "recall", "precision", "hit_rate", "f1", "r_precision", "err(max_gain=1)",
+    "rbp(p=0.8)", "bpref", "judged", "num_ret", "num_rel_ret",
+)  # fmt: skip
 TREC_NAMES = {
     "ndcg@10": "ndcg_cut.10",
     "ndcg@100": "ndcg_cut.100",
@@ -27,16 +34,134 @@ TREC_NAMES = {
 
 @case("measure/lists", "measure", "eight metrics of many ranked lists of 100, binary judgements")
 def lists(lab: Lab) -> Case:
-    queries, catalogue, k = lab.size(1000, 5000, 20_000), 20_000, 100
+    return _lists_case(lab, *_random_lists(lab, lab.size(1000, 10_000, 100_000)))
+
+
+def _random_lists(lab: Lab, queries: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Lists of 100 of 20,000 items, and about 20 relevant items each, half of them in the list."""
+    catalogue, k = 20_000, 100
     rng = lab.rng("lists")
-    ids = np.argsort(rng.random((queries, 4 * k)), axis=1)[:, :k] + rng.integers(
-        0, catalogue - 4 * k, (queries, 1)
+    ids = np.concatenate(
+        [
+            np.argsort(rng.random((min(10_000, queries - at), 4 * k)))[:, :k]
+            for at in range(0, queries, 10_000)
+        ]
     )
-    wanted = []
-    for row in ids:
-        found = rng.choice(row, rng.integers(0, 12), replace=False)
-        wanted.append(np.union1d(found, rng.choice(catalogue, rng.integers(1, 12), replace=False)))
-    return _lists_case(lab, ids, wanted)
+    ids += rng.integers(0, catalogue - 4 * k, (queries, 1))
+    sizes = rng.integers(1, 21, (queries, 2))
+    wanted = [
+        np.unique(np.append(row[rng.integers(0, k, found)], rng.integers(0, catalogue, others)))
+        for row, (found, others) in zip(ids, sizes.tolist())
+    ]
+    return ids, wanted
+
+
+@case("measure/cutoffs", "measure", "fifteen metrics at four cutoffs, beside three metrics at one")
+def cutoffs(lab: Lab) -> Case:
+    ids, wanted = _random_lists(lab, lab.size(1000, 10_000, 100_000))
+    truth = fr.Truth(wanted)
+    many = [f"{name}@{k}" for name in FIFTEEN for k in (5, 10, 20, 100)]
+    few = ["map@100", "mrr@100", "ndcg@100"]
+    alone = {name: fr.evaluate(ids, truth, name, threads=lab.threads).values[:, 0] for name in few}
+    contenders = [
+        Contender(
+            name,
+            lambda names=names: dict(  # type: ignore[misc]
+                zip(names, fr.evaluate(ids, truth, names, threads=lab.threads).values.T)
+            ),
+            _per_query(alone),
+        )
+        for name, names in ((OURS, many), (f"{OURS}, three metrics", few))
+    ]
+    if pytrec_eval := lab.peer("pytrec_eval"):
+        judged = [(row, set(items.tolist())) for row, items in enumerate(wanted)]
+        check = _per_query(references.rank_metrics([row.tolist() for row in ids], [s for _, s in judged]))
+        run, compare = _pytrec_eval(pytrec_eval, ids, judged, check)
+        contenders.append(Contender("pytrec_eval, eight metrics", run, compare, "pytrec_eval"))
+    listed = float(ids.size)
+    work = Work(bytes=8.0 * (listed + sum(map(len, wanted))), count=listed, unit="items")
+    return Case({"queries": len(ids), "listed": ids.shape[1], "columns": len(many)}, work, contenders)
+
+
+@case("measure/frames", "measure", "the same eight metrics from pandas frames whose ids are text")
+def frames(lab: Lab) -> Case:
+    import pandas as pd
+
+    ids, wanted = _random_lists(lab, lab.size(500, 5000, 20_000))
+    sizes = np.array([len(items) for items in wanted])
+
+    def frame(rows: np.ndarray, items: np.ndarray) -> pd.DataFrame:
+        names = {"query": [f"q{r:06}" for r in rows.tolist()], "item": [f"d{i:06}" for i in items.tolist()]}
+        return pd.DataFrame(names, dtype=object)
+
+    run = frame(np.repeat(np.arange(len(ids)), ids.shape[1]), ids.ravel())
+    run["score"] = np.tile(np.arange(ids.shape[1], 0.0, -1.0), len(ids))
+    truth = frame(np.repeat(np.arange(len(ids)), sizes), np.concatenate(wanted))
+    truth["gain"] = 1
+    arrow_run, arrow_truth = (f.astype({"query": "str", "item": "str"}) for f in (run, truth))
+    expected = references.rank_metrics(
+        [row.tolist() for row in ids], [set(items.tolist()) for items in wanted]
+    )
+    check = _per_query(expected)
+
+    def evaluate(run: pd.DataFrame, truth: pd.DataFrame) -> dict[str, np.ndarray]:
+        found = fr.evaluate(run, truth, list(METRICS), threads=lab.threads)
+        return dict(zip(METRICS, found.values.T))
+
+    def yardstick(_: Any) -> Verdict:
+        return Verdict(True, "a yardstick: it only makes the ids of both frames into codes")
+
+    contenders = [
+        Contender(OURS, lambda: evaluate(arrow_run, arrow_truth), check, note="text held by Arrow"),
+        Contender(f"{OURS}, Python strings", lambda: evaluate(run, truth), check),
+        Contender(
+            "yardstick: pandas factorize of the four columns",
+            lambda: [pd.factorize(f[name]) for f in (arrow_run, arrow_truth) for name in ("query", "item")],
+            yardstick,
+        ),
+        Contender(
+            "yardstick: the same, Python strings",
+            lambda: [pd.factorize(f[name]) for f in (run, truth) for name in ("query", "item")],
+            yardstick,
+        ),
+    ]
+    if ranx := lab.peer("ranx"):
+        names = {name: name.replace("r_precision", "r-precision") for name in METRICS}
+        means = references.numbers_agree({name: float(v.mean()) for name, v in expected.items()}, 1e-9)
+
+        def convert_and_evaluate() -> dict[str, float]:
+            qrels = ranx.Qrels.from_df(truth, q_id_col="query", doc_id_col="item", score_col="gain")
+            lists = ranx.Run.from_df(run, q_id_col="query", doc_id_col="item", score_col="score")
+            found = ranx.evaluate(qrels, lists, list(names.values()), make_comparable=False)
+            return {name: float(found[theirs]) for name, theirs in names.items()}
+
+        contenders.append(Contender("ranx, from the frames", convert_and_evaluate, means, "ranx"))
+    work = Work(count=float(len(run) + len(truth)), unit="rows")
+    return Case({"queries": len(ids), "rows": len(run), "judged": len(truth)}, work, contenders)
+
+
+@case("measure/start", "measure", "import, and the first call, in a fresh process")
+def start(lab: Lab) -> Case:
+    data = "{'q': {'a': 0.9, 'b': 0.8}}, {'q': {'b': 1}}"
+    codes = {
+        OURS: f"import fastrec as fr; print(fr.evaluate(*({data}), ['ndcg@10', 'map'])['map'])",
+        "pytrec_eval": f"import pytrec_eval as t; run, truth = {data}; "
+        "print(t.RelevanceEvaluator(truth, {'ndcg', 'map'}).evaluate(run)['q']['map'])",
+    }
+
+    def check(answer: str) -> Verdict:
+        return Verdict(answer.strip() == "0.5", f"AP {answer.strip()}")
+
+    def call(code: str) -> str:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    contenders = [
+        Contender(name, lambda code=code: call(code), check, name)  # type: ignore[misc]
+        for name, code in codes.items()
+        if name == OURS or lab.peer(name)
+    ]
+    return Case({"queries": 1}, Work(count=1.0, unit="calls"), contenders)
 
 
 @case(
@@ -113,6 +238,94 @@ def clicks(lab: Lab) -> Case:
             )
         )
     return Case({"rows": n}, Work(bytes=float(y.nbytes + p.nbytes), count=float(n), unit="rows"), contenders)
+
+
+@case("measure/auc", "measure", "AUC of many float32 scores, alone and with every other metric of the rows")
+def auc(lab: Lab) -> Case:
+    n = lab.size(200_000, 1_000_000, 5_000_000)
+    rng = lab.rng("auc")
+    p = rng.random(n, np.float32)
+    y = (rng.random(n, np.float32) < p).astype(np.int64)
+    check = references.numbers_agree({"auc": references.auc(y, p)}, 1e-12)
+    every = sorted(name for name, metric in CLICK_METRICS.items() if "groups" not in metric.needs)
+    contenders = [
+        Contender(
+            name,
+            lambda names=names: {"auc": fr.evaluate_clicks(y, p, metrics=names, threads=lab.threads)["auc"]},  # type: ignore[misc]
+            check,
+        )
+        for name, names in ((OURS, ["auc"]), (f"{OURS}, {len(every)} metrics", every))
+    ]
+    if lab.peer("sklearn"):
+        from sklearn.metrics import roc_auc_score
+
+        contenders.append(
+            Contender("sklearn roc_auc_score", lambda: {"auc": roc_auc_score(y, p)}, check, "sklearn")
+        )
+    return Case({"rows": n}, Work(bytes=float(y.nbytes + p.nbytes), count=float(n), unit="rows"), contenders)
+
+
+@case("measure/gauc", "measure", "AUC within each of many groups")
+def gauc(lab: Lab) -> Case:
+    n, size = lab.size((20_000, 200), (50_000, 1000), (250_000, 5000))
+    rng = lab.rng("gauc")
+    users, p = rng.integers(0, size, n), rng.random(n, np.float32)
+    y = (rng.random(n, np.float32) < p).astype(np.int64)
+    order = np.argsort(users, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(users[order])) + 1)
+    both = [part for part in parts if 0 < y[part].sum() < len(part)]
+    each = [references.auc(y[part], p[part]) for part in both]
+    expected = float(np.average(each, weights=[len(part) for part in both]))
+    check = references.numbers_agree({"gauc": expected}, 1e-12)
+
+    def ours() -> dict[str, float]:
+        return {"gauc": fr.evaluate_clicks(y, p, users, metrics="gauc", threads=lab.threads)["gauc"]}
+
+    contenders = [Contender(OURS, ours, check)]
+    if lab.peer("sklearn"):
+        from sklearn.metrics import roc_auc_score
+
+        def loop() -> dict[str, float]:
+            found = [roc_auc_score(y[part], p[part]) for part in both]
+            return {"gauc": float(np.average(found, weights=[len(part) for part in both]))}
+
+        contenders.append(Contender("sklearn roc_auc_score, group by group", loop, check, "sklearn"))
+    return Case({"rows": n, "groups": size}, Work(count=float(n), unit="rows"), contenders)
+
+
+@case("measure/bootstrap", "measure", "bootstrap intervals of twenty metrics from shared replicates")
+def bootstrap(lab: Lab) -> Case:
+    queries, replicates = lab.size((2000, 500), (20_000, 2000), (100_000, 10_000))
+    rng = lab.rng("bootstrap")
+    values = rng.random((queries, 20))
+    error = values.std(axis=0) / np.sqrt(queries)
+    slack = 6 / np.sqrt(2 * replicates)
+
+    def check(drawn: np.ndarray) -> Verdict:
+        if drawn.shape != (replicates, 20):
+            return Verdict(False, f"replicates have shape {drawn.shape}")
+        off = np.abs(drawn.std(axis=0) / error - 1).max()
+        away = (np.abs(drawn.mean(axis=0) - values.mean(axis=0)) / error).max() * np.sqrt(replicates)
+        return Verdict(bool(off < slack and away < 6), f"standard errors within {100 * off:.1f}%")
+
+    def with_numpy() -> np.ndarray:
+        draws, drawn = np.random.default_rng(0), np.empty((replicates, 20))
+        for row in drawn:
+            times = np.bincount(draws.integers(0, queries, queries), minlength=queries)
+            row[:] = times @ values / queries
+        return drawn
+
+    contenders = [
+        Contender(
+            OURS,
+            lambda: fr.evaluation.bootstrap(values, replicates=replicates, threads=lab.threads).replicates,
+            check,
+            note="with BCa intervals",
+        ),
+        Contender("NumPy bincount @ values", with_numpy, check, "numpy", note="replicates only"),
+    ]
+    work = Work(operations=2.0 * queries * 20 * replicates, count=float(queries * replicates), unit="draws")
+    return Case({"queries": queries, "metrics": 20, "replicates": replicates}, work, contenders)
 
 
 def _torch_auc(torch: Any, y: Any, p: Any) -> dict[str, float]:
