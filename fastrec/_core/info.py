@@ -56,9 +56,18 @@ def _gpu() -> dict[str, Any]:
             "driver": cupy.cuda.runtime.driverGetVersion(),
             "runtime": cupy.cuda.runtime.runtimeGetVersion(),
             "cupy": cupy.__version__,
+            "nvrtc": _nvrtc(cupy),
         }
     except Exception as error:  # CuPy raises its own types, which need a driver to import
         return {"available": False, "why": f"CuPy {cupy.__version__} finds no usable GPU: {error}"}
+
+
+def _nvrtc(cupy: Any) -> str | None:
+    """The version of the compiler of CUDA sources, if there is one."""
+    try:
+        return ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
+    except (ImportError, OSError, RuntimeError, AttributeError):
+        return None
 
 
 def info() -> dict[str, Any]:

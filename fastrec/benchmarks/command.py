@@ -23,7 +23,7 @@ from fastrec._core import checks, files
 from fastrec._core import threads as thread_counts
 from fastrec.benchmarks import page, record, roofs, tables
 from fastrec.benchmarks.cases import plans
-from fastrec.benchmarks.harness import Lab, Plan, Result, chosen, run
+from fastrec.benchmarks.harness import ALIASES, Lab, Plan, Result, chosen, run
 from fastrec.benchmarks.peers import Peers
 
 # seconds of timing a case, and the least and most rounds
@@ -69,6 +69,9 @@ def bench(
         int | None, typer.Option(help="Threads of fastrec and of every peer.", show_default="all processors")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all synthetic data.")] = 0,
+    device: Annotated[
+        str, typer.Option(help="cpu, or cuda: the cases that run on the current NVIDIA GPU.")
+    ] = "cpu",
     list_: Annotated[bool, typer.Option("--list", help="List the cases and stop.")] = False,
 ) -> None:
     """Run the four verbs on real and synthetic data: check every answer, then time it beside the installed peers.
@@ -81,6 +84,12 @@ def bench(
     try:
         if quick and full:
             raise ValueError("choose one of --quick and --full")
+        if checks.choice(device, "device", ("cpu", "cuda")) == "cuda":
+            scale = "quick" if quick else "full" if full else "default"
+            _on_card(
+                [*(what or []), *filter(None, (only or "").split(","))], scale, seed, json, list_, console
+            )
+            return
         picked = chosen(plans(), [*(what or []), *(only or "").split(",")])
         if list_:
             _list(picked, console)
@@ -104,6 +113,33 @@ def bench(
     for path in filter(None, (json, html)):
         console.print(f"wrote {path}", style="dim", soft_wrap=True)
     if any(case["status"] == "failed" for case in result["cases"]):
+        raise typer.Exit(1)
+
+
+def _on_card(
+    names: list[str], scale: str, seed: int, json: Path | None, list_: bool, console: Console
+) -> None:  # fmt: skip
+    from fastrec.benchmarks import card
+    from fastrec.benchmarks.cases import on_card  # noqa: F401  # registers
+
+    if list_:
+        for name, (title, _) in card.CASES.items():
+            console.print(f"{name}  {title}", style="dim")
+        return
+    _writable(json)
+    try:
+        names = [ALIASES.get(name, name) for name in names]
+        result = card.measure(
+            names, scale, seed, {"quick": 5, "default": 15, "full": 31}[scale], console.print
+        )
+    except (ImportError, RuntimeError) as error:
+        console.print(f"Nothing to measure: {error}", style="red", soft_wrap=True, markup=False)
+        raise typer.Exit(2) from None
+    card.show(result, console)
+    if json is not None:
+        _write(json, json_format.dumps(result, indent=1) + "\n")
+        console.print(f"wrote {json}", style="dim", soft_wrap=True)
+    if not all(row["agrees"] for row in result["rows"] if row["contender"].startswith("fastrec")):
         raise typer.Exit(1)
 
 

@@ -48,7 +48,14 @@ def _instruction_sets(isa: dict[str, Any]) -> str:
 def _gpu(gpu: dict[str, Any]) -> str:
     if not gpu["available"]:
         return f"none: {gpu.get('why', 'CuPy finds no card')}"
-    return ", ".join(
+    cards = ", ".join(
         f"{card['name']} (compute {card['compute_capability']}, {card['memory_gib']} GiB)"
         for card in gpu["cards"]
     )
+    compiler = f"NVRTC {gpu['nvrtc']}" if gpu.get("nvrtc") else "no NVRTC: pip install nvidia-cuda-nvrtc-cu12"
+    return f"{cards}; driver {_cuda(gpu['driver'])}, runtime {_cuda(gpu['runtime'])}, CuPy {gpu['cupy']}, {compiler}"
+
+
+def _cuda(number: int) -> str:
+    """CUDA's number of a version, 12040, as people write it: 12.4."""
+    return f"{number // 1000}.{number % 1000 // 10}"

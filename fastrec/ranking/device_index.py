@@ -3,7 +3,7 @@
 A search keeps, for each query, a threshold and a buffer of the items that may still be among its k best, both on the
 card.  Each stretch of items is screened against the thresholds (`_screen`: int8 codes on tensor cores, or a product of
 floats by cuBLAS), after which one block a query raises its threshold and drops what has fallen below (``fr_tighten``).
-Stretches double, so that about k items survive each.  What is left is scored canonically, and only canonical scores
+Stretches grow so that a few times k items survive each.  What is left is scored canonically, and only canonical scores
 decide: see docs/adr/0011-int8-screen.md and docs/adr/0012-cuda-search.md.  Nothing waits for the card: whatever can go
 wrong (a buffer that overflows, bounds too wide for the codes) is mended there by the block that meets it.
 """
@@ -301,7 +301,7 @@ class DeviceIndex:
                 self.special, cuda.i64(len(self.special)), totals, *lists, cuda.f32(floor), cuda.i64(k), states, best,
                 cuda.i64(room),
             )  # fmt: skip
-        for begin, end, items, of_items in self._stretches(xp, first):
+        for begin, end, items, of_items in self._stretches(xp, first, 3 if 8 * k <= first else 1):
             origin = begin if streamed else 0
             if coded:
                 self._screen(begin, end, origin, of_items, tiles, codes, states, beta_error, counts, entries)
@@ -327,13 +327,13 @@ class DeviceIndex:
             tiles //= 2
         return tiles
 
-    def _stretches(self, xp: Any, first: int) -> Iterator[tuple[int, int, Any, Any]]:
-        """(begin, end) panels, doubling, with the items and codes that are to be read."""
+    def _stretches(self, xp: Any, first: int, growth: int) -> Iterator[tuple[int, int, Any, Any]]:
+        """(begin, end) panels, each stretch `growth` times all before, with the items and codes that are to be read."""
         begin, panels = 0, self.panels
         each = self.shape[1] * PANEL * (4 if self.dtype == "float32" else 2) + (32 * PANEL * self.steps)
         most = max(1, _STAGE // max(1, each)) if self.host is not None else panels
         while begin < panels:
-            size = max(first // PANEL, begin)
+            size = max(first // PANEL, growth * begin)
             end = min(panels, begin + min(size, most))
             if self.host is None:
                 yield begin, end, self.items, self.codes

@@ -56,7 +56,8 @@ def test_every_kind_of_items_equals_the_oracle(cupy: fake_cupy.Fake, kind: str) 
         with cupy.nothing_waits():
             top = index.topk(cupy.asarray(queries), 20)
         assert_top(top, expected, f"{kind} {metric} {precision}")
-    assert {"fr_screen", "fr_sift", "fr_tighten", "fr_conclude"} <= set(cupy.launches())
+    assert {"fr_sift", "fr_tighten", "fr_conclude"} <= set(cupy.launches())
+    assert "fr_screen" in cupy.launches() or kind in ("mixed scales", "tiny")  # where codes say nothing
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -327,10 +327,27 @@ class Fake(types.ModuleType):
             getDeviceCount=lambda: fake.devices,
             memGetInfo=lambda: (fake.limit, 80 << 30),
             deviceSynchronize=lambda: fake.log.append(("sync", "device")),
+            getDeviceProperties=lambda number: {
+                "name": b"Fake H100",
+                "major": int(fake.capability[:-1]),
+                "minor": int(fake.capability[-1]),
+                "totalGlobalMem": 80 << 30,
+            },
+            driverGetVersion=lambda: 13000,
+            runtimeGetVersion=lambda: 12040,
         )
+
+        class Event:
+            def record(self) -> None:
+                fake.log.append(("event",))
+
+            def synchronize(self) -> None:
+                fake.log.append(("sync", "event"))
+
         self.cuda = types.SimpleNamespace(
             Device=Device, ExternalStream=ExternalStream, Stream=Stream, runtime=runtime, nvrtc=Nvrtc(self),
-            memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+            memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError), Event=Event,
+            get_elapsed_time=lambda start, end: 2.0,
         )  # fmt: skip
 
     def __getattr__(self, name: str) -> Any:

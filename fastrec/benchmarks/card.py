@@ -1,0 +1,203 @@
+"""``fastrec bench --device cuda``: work on a card, checked against the CPU's bits, then timed by CUDA events.
+
+A sample is the time between two events on CuPy's current stream.  A *warm* one follows a call that is not timed; before
+a *cold* one a buffer larger than the cache is written, so that nothing of the inputs is left there.  Contenders take
+turns.  torch runs in its float32 and its TF32 mode; the share of its ids that are ours is shown.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastrec._core import cuda
+from fastrec.benchmarks.harness import OURS, Verdict
+
+FLUSH = 256 << 20  # bytes written before a cold sample: several times any cache
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to do the work; ``check`` judges its first answer."""
+
+    name: str
+    run: Callable[[], Any]
+    check: Callable[[Any], Verdict]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is done in one call: ``count`` of ``unit``, at least ``bytes`` read, and what was expected of it."""
+
+    shape: str
+    contenders: list[Contender]
+    count: float = 0.0
+    unit: str = ""
+    bytes: float = 0.0
+    goal: str = ""
+
+
+@dataclass
+class Row:
+    """What came of a contender: medians in milliseconds."""
+
+    case: str
+    shape: str
+    name: str
+    verdict: str
+    agrees: bool
+    warm: list[float] = field(default_factory=list)
+    cold: list[float] = field(default_factory=list)
+    rate: str = ""
+    goal: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "case": self.case, "shape": self.shape, "contender": self.name, "agrees": self.agrees,
+            "verdict": self.verdict, "warm_ms": self.warm, "cold_ms": self.cold, "rate": self.rate, "goal": self.goal,
+        }  # fmt: skip
+
+
+class Card:
+    """What a case is prepared with."""
+
+    def __init__(self, xp: Any, scale: str, seed: int) -> None:
+        self.xp, self.scale, self.seed = xp, scale, seed
+        self.torch = _torch()
+
+    def size(self, quick: Any, default: Any, full: Any) -> Any:
+        """The value for this run's scale."""
+        return {"quick": quick, "default": default, "full": full}[self.scale]
+
+    def rng(self, number: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, number])
+
+
+Prepare = Callable[[Card], Case]
+CASES: dict[str, tuple[str, Prepare]] = {}
+
+
+def card_case(name: str, title: str) -> Callable[[Prepare], Prepare]:
+    """Register a case."""
+
+    def register(prepare: Prepare) -> Prepare:
+        CASES[name] = (title, prepare)
+        return prepare
+
+    return register
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError:
+        return None
+    return torch if torch.cuda.is_available() else None
+
+
+def facts(xp: Any) -> dict[str, Any]:
+    """Names and versions that a figure needs beside it."""
+    from fastrec._core.info import info
+
+    found = info()
+    return {
+        "gpu": found["gpu"],
+        "packages": found["packages"],
+        "device": int(xp.cuda.runtime.getDevice()),
+        "fastrec": found["fastrec"],
+    }
+
+
+def measure(
+    names: list[str], scale: str, seed: int, rounds: int, say: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
+    """Run the cases called ``names`` (all, where the list is empty): facts, rows, and what could not be run."""
+    import fastrec.benchmarks.cases.on_card  # noqa: F401  # registers
+
+    xp = cuda.require()
+    cuda.capability(int(xp.cuda.runtime.getDevice()))
+    picked = [
+        name for name in CASES if not names or any(name == n or name.startswith(f"{n}/") for n in names)
+    ]
+    if not picked:
+        raise ValueError(f"no case on a card is called {', '.join(names)}; there are {', '.join(CASES)}")
+    card = Card(xp, scale, seed)
+    rows: list[Row] = []
+    skipped: dict[str, str] = {}
+    for name in picked:
+        say(name)
+        try:
+            rows += _run(name, CASES[name][1](card), xp, rounds)
+        except Exception as error:
+            if not (isinstance(error, MemoryError) or cuda.is_out_of_memory(error)):
+                raise
+            skipped[name] = str(error)
+        xp.get_default_memory_pool().free_all_blocks()
+    return {"facts": facts(xp), "rows": [row.record() for row in rows], "skipped": skipped}
+
+
+def _run(name: str, case: Case, xp: Any, rounds: int) -> list[Row]:
+    rows = []
+    for contender in case.contenders:
+        verdict = contender.check(contender.run())
+        rows.append(Row(name, case.shape, contender.name, verdict.text, verdict.agrees, goal=case.goal))
+    if not all(row.agrees for row in rows if row.name.startswith(OURS)):
+        return rows  # a wrong answer is not timed
+    flush = xp.empty(FLUSH, xp.uint8)
+    for _ in range(rounds):
+        for contender, row in zip(case.contenders, rows):
+            contender.run()
+            row.warm.append(_timed(xp, contender.run))
+            flush.fill(1)
+            row.cold.append(_timed(xp, contender.run))
+    for row in rows:
+        seconds = statistics.median(row.warm) / 1e3
+        parts = [f"{case.count / seconds / 1e9:,.1f} G{case.unit}/s"] if case.count and seconds else []
+        if case.bytes and seconds:
+            parts.append(f"{case.bytes / seconds / 1e9:,.0f} GB/s")
+        row.rate = ", ".join(parts)
+    return rows
+
+
+def _timed(xp: Any, run: Callable[[], Any]) -> float:
+    """Milliseconds between two events around a call."""
+    start, end = xp.cuda.Event(), xp.cuda.Event()
+    start.record()
+    run()
+    end.record()
+    end.synchronize()
+    return float(xp.cuda.get_elapsed_time(start, end))
+
+
+def show(result: dict[str, Any], console: Any) -> None:
+    """Print what `measure` returned."""
+    from rich.table import Table
+
+    gpu = result["facts"]["gpu"]
+    for card in gpu.get("cards", []):
+        console.print(
+            f"{card['name']}, compute {card['compute_capability']}, {card['memory_gib']} GiB", style="bold"
+        )
+    console.print(
+        f"driver {gpu.get('driver')}, CUDA {gpu.get('runtime')}, CuPy {gpu.get('cupy')}", style="dim"
+    )
+    table = Table("case", "contender", "warm ms", "cold ms", "rate (warm)", "answer", "goal", box=None)
+    for row in result["rows"]:
+        warm, cold = (f"{statistics.median(row[k]):.3f}" if row[k] else "-" for k in ("warm_ms", "cold_ms"))
+        table.add_row(
+            f"{row['case']} ({row['shape']})",
+            row["contender"],
+            warm,
+            cold,
+            row["rate"],
+            row["verdict"],
+            row["goal"],
+        )
+    console.print(table)
+    for name, why in result["skipped"].items():
+        console.print(f"{name}: not run: {why}", style="yellow", markup=False)

@@ -1,0 +1,107 @@
+"""``fastrec bench --device cuda``: checked, timed by events, shown; with a CuPy that has no card behind it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import cuda_host
+import fake_cupy
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+import fastrec as fr
+from fastrec.benchmarks import card
+from fastrec.benchmarks.cases import on_card
+from fastrec.cli.app import build
+from fastrec.ranking import device_index
+
+needs_host = pytest.mark.skipif(
+    cuda_host.COMPILER is None or sys.platform != "linux",
+    reason="the host emulator of CUDA needs g++ and Linux",
+)
+
+
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> fake_cupy.Fake:
+    monkeypatch.setattr(card, "FLUSH", 64)
+    monkeypatch.setattr(device_index, "SMALL", 100)
+    return fake_cupy.install(monkeypatch, tmp_path)
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(build(), ["bench", "--device", "cuda", *arguments])
+    return done.exit_code, done.output
+
+
+def test_without_a_card_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)  # type: ignore[arg-type]
+    code, text = invoke("--quick")
+    assert code == 2
+    assert "pip install 'fastrec[cuda]'" in text
+
+
+def test_cases_are_listed() -> None:
+    code, text = invoke("--list")
+    assert code == 0
+    assert "rank/d64-k100" in text
+
+
+@needs_host
+def test_a_case_is_checked_then_timed(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def small(lab: card.Card) -> card.Case:
+        return on_card._search(lab, 16, 3, "a goal", seen=5, sizes=((3, 150),) * 3)
+
+    monkeypatch.setattr(card, "CASES", {"rank/small": ("small", small)})
+    code, text = invoke("rank", "--quick", "--json", str(tmp_path / "card.json"))
+    assert code == 0, text
+    assert "Fake H100" in text
+    assert "CPU" in text
+    result = json.loads((tmp_path / "card.json").read_text())
+    ours, plain = result["rows"]
+    assert ours["agrees"]
+    assert ours["verdict"] == "the CPU's bits"
+    assert ours["warm_ms"] == ours["cold_ms"] == [2.0] * 5
+    assert "nothing excluded" in plain["contender"]
+    assert result["facts"]["gpu"]["nvrtc"] == "13.5"
+    code, text = invoke("nothing")
+    assert code != 0
+
+
+@needs_host
+def test_a_wrong_answer_is_not_timed_and_ends_with_1(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(lab: card.Card) -> card.Case:
+        expected = fr.TopK(np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32))
+        there = cupy.asarray(np.ones((1, 4), np.float32))
+        run = lambda: fr.select_topk(there, 1)  # noqa: E731
+        return card.Case("1 x 4", [card.Contender("fastrec", run, lambda top: on_card._same(top, expected))])
+
+    monkeypatch.setattr(card, "CASES", {"rank/wrong": ("wrong", wrong)})
+    code, text = invoke()
+    assert code == 1
+    assert "differs" in text
+
+
+def test_what_does_not_fit_is_skipped_and_said(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    def large(lab: card.Card) -> Any:
+        raise fake_cupy.OutOfMemoryError("Out of memory allocating 9 bytes")
+
+    monkeypatch.setattr(card, "CASES", {"rank/large": ("large", large)})
+    result = card.measure([], "quick", 0, 1)
+    assert result["skipped"] == {"rank/large": "Out of memory allocating 9 bytes"}
+    console = Console(record=True, width=150)
+    card.show(result, console)
+    assert "not run: Out of memory" in console.export_text()
+
+
+def test_info_names_card_driver_and_compiler(cupy: fake_cupy.Fake) -> None:
+    text = CliRunner().invoke(build(bench=False), ["info"]).output
+    assert "Fake H100 (compute 9.0, 80.0 GiB); driver 13.0, runtime 12.4, CuPy 14.0.0, NVRTC 13.5" in text
