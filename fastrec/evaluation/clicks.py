@@ -373,7 +373,7 @@ def _on_cpu(value: Any, name: str) -> Any:
 
 def _column(value: Any, name: str, size: int | None = None) -> np.ndarray:
     """A vector of real numbers, of any real type, contiguous and in native byte order."""
-    array = checks.real(_on_cpu(value, name), name)
+    array = checks.real(_numbers(_on_cpu(value, name), name), name)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or (size is not None and len(array) != size):
@@ -381,6 +381,18 @@ def _column(value: Any, name: str, size: int | None = None) -> np.ndarray:
         hint = f" Pass one column, `{name}[:, 1]`." if array.ndim == 2 else ""
         raise ValueError(f"`{name}` must have shape {want}; got {array.shape}.{hint}")
     return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+
+
+def _numbers(array: Any, name: str) -> Any:
+    """Python's numbers, held as objects, as an array of their own; anything else as it is."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "O" or array.ndim != 1:
+        return array
+    for row, number in enumerate(array.tolist()):
+        if number is None:
+            raise ValueError(f"`{name}` must not be missing; row {row} is None")
+        if not isinstance(number, (bool, int, float, np.number, np.bool_)):
+            return array
+    return np.array(array.tolist())
 
 
 def _scores(value: Any, size: int) -> np.ndarray:
@@ -456,7 +468,7 @@ def group_codes(groups: Any, size: int, name: str = "groups") -> tuple[np.ndarra
 def _mixed(values: list[Any]) -> Any:
     """A list as an array that keeps each label's own type (NumPy would turn 1 and "a" into strings)."""
     kinds = {type(value) for value in values}
-    if len(kinds) <= 1:
+    if len(kinds) <= 1 and tuple not in kinds:
         return values
     out = np.empty(len(values), object)
     out[:] = values

@@ -110,7 +110,8 @@ template <int Level, class Count, class Weights>
 void sweep(const uint64_t *words, uint64_t mask, const Weights &weights, int64_t begin, int64_t end, Count tp, Count fp,
            double positives, double negatives, fr_clicks_sweep_sums *out) {
   fr_clicks_sweep_sums sums = {0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1, -1};
-  double best_tp = 0.0, best_size = 1.0;
+  double precision = 0.0, ks = 0.0, f1 = 0.0;
+  int64_t ks_at = -1, f1_at = -1;
   for (int64_t i = begin; i < end;) {
     Count positive, negative;
     i = tie_block<Count>(words, mask, weights, i, end, positive, negative);
@@ -125,25 +126,23 @@ void sweep(const uint64_t *words, uint64_t mask, const Weights &weights, int64_t
     tp += positive;
     fp += negative;
     if (Level > 0) {
-      const double t = static_cast<double>(tp), f = static_cast<double>(fp);
-      double gap = t * negatives - f * positives;
-      gap = gap < 0.0 ? -gap : gap;
-      if (FR_UNLIKELY(gap > sums.ks)) {
-        sums.ks = gap;
-        sums.ks_at = i - 1;
-      }
-      if (positive > 0) {  // a threshold at negatives alone improves neither of these
-        sums.precision += static_cast<double>(positive) * (t / (t + f));
-        const double size = t + f + positives;
-        if (t * best_size > best_tp * size) {
-          best_tp = t;
-          best_size = size;
-          sums.f1_at = i - 1;
-        }
-      }
+      // No branch on labels, which come in no order: a threshold at negatives alone adds 0 to the precision.
+      const double t = static_cast<double>(tp), f = static_cast<double>(fp), all = t + f;
+      precision += static_cast<double>(positive) * (t / (all > 0.0 ? all : 1.0));
+      const double signed_gap = t * negatives - f * positives, half_f1 = t / (all + positives);
+      const double gap = signed_gap < 0.0 ? -signed_gap : signed_gap;
+      const bool wider = gap > ks, better = half_f1 > f1;
+      ks = wider ? gap : ks;
+      ks_at = wider ? i - 1 : ks_at;
+      f1 = better ? half_f1 : f1;
+      f1_at = better ? i - 1 : f1_at;
     }
   }
-  sums.f1 = 2.0 * best_tp / best_size;
+  sums.precision = precision;
+  sums.ks = ks;
+  sums.ks_at = ks_at;
+  sums.f1 = 2.0 * f1;
+  sums.f1_at = f1_at;
   *out = sums;
 }
 

@@ -438,6 +438,8 @@ def test_containers_strides_and_read_only_input():
     assert same(list(y), tuple(p), list(groups))
     assert same(np.repeat(y, 2)[::2], np.repeat(p, 3)[::3], groups[::-1][::-1])
     assert same(y[:, None], p[:, None], groups)
+    assert same(y.astype(object), p.astype(object), groups.astype(object))
+    assert same(frame.y.astype("boolean"), frame.p.astype("Float64"), frame.g.astype("Int64"))
     assert same(y.astype(">i4"), p.astype(">f8"), groups)
     for array in (y, p, groups):
         array.flags.writeable = False
@@ -471,6 +473,9 @@ def test_polars_and_arrow_columns():
         lambda g: pd.to_datetime(g, unit="D"),
         lambda g: [x if x % 2 else str(x) for x in g.tolist()],
         lambda g: pd.Series(g),
+        lambda g: [(x, "web") for x in g.tolist()],
+        lambda g: pd.Series(g).astype("Int64"),
+        lambda g: pd.Series([f"user {x}" for x in g]).astype("string[pyarrow]"),
     ],
 )
 def test_groups_of_any_kind(rename):
@@ -580,6 +585,14 @@ def test_certain_and_wrong_is_clipped():
         ({"y_true": [0, np.nan, 1]}, ValueError, "row 1 is nan"),
         ({"y_true": ["a", "b", "c"]}, TypeError, "real numbers"),
         ({"y_true": []}, ValueError, "between 1 and"),
+        ({"y_true": [None, 1, 0]}, ValueError, "`y_true` must not be missing; row 0 is None"),
+        ({"y_prob": [0.1, None, 0.2]}, ValueError, "`y_prob` must not be missing; row 1 is None"),
+        ({"y_true": pd.Series([0, 1, None], dtype="Int8")}, ValueError, "row 2 is nan"),
+        ({"y_prob": pd.Series([0.1, None, 0.2], dtype="Float64")}, ValueError, "row 1 is NaN"),
+        ({"y_true": [0, object(), 1]}, TypeError, "real numbers"),
+        ({"y_true": iter([0, 1, 1])}, TypeError, "must be an array"),
+        ({"y_true": np.ma.masked_array([0, 1, 1], [True, False, False])}, TypeError, "masked"),
+        ({"y_prob": np.array([0.1, 0.2, 0.3j])}, TypeError, "real numbers"),
         ({"y_prob": [0.1, np.nan, 0.2]}, ValueError, "row 1 is NaN"),
         ({"y_prob": [0.1, 0.2]}, ValueError, r"shape \(3,\) to match `y_true`"),
         ({"y_prob": np.ones((3, 2))}, ValueError, r"Pass one column, `y_prob\[:, 1\]`"),
