@@ -25,6 +25,7 @@ _BLOCK_BYTES = 16 << 20  # of items, copied to be searched alone
 _JOIN_ENTRIES = 1 << 16  # joined at a time
 _SHARE_ENTRIES = 1 << 20  # rows and scores of all shares of the items together
 _LISTED = 1 << 20  # candidates written out a query each; more of them are packed
+_NEARLY_ALL = 0.95  # of all (query, item) pairs: where so much is excluded, the rest is what is looked at
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])  # how a matrix of bfloat16 bits travels inside
 _DTYPES = {"float32": 0, "float16": 1, "bfloat16": 2}
 
@@ -276,6 +277,8 @@ class Index:
         rows, scores = outputs(out, (len(queries), k), self._device, queries, self._items)
         if candidates is not None:
             self._among(queries, candidates, banned, floor, rows, scores, workers)
+        elif banned is not None and len(banned[1]) > _NEARLY_ALL * max(1, len(queries) * len(self)):
+            self._outside(queries, banned, floor, rows, scores, workers)
         else:
             self._scan(queries, k, banned, floor, rows, scores, workers)
         return TopK(rows, scores, self._labels)
@@ -422,6 +425,22 @@ class Index:
         _kernels.candidates(
             self._view(), queries, indptr, indices, out, barred, floor, rows, scores, workers,
         )  # fmt: skip
+
+    def _outside(
+        self,
+        queries: np.ndarray,
+        banned: tuple[np.ndarray, np.ndarray],
+        floor: float,
+        rows: np.ndarray,
+        scores: np.ndarray,
+        workers: int,
+    ) -> None:
+        """Search what is not excluded as candidates, where that is little: a screen would let in what is excluded."""
+        for begin, end, indptr, indices in lists.complements(banned, len(self), _LISTED):
+            _kernels.candidates(
+                self._view(), queries[begin:end], indptr, indices, None, None, floor, rows[begin:end],
+                scores[begin:end], workers,
+            )  # fmt: skip
 
     def _among_packed(
         self,

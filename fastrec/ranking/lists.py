@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -113,3 +114,22 @@ def restricted(lists: tuple[np.ndarray, np.ndarray], rows: np.ndarray) -> tuple[
     found[found] = rows[place[found]] == indices[found]
     kept = np.concatenate(([0], np.cumsum(found)))
     return kept[indptr].astype(np.int64), np.ascontiguousarray(place[found], np.int64)
+
+
+def complements(
+    lists: tuple[np.ndarray, np.ndarray], items: int, entries: int
+) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
+    """``(first query, end, indptr, indices)`` of what the lists leave out, about ``entries`` of them at a time."""
+    indptr, indices = lists
+    left = items - np.diff(indptr)
+    begin = 0
+    while begin < len(left):
+        end = begin + max(1, int(np.searchsorted(np.cumsum(left[begin:]), entries, side="right")))
+        out = np.concatenate(([0], np.cumsum(left[begin:end])))
+        rows = np.empty(out[-1], np.int64)
+        for query in range(begin, end):
+            allowed = np.ones(items, bool)
+            allowed[indices[indptr[query] : indptr[query + 1]]] = False
+            rows[out[query - begin] : out[query - begin + 1]] = np.flatnonzero(allowed)
+        yield begin, end, out, rows
+        begin = end

@@ -113,6 +113,29 @@ def test_excluded_items_never_come_back(precision: str) -> None:
         assert (top.counts == min(20, N - banned)).all()
 
 
+@pytest.mark.parametrize("listed", [1, 7, 1 << 20])
+@pytest.mark.parametrize("metric", ["dot", "cosine", "l2"])
+def test_nearly_everything_excluded(metric: str, listed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where little is left, that is what is searched, some queries at a time."""
+    from fastrec.ranking import index as module
+
+    monkeypatch.setattr(module, "_LISTED", listed)
+    rng = np.random.default_rng(4)
+    items, bias = ITEMS.copy(), rng.integers(-1, 2, N).astype(np.float32)
+    items[7, 0], items[8, 0], bias[9] = np.inf, np.nan, -np.inf
+    for left in (0, 1, 4, 7):
+        mask = np.ones((Q, N), bool)
+        for row in mask:
+            row[rng.choice(N, left, replace=False)] = False
+        mask[0] = True
+        mask[1:3, 7:10] = False
+        index = fr.Index(items, metric, bias)
+        for k in (1, 5, 200):
+            for floor in (None, 0.0):
+                top = index.topk(QUERIES, k, exclude=csr_of(mask), min_score=floor, threads=2)
+                assert_top(top, oracle(QUERIES, items, k, metric, bias, ~mask, floor), f"left={left} k={k}")
+
+
 SHARED = {
     "few": np.arange(0, 150, 10),
     "one": np.array([77]),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,3 +149,25 @@ def test_halves_and_strided_items_are_scored_where_they_lie() -> None:
             np.testing.assert_array_equal(pairs, expected[rows, cols])
             reference = fr.score_pairs.run("reference", queries, part, rows, cols, metric=metric, bias=bias)
             np.testing.assert_array_equal(pairs, reference)
+
+
+def test_offsets_beyond_32_bits(tmp_path: Path) -> None:
+    """A matrix of more than 2^32 elements, nearly all of it holes of a sparse file."""
+    rows, d = 2**29 + 5, 8
+    path = tmp_path / "items"
+    try:
+        path.touch()
+        os.truncate(path, rows * d * 4)
+        items = np.memmap(path, np.float32, "r+", shape=(rows, d))
+    except OSError as error:
+        pytest.skip(f"no sparse file of 17 GB here: {error}")
+    last = np.arange(rows - 5, rows)
+    items[last] = np.arange(40).reshape(5, 8)
+    items[3] = -1.0
+    queries = np.ones((2, d), np.float32)
+    cols = np.concatenate([last, [3, 2**29, 2**28]])
+    expected = items[cols].sum(axis=1)
+    for way in (np.zeros(8, int), np.ones(8, int)):
+        np.testing.assert_array_equal(fr.score_pairs(queries, items, way, cols), expected)
+    del items
+    path.unlink()
