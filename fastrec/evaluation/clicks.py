@@ -12,7 +12,7 @@ import numpy as np
 
 from fastrec._core import arrays, checks
 from fastrec._core import threads as _threads
-from fastrec.evaluation import click_sums
+from fastrec.evaluation import click_sums, clicks_on_device
 from fastrec.evaluation.click_sums import PairSums, PointSums, RankSums
 from fastrec.evaluation.delong import Interval, delong_error, normal_interval
 from fastrec.evaluation.named_values import NamedValues
@@ -587,10 +587,15 @@ def evaluate_clicks(
     any number of threads, any instruction set, and whichever other metrics are asked for.  O(n) time; scratch 16 to 48
     bytes a row.
 
+    On a card (CuPy or torch arrays, all on one): binary labels without weights, integer groups, and ``auc, gauc, ap,
+    ks, best_f1, logloss, ne, rig, pcoc, brier, ece, mce, mse, rmse, mae``; the result has ``.values``, ``.counts``,
+    ``.undefined`` and ``.parameters``.  AUC and GAUC are those of the CPU to the bit, the others to 1e-12.  The call
+    waits for the card; scratch 40 bytes a row, 64 with float64 scores.
+
     Raises
     ------
     TypeError
-        Not real numbers, or on a GPU.
+        Not real numbers; arrays on different devices; on a card, what only the CPU does.
     ValueError
         No rows, lengths that differ, NaN, labels or probabilities out of range (naming the metric that needs them), bad
         weights, missing group labels, an unknown metric (naming the nearest), and, where asked for, undefined metrics.
@@ -614,7 +619,26 @@ def evaluate_clicks(
         undefined=undefined,
         threads=threads,
     )
+    if clicks_on_device.is_on_card(y_true, y_prob, groups, weights):
+        return _on_card(y_true, y_prob, groups, weights, request)
     return evaluate_rows(read_rows(y_true, y_prob, groups, weights, request), request, stacklevel=3)
+
+
+def _on_card(y_true: Any, y_prob: Any, groups: Any, weights: Any, request: Request) -> Any:
+    sums = _Sums()
+    wanted = request.wanted
+    rank, points, counts, eps = clicks_on_device.sums_of(
+        y_true, y_prob, groups, weights, wanted=wanted, needs=request.needs, eps=request.eps,
+        bins=sorted({one.parameter for one in wanted if one.metric in ("ece", "mce")}),
+    )  # fmt: skip
+    if rank is not None:
+        sums.rank = rank
+    for bins, point in points.items():
+        sums.point, sums.bins[bins] = point, point.bins
+    result = clicks_on_device.CardClicks()
+    result.counts = counts
+    _fill(result, sums, request, eps, stacklevel=4)
+    return result
 
 
 def read_request(
@@ -682,21 +706,25 @@ def evaluate_rows(rows: Rows, request: Request, stacklevel: int = 2) -> ClickEva
         raise ValueError("`weights` must not be all 0")
     eps = float(np.finfo(rows.p.dtype).eps) if request.eps is None else request.eps
     evaluation = ClickEvaluation(rows, replace(request, eps=eps))
-    sums = _collect(evaluation)
+    _fill(evaluation, _collect(evaluation), request, eps, stacklevel + 1)
+    return evaluation
+
+
+def _fill(result: Any, sums: _Sums, request: Request, eps: float, stacklevel: int) -> None:
+    """The values of the metrics, and why some have none."""
     for one, (value, why) in zip(request.wanted, _values_of(sums, request.wanted)):
         if why is not None:
-            evaluation.undefined[one.name] = why
-        evaluation._values[one.name] = value
+            result.undefined[one.name] = why
+        result._values[one.name] = value
         if one.definition.parameter is not None:
-            evaluation.parameters[one.name] = {one.definition.parameter: one.parameter}
+            result.parameters[one.name] = {one.definition.parameter: one.parameter}
         if "loss" in one.definition.needs:
-            evaluation.parameters[one.name] = {"eps": eps}
-    if evaluation.undefined and request.undefined != "nan":
-        text = "; ".join(f"{name}: {why}" for name, why in evaluation.undefined.items())
+            result.parameters[one.name] = {"eps": eps}
+    if result.undefined and request.undefined != "nan":
+        text = "; ".join(f"{name}: {why}" for name, why in result.undefined.items())
         if request.undefined == "error":
             raise ValueError(f"undefined on these rows: {text}")
         warnings.warn(f"undefined on these rows: {text}", RuntimeWarning, stacklevel=stacklevel)
-    return evaluation
 
 
 def _values_of(sums: _Sums, wanted: list[_Wanted]) -> list[tuple[float, str | None]]:

@@ -1,0 +1,104 @@
+"""Measuring on a card: the answers of the CPU.  ``pytest -m gpu`` runs them all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastrec as fr
+from fastrec.ranking.result import TopK
+
+pytestmark = pytest.mark.gpu
+METRICS = ["ndcg@10", "map", "mrr", "recall@20,100", "precision@10", "hit_rate@5", "err(max_gain=4)@10", "rbp(p=0.8)",
+           "bpref", "auc", "11pt_avg", "compatibility"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cupy() -> Any:
+    module = pytest.importorskip("cupy", reason="needs an NVIDIA GPU and CuPy", exc_type=ImportError)
+    try:
+        count = module.cuda.runtime.getDeviceCount()
+    except RuntimeError as error:
+        pytest.skip(f"needs an NVIDIA GPU: {error}")
+    if not count:
+        pytest.skip("needs an NVIDIA GPU")
+    return module
+
+
+def log(queries: int, length: int, judged: int) -> tuple[np.ndarray, np.ndarray, fr.Truth]:
+    rng = np.random.default_rng(queries + length)
+    pool = 4 * length
+    ids = np.argsort(rng.random((queries, pool)), axis=1)[:, :length]
+    scores = -np.sort(-rng.integers(0, length, ids.shape), axis=1).astype(np.float32)
+    truth = fr.Truth(
+        {
+            q: dict(
+                zip(rng.choice(pool, judged, replace=False).tolist(), rng.integers(0, 4, judged).tolist())
+            )
+            for q in range(queries)
+        }
+    )
+    return ids, scores, truth
+
+
+@pytest.mark.parametrize("length", [1, 31, 100, 1000, 6000])
+@pytest.mark.parametrize("convention", ["trec", "ranx", "recbole", "lenskit"])
+def test_evaluate(cupy: Any, length: int, convention: str) -> None:
+    ids, scores, truth = log(max(4, 40_000 // length), length, min(20, 4 * length))
+    expected = fr.evaluate(TopK(ids, scores), truth, METRICS, convention)
+    there = truth.to("cuda")
+    for dtype in (np.int64, np.int32):
+        got = fr.evaluate(
+            TopK(cupy.asarray(ids.astype(dtype)), cupy.asarray(scores)), there, METRICS, convention
+        )
+        assert got.counts == expected.counts
+        np.testing.assert_allclose(got.values.get(), expected.values, rtol=1e-12)
+        np.testing.assert_allclose(got.mean, expected.mean, rtol=1e-12)
+
+
+def test_evaluate_averages_ties(cupy: Any) -> None:
+    ids, scores, truth = log(300, 100, 20)
+    expected = fr.evaluate(TopK(ids, scores), truth, ["ndcg@10", "map", "recall@20"], "sklearn")
+    got = fr.evaluate(
+        TopK(cupy.asarray(ids), cupy.asarray(scores)),
+        truth.to("cuda"),
+        ["ndcg@10", "map", "recall@20"],
+        "sklearn",
+    )
+    np.testing.assert_allclose(got.values.get(), expected.values, rtol=1e-12)
+
+
+def test_a_top_k_of_an_index_on_the_card(cupy: Any) -> None:
+    rng = np.random.default_rng(0)
+    items, queries = (rng.standard_normal((n, 32)).astype(np.float32) for n in (3000, 200))
+    truth = fr.Truth([rng.choice(3000, 10, replace=False) for _ in range(200)])
+    expected = fr.evaluate(fr.topk(queries, items, 50), truth, METRICS)
+    got = fr.evaluate(fr.topk(cupy.asarray(queries), cupy.asarray(items), 50), truth.to("cuda"), METRICS)
+    np.testing.assert_allclose(got.mean, expected.mean, rtol=1e-12)
+
+
+def test_torch_tensors(cupy: Any) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch has no CUDA")
+    ids, _, truth = log(200, 50, 10)
+    expected = fr.evaluate(ids, truth, METRICS)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        got = fr.evaluate(torch.as_tensor(ids).cuda(), truth.to("cuda"), METRICS)
+    np.testing.assert_allclose(got.mean, expected.mean, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 1000, 3_000_000])
+def test_evaluate_clicks(cupy: Any, dtype: Any, n: int) -> None:
+    rng = np.random.default_rng(n)
+    p = rng.random(n).astype(dtype)
+    columns = rng.random(n) < p, p, rng.integers(0, max(n // 50, 1), n)
+    metrics = ["auc", "gauc", "ap", "ks", "best_f1", "logloss", "ne", "pcoc", "brier", "ece", "mce"]
+    expected = fr.evaluate_clicks(*columns, metrics=metrics, undefined="nan")
+    got = fr.evaluate_clicks(*map(cupy.asarray, columns), metrics=metrics, undefined="nan")
+    assert got.counts == expected.counts
+    np.testing.assert_allclose(list(got.values), list(expected.values), rtol=1e-12)
+    assert got["auc"] == expected["auc"] or n == 1
