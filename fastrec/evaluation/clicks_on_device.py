@@ -79,7 +79,7 @@ def sums_of(
     y_true: Any, y_prob: Any, groups: Any, weights: Any, *, wanted: list[Any], needs: set[str], bins: list[int],
     eps: float | None,
 ) -> tuple[RankSums | None, dict[int, PointSums], dict[str, int], float]:  # fmt: skip
-    """(rank sums, point sums by bins, counts, eps) of rows on a card; refuses what the CPU does, and what only it can."""
+    """(rank sums, point sums by bins, counts, eps) of rows on a card; refuses what the CPU does, and more."""
     for one in wanted:
         if one.metric not in METRICS:
             raise TypeError(

@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from fastrec._core import checks
+from fastrec._core import arrays as _arrays
+from fastrec._core import checks, cuda
 from fastrec._core import threads as _threads
 from fastrec._core.op import operation
 from fastrec._kernels import resample as _kernel
 
 MAX_QUERIES = 2**32 - 1  # a draw is the high half of a 64 x 32 bit product
+SCRATCH = 256 << 20  # bytes of draws that a card counts at a time
 BLOCK = 128  # queries summed at a time; with the order within it, part of the result's definition
 _GOLDEN = 0x9E3779B97F4A7C15
 _WORD = 2**64
@@ -38,7 +40,7 @@ def _validate(values: Any, replicates: Any, seed: Any, first: Any, threads: int 
     values = checks.matrix(values, "values", dtype=np.float64)
     if len(values) > MAX_QUERIES:
         raise ValueError(f"`values` must have at most {MAX_QUERIES} rows; got {len(values)}")
-    if not np.isfinite(values).all():
+    if not bool(_arrays.namespace(values).isfinite(values).all()):
         raise ValueError(
             "`values` must be finite; replace NaN by 0 and give its mask as a further column to divide by"
         )
@@ -120,7 +122,8 @@ def bootstrap_sums(
 
     Notes
     -----
-    O(replicates * Q * M) time; scratch 16 (Q + 8 M) bytes a thread, the size of two columns of ``values``.
+    O(replicates * Q * M) time; scratch 16 (Q + 8 M) bytes a thread, the size of two columns of ``values`` (on a card
+    4 bytes a query and replicate, at most 256 MB).
     Source: Efron, *Bootstrap methods: another look at the jackknife*, Annals of Statistics 1979.
     """
     return _validate(values, replicates, seed, first, threads)
@@ -143,6 +146,37 @@ def _(values: Any, replicates: int, seed: int, first: int, threads: int) -> np.n
     totals = np.empty(threads * columns * _kernel.LANES)
     _kernel.bootstrap(values, seed, first, sums, counts, totals, threads)
     return sums
+
+
+@bootstrap_sums.cuda
+def _(values: Any, replicates: int, seed: int, first: int, threads: int) -> Any:
+    return _on_card(values, replicates, seed, first, draws=True)
+
+
+def _on_card(values: Any, replicates: int, seed: int, first: int, draws: bool) -> Any:
+    """Either product on a card, without waiting for it; counts of draws for some replicates at a time."""
+    queries, columns = values.shape
+    draw = cuda.kernel("resample.cu", "fr_bootstrap_draw")
+    add = cuda.kernel("resample.cu", "fr_weighted_sums")
+    with cuda.on(values) as xp:
+        sums = xp.empty((replicates, columns), np.float64)
+        step = max(1, min(replicates, SCRATCH // max(4 * queries, 1))) if draws else max(1, replicates)
+        for begin in range(0, replicates, step):
+            some = min(step, replicates - begin)
+            start, size = np.uint64(first + begin), cuda.i64(some)
+            counts = None
+            if draws:
+                counts = xp.zeros((queries, some), np.uint32)
+                draw(_blocks(some * queries), 256, np.uint64(seed), start, size, cuda.i64(queries), counts)
+            add(
+                _blocks(some * columns), 256, values, cuda.i64(queries), cuda.i64(columns), counts, np.uint64(seed),
+                start, size, sums[begin : begin + some],
+            )  # fmt: skip
+    return sums
+
+
+def _blocks(threads: int) -> int:
+    return min(-(-threads // 256), 1 << 16)
 
 
 @operation(arrays=("values",))
@@ -195,6 +229,11 @@ def _(values: Any, replicates: int, seed: int, first: int, threads: int) -> np.n
     totals = np.empty(threads * columns * _kernel.LANES)
     _kernel.sign_flip(values, seed, first, sums, totals, threads)
     return sums
+
+
+@sign_flip_sums.cuda
+def _(values: Any, replicates: int, seed: int, first: int, threads: int) -> Any:
+    return _on_card(values, replicates, seed, first, draws=False)
 
 
 @bootstrap_sums.cases

@@ -102,3 +102,12 @@ def test_evaluate_clicks(cupy: Any, dtype: Any, n: int) -> None:
     assert got.counts == expected.counts
     np.testing.assert_allclose(list(got.values), list(expected.values), rtol=1e-12)
     assert got["auc"] == expected["auc"] or n == 1
+
+
+def test_replicates(cupy: Any) -> None:
+    from fastrec.evaluation.resample import bootstrap_sums, sign_flip_sums
+
+    values = np.random.default_rng(0).standard_normal((5000, 8))
+    for operation in (bootstrap_sums, sign_flip_sums):
+        expected = operation(values, 300, 7)
+        np.testing.assert_array_equal(operation(cupy.asarray(values), 300, 7).get(), expected)

@@ -83,3 +83,21 @@ def test_refusals(cupy: fake_cupy.Fake) -> None:
             fr.evaluate_clicks(*arguments, **kinds)
     with pytest.warns(RuntimeWarning, match="undefined on these rows: auc: every row is positive"):
         fr.evaluate_clicks(cupy.asarray(np.ones(4)), cupy.asarray(p[:4]), metrics="auc")
+
+
+@pytest.mark.parametrize("name", ["bootstrap_sums", "sign_flip_sums"])
+@pytest.mark.parametrize("order", ["forward", 7])
+def test_replicates_have_the_bits_of_the_cpu(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch, name: str, order: Any
+) -> None:
+    from fastrec._core.op import OPERATIONS
+
+    monkeypatch.setattr("fastrec.evaluation.resample.SCRATCH", 4000)  # some replicates at a time
+    operation = OPERATIONS[name]
+    for case in operation.examples(np.random.default_rng(1)):
+        if case["values"].size * case["replicates"] > 300_000:
+            continue
+        expected = operation(**case)
+        with cuda_host.thread_order(order):
+            got = operation(**case | {"values": cupy.asarray(case["values"])})
+        np.testing.assert_array_equal(got.get(), expected)
