@@ -37,14 +37,8 @@ from fastrec._core.files import replacing
 # The same bits as on the CPU: no flushing of subnormals, IEEE division and roots, nothing fused that is written apart.
 OPTIONS = ("-std=c++17", "-ftz=false", "-prec-div=true", "-prec-sqrt=true", "-fmad=false")
 LOWEST = (8, 0)  # int8 products of 16 x 8 x 32 and asynchronous copies
-_KNOWN = (
-    120,
-    100,
-    90,
-    89,
-    86,
-    80,
-)  # an NVRTC that is older than the card compiles for the newest of these it knows
+# An NVRTC that is older than the card compiles for the newest of these that it knows.
+_KNOWN = (120, 100, 90, 89, 86, 80)
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"[^\n]*$', re.MULTILINE)
 _ONCE = re.compile(r"^[ \t]*#[ \t]*pragma[ \t]+once[^\n]*\n", re.MULTILINE)
 _INSTALL = (

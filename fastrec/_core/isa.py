@@ -10,13 +10,8 @@ import os
 
 from fastrec._kernels import runtime
 
-NAMES = (
-    "baseline",
-    "avx2",
-    "avx512",
-    "avx512vnni",
-    "avx512amx",
-)  # weakest first; setup.py and kernels/cpu/isa.h share the order
+# Weakest first; setup.py and kernels/cpu/isa.h share the order.
+NAMES = ("baseline", "avx2", "avx512", "avx512vnni", "avx512amx")
 
 
 def built() -> list[str]:
