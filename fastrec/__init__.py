@@ -43,6 +43,9 @@ _PUBLIC = {
     "fuse": "fastrec.evaluation",
     "evaluate": "fastrec.evaluation",
     "evaluate_catalog": "fastrec.evaluation.catalog",
+    "evaluate_sampled": "fastrec.evaluation",
+    "overlap": "fastrec.evaluation",
+    "rbo": "fastrec.evaluation",
     "metric": "fastrec.evaluation",
     "evaluate_clicks": "fastrec.evaluation.clicks",
     "importance": "fastrec.weighing",
@@ -80,8 +83,11 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from fastrec.evaluation import Truth as Truth
     from fastrec.evaluation import compare as compare
     from fastrec.evaluation import evaluate as evaluate
+    from fastrec.evaluation import evaluate_sampled as evaluate_sampled
     from fastrec.evaluation import fuse as fuse
     from fastrec.evaluation import metric as metric
+    from fastrec.evaluation import overlap as overlap
+    from fastrec.evaluation import rbo as rbo
     from fastrec.evaluation.catalog import evaluate_catalog as evaluate_catalog
     from fastrec.evaluation.clicks import evaluate_clicks as evaluate_clicks
     from fastrec.ranking import Index as Index

@@ -12,7 +12,9 @@ from fastrec.evaluation.conventions import Convention
 from fastrec.evaluation.evaluate import evaluate
 from fastrec.evaluation.fuse import fuse
 from fastrec.evaluation.metrics.custom import metric
+from fastrec.evaluation.rbo import overlap, rbo
 from fastrec.evaluation.result import Evaluation
+from fastrec.evaluation.sampled import evaluate_sampled
 from fastrec.evaluation.truth import Truth
 
 __all__ = [
@@ -27,6 +29,9 @@ __all__ = [
     "bootstrap",
     "compare",
     "evaluate",
+    "evaluate_sampled",
     "fuse",
     "metric",
+    "overlap",
+    "rbo",
 ]

@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
+
 from fastrec._core import checks
 
 #: Every policy with what it may be; the first is what ``trec`` takes.
 CHOICES: dict[str, tuple[str, ...]] = {
     "ties": ("trec", "given", "id_desc", "id_asc", "average", "optimistic", "pessimistic", "random"),
     "empty": ("zero", "skip", "nan", "one", "error"),
-    "missing": ("zero", "skip", "error"),
+    "missing": ("zero", "skip", "skip_absent", "error"),
     "duplicates": ("error", "first"),
     "unjudged": ("nonrel", "skip"),
     "short": ("k", "len"),
+    "discount": ("log", "clipped"),
     "ideal": ("judged", "list", "full"),
     "map_denominator": ("relevant", "capped", "cutoff", "hits", "length"),
     "recall_denominator": ("relevant", "capped"),
@@ -39,7 +42,8 @@ class Convention:
         A run without scores has no ties.
     empty : what a query without a relevant item counts for.  ``skip`` leaves it out of the result; ``nan`` keeps it
         in ``per_query`` and out of the mean.
-    missing : the same for a query of the truth for which the run has no item.
+    missing : the same for a query of the truth for which the run has no item.  ``skip_absent`` leaves out the queries
+        that the run does not name at all; an empty list counts as zero.
     duplicates : an item twice in a list is an ``error``, or its ``first`` place counts and the rest moves up.
     unjudged : items of a list that the truth does not mention are not relevant (``nonrel``), or taken out of the list
         before anything is computed (``skip``, "condensed lists").
@@ -47,6 +51,8 @@ class Convention:
     gain : ``linear``, ``exponential`` (2**g - 1), ``binary`` (1 where relevant) or a table {grade: gain}; for dcg and
         ndcg.  A negative gain counts as 0.
     relevance_level : an item is relevant from this gain on; ``None``: when its gain is above 0.
+    discount : of dcg and ndcg, 1 / log2(rank + 1) (``log``) or 1 / log2(max(rank, 2)) (``clipped``, as Järvelin and
+        Kekäläinen first defined it).
     ideal : ndcg's ideal list is made of all ``judged`` items, of the items in the ``list`` itself, or ``full``: k
         items of gain 1.
     map_denominator : R (``relevant``), min(R, k) (``capped``), k (``cutoff``), the relevant items found (``hits``), or
@@ -66,12 +72,18 @@ class Convention:
     short: str = "k"
     gain: Any = "linear"
     relevance_level: float | None = None
+    discount: str = "log"
     ideal: str = "judged"
     map_denominator: str = "relevant"
     recall_denominator: str = "relevant"
     precision_average: str = "macro"
     score_precision: str = "float32"
     seed: int = 0
+
+    def discounts(self, n: int) -> np.ndarray:
+        """(n,) the weights of the first n ranks in dcg."""
+        ranks = np.arange(1, n + 1)
+        return 1.0 / np.log2(ranks + 1 if self.discount == "log" else np.maximum(ranks, 2))
 
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
@@ -105,8 +117,9 @@ PRESETS: dict[str, Convention] = {
     "lenskit": Convention(
         name="lenskit",
         ties="given",
-        empty="nan",
+        missing="skip_absent",
         short="len",
+        discount="clipped",
         map_denominator="length",
         recall_denominator="capped",
         gain="binary",

@@ -44,6 +44,7 @@ def evaluate(
     short: str | None = None,
     gain: Any = None,
     relevance_level: float | None = None,
+    discount: str | None = None,
     ideal: str | None = None,
     map_denominator: str | None = None,
     recall_denominator: str | None = None,
@@ -75,7 +76,7 @@ def evaluate(
     per_query : keep the value of every query.
     weights : what each query counts in the mean: a dict or Series by query, or one number a query of the truth.
     threads : threads to use; results do not depend on it.
-    ties, empty, missing, duplicates, unjudged, short, gain, relevance_level, ideal, map_denominator,
+    ties, empty, missing, duplicates, unjudged, short, gain, relevance_level, discount, ideal, map_denominator,
     recall_denominator, precision_average, score_precision, seed : policies that replace the preset's.
 
     Returns
@@ -104,7 +105,7 @@ def evaluate(
     columns = parse(metrics)
     policy = resolve(
         convention, ties=ties, empty=empty, missing=missing, duplicates=duplicates, unjudged=unjudged, short=short,
-        gain=gain, relevance_level=relevance_level, ideal=ideal, map_denominator=map_denominator,
+        gain=gain, relevance_level=relevance_level, discount=discount, ideal=ideal, map_denominator=map_denominator,
         recall_denominator=recall_denominator, precision_average=precision_average, score_precision=score_precision,
         seed=seed,
     )  # fmt: skip
@@ -178,8 +179,11 @@ def evaluate_adopted(
             )
         arguments["topics"] = _topics(truth, policy)
     if policy.ties == "random":
-        arguments["query_keys"] = ids.like(_keys(truth._queries), run.ids)
+        arguments["query_keys"] = ids.like(truth._queries.keys(), run.ids)
     values, counts = _compute(arguments, run, policy)
+    unknown = _unknown(run, rows)
+    if len(unknown):
+        _check_unknown(run, unknown, policy)
     missing, empty, duplicates, tied, bad = _tally(counts)
     if bad >= 0 or duplicates:
         _refuse(arguments, run, truth, rows, ids.fetch(counts), columns, policy)
@@ -191,7 +195,7 @@ def evaluate_adopted(
         "queries": len(truth),
         "empty": empty,
         "missing": missing,
-        "unjudged": len(run) - (len(run) if rows is None else int((rows >= 0).sum())),
+        "unjudged": len(unknown),
         "duplicates": duplicates,
         "tied": tied,
     }
@@ -202,12 +206,14 @@ def evaluate_adopted(
         raise ValueError(f"`run` has no item for query {absent!r} (missing='error')")
     query_ids, importance = truth.query_ids, ids.like(_weights(weights, truth), values)
     relevant = counts[:, RELEVANT]
-    if (empty and policy.empty == "skip") or (missing and policy.missing == "skip"):
+    if (empty and policy.empty == "skip") or (missing and policy.missing in ("skip", "skip_absent")):
         kept = counts[:, RELEVANT] >= 0
         if policy.empty == "skip":
             kept &= relevant > 0
         if policy.missing == "skip":
             kept &= counts[:, RETRIEVED] > 0
+        elif policy.missing == "skip_absent" and rows is not None:
+            kept &= ids.like(rows >= 0, values)
         values, query_ids, relevant = values[kept], query_ids[ids.fetch(kept)], relevant[kept]
         importance = None if importance is None else importance[kept]
         tally["queries"] = len(values)
@@ -329,15 +335,6 @@ def _topics(truth: Truth, policy: Convention) -> tuple[np.ndarray, ...]:
     return (*truth._subtopics.relevant(rows, len(truth), policy.relevance_level), truth._in_text_order())
 
 
-def _keys(labels: Labels) -> np.ndarray:
-    """A number for each label that depends on nothing else: a hash of its text, or itself."""
-    if not labels.is_text:
-        return labels.array().astype(np.int64).view(np.uint64)
-    import pandas as pd
-
-    return pd.util.hash_array(labels.array(), categorize=False)
-
-
 def _unused(taken: np.ndarray, count: int) -> np.ndarray:
     candidates = np.setdiff1d(np.arange(count + len(taken), dtype=np.int64), taken)
     return candidates[:count]
@@ -358,7 +355,7 @@ def _compute(arguments: dict[str, Any], run: Run, policy: Convention) -> tuple[n
     assert run.items is not None
     if policy.ties == "random":
         return rank_metrics(
-            **arguments, convention=policy, tie_rank=ids.like(_keys(run.items).view(np.int64), run.ids)
+            **arguments, convention=policy, tie_rank=ids.like(run.items.keys().view(np.int64), run.ids)
         )
     numeric = policy.ties != "trec" and not run.items.is_text
     ranks = np.argsort(np.argsort(run.items.array())) if numeric else run.items.ranks()
@@ -415,6 +412,28 @@ def _refuse(
             f"`run` has item {item!r} twice in query {truth._queries[q]!r}; "
             "drop the repeats, or pass duplicates='first'"
         )
+
+
+def _unknown(run: Run, rows: np.ndarray | None) -> np.ndarray:
+    """The rows of the run whose query the truth does not know."""
+    if rows is None:
+        return np.zeros(0, np.int64)
+    known = np.zeros(len(run), bool)
+    known[rows[rows >= 0]] = True
+    return np.flatnonzero(~known)
+
+
+def _check_unknown(run: Run, unknown: np.ndarray, policy: Convention) -> None:
+    """Refuse in lists that are not evaluated what is refused in others: a fault of the run is no less one there."""
+    truth = Truth.empty(run.queries, unknown)
+    columns = parse("num_ret")
+    _, counts = rank_metrics(
+        run.ids, ids.like(truth._ptr, run.ids), ids.like(truth._ids, run.ids), columns, scores=run.scores, ptr=run.ptr,
+        width=run.width, run_row=ids.like(unknown, run.ids), convention=replace(policy, ties="given"),
+    )  # fmt: skip
+    _, _, duplicates, _, bad = _tally(counts)
+    if bad >= 0 or duplicates:
+        _refuse({}, run, truth, unknown, ids.fetch(counts), columns, policy)
 
 
 def _apply(values: Any, rows: Any, name: str, policy: str, columns: list[Column], truth: Truth) -> None:

@@ -68,6 +68,14 @@ class Labels:
         kind = object if self.is_text else None  # or pandas would want text that UTF-8 can hold
         return pd.Index(here, dtype=kind).get_indexer(pd.Index(there, dtype=kind)).astype(np.int64)
 
+    def keys(self) -> np.ndarray:
+        """A number for each id that depends on nothing else, uint64: a hash of its text, or the integer itself."""
+        if not self.is_text:
+            return self.array().astype(np.int64).view(np.uint64)
+        import pandas as pd
+
+        return pd.util.hash_array(self.array(), categorize=False)
+
     def ranks(self) -> np.ndarray:
         """The rank of each id in the order of its text (code points, as in UTF-8), int64."""
         import pyarrow as pa

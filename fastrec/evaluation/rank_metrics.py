@@ -21,18 +21,22 @@ from fastrec.evaluation.metrics.dcg import gain_values
 MAX_ORDERS = 5040  # the reference averages ties by trying every order
 MAX_TABLE = 1 << 27
 _TOPIC_TYPES = (np.int64, np.int32, np.int32, np.int64)
-_tables: tuple[np.ndarray, np.ndarray] = kernels.discounts(1024)
+_tables: dict[str, tuple[np.ndarray, np.ndarray]] = {"log": kernels.discounts(1024)}
 
 
-def _discounts(size: int) -> tuple[np.ndarray, np.ndarray]:
-    global _tables
-    if len(_tables[0]) < size:
+def _discounts(size: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """1 / log2 of the rank plus one (``log``) or of the rank and at least 2 (``clipped``), and the running sums."""
+    if kind not in _tables or len(_tables[kind][0]) < size:
         if size > MAX_TABLE:
             raise ValueError(
                 f"lists, truths and (with ideal='full') cutoffs may be at most {MAX_TABLE} long; got {size}"
             )
-        _tables = kernels.discounts(size + size // 2)
-    return _tables
+        table, sums = kernels.discounts(size + size // 2 + 1024)
+        if kind == "clipped":
+            table = np.concatenate((table[:1], table[:-1]))
+            sums = np.concatenate(([0.0], np.cumsum(table)))
+        _tables[kind] = table, sums
+    return _tables[kind]
 
 
 @operation(arrays=("ids", "truth_ptr", "truth_ids", "gains", "scores"), rtol=1e-12)
@@ -298,7 +302,7 @@ def _cpu(
         ptr, width, run_row, tie_rank, truth_ptr, truth_ids, None if worth is None else gains, worth, ideal,
         np.array(kinds, np.int32),
         np.array(cutoff_of, np.int32),
-        np.array([_numbers(c) for c in compiled], np.float64).reshape(-1, 2),
+        np.array([_numbers(c, convention) for c in compiled], np.float64).reshape(-1, 2),
         np.array([getattr(c.metric.function, "address", 0) for c in compiled], np.int64),
         np.array(cutoffs, np.int64), table, sums,
         0.0 if level is None else level, level is None, _ties(convention, tie_rank),
@@ -347,7 +351,7 @@ def _cuda(
         ids=ids, scores=scores, ptr=ptr, width=width, run_row=run_row, tie_rank=tie_rank, query_keys=query_keys,
         truth_ptr=truth_ptr, truth_ids=truth_ids, gains=gains, worth=worth, ideal=ideal,
         kinds=[_kind(c, convention) for c in columns], cutoffs=cutoffs, cutoff_of=cutoff_of,
-        parameters=[_numbers(c) for c in columns], table=table, sums=sums, level=level, convention=convention,
+        parameters=[_numbers(c, convention) for c in columns], table=table, sums=sums, level=level, convention=convention,
         ties=_ties(convention, tie_rank), longest=longest, longest_truth=longest_truth,
     )  # fmt: skip
 
@@ -366,7 +370,7 @@ def _tables_for(
     cutoffs: list[int], longest: int, longest_truth: int, convention: Convention
 ) -> tuple[np.ndarray, np.ndarray]:
     finite = [c for c in cutoffs if c != kernels.NO_CUTOFF] if convention.ideal == "full" else []
-    return _discounts(max(longest, longest_truth, *finite, 1))
+    return _discounts(max(longest, longest_truth, *finite, 1), convention.discount)
 
 
 def _kind(column: Column, convention: Convention) -> str:
@@ -374,13 +378,13 @@ def _kind(column: Column, convention: Convention) -> str:
     return "recall" if kernel == "precision" and convention.precision_average == "micro" else kernel
 
 
-def _numbers(column: Column) -> tuple[float, float]:
+def _numbers(column: Column, convention: Convention) -> tuple[float, float]:
     """The two numbers that the kernel takes for a column."""
     numbers = column.parameters
     if column.metric.kernel == "dcg":
         numbers = (math.log2(numbers[0]),)
     elif column.metric.kernel in ("alpha_dcg", "err_ia") and column.cutoff is not None:
-        weights = diversity.discount if column.metric.kernel == "alpha_dcg" else diversity.reciprocal
+        weights = convention.discounts if column.metric.kernel == "alpha_dcg" else diversity.reciprocal
         numbers = (numbers[0], diversity.ideal_of_ideals(column.cutoff, numbers[0], weights))
     first, second = (*numbers, math.nan, math.nan)[:2]
     return first, second

@@ -125,6 +125,22 @@ class Evaluation:
         here._shares = {name: _fetched(share) for name, share in self._shares.items()}
         return here
 
+    def only(self, metrics: list[str]) -> Evaluation:
+        """The same evaluation with some of its metrics."""
+        places = [self.metrics.index(metric) for metric in metrics]
+        part = Evaluation(
+            metrics,
+            np.ascontiguousarray(self.values[:, places]),
+            self.query_ids,
+            counts={name: count for name, count in self.counts.items() if name != "undefined"},
+            convention={metric: self.convention[metric] for metric in metrics},
+            weights=self.weights,
+            averages=self._averages,
+            shares={name: share for name, share in self._shares.items() if name in metrics},
+        )
+        part.numbered, part.rows = self.numbered, self.rows
+        return part
+
     def drop_queries(self) -> Evaluation:
         """Forget the values of each query, keeping the means."""
         self._values = None

@@ -131,6 +131,21 @@ class Truth:
         ptr, flat, gains, self._subtopics = merged(rows, flat, codes, values, labels, len(ptr) - 1)
         return ptr, flat, None if (gains == 1.0).all() else gains
 
+    @classmethod
+    def empty(cls, queries: Labels, rows: np.ndarray) -> Truth:
+        """No judgement for some queries, by row."""
+        none = cls.__new__(cls)
+        none._columns, none._items, none._gains, none._subtopics, none._text_order = (
+            None,
+            None,
+            None,
+            None,
+            None,
+        )
+        none._ptr, none._ids = np.zeros(len(rows) + 1, np.int64), np.zeros(0, np.int64)
+        none._queries = Labels.of(queries.array()[rows])
+        return none
+
     @property
     def has_subtopics(self) -> bool:
         return self._subtopics is not None

@@ -960,6 +960,14 @@ struct Query {
     return ratio(won, (double)count * (double)k);
   }
 
+  // Mean over the relevant items of a worth by how many others stand above; an item that is not in the list has all.
+  FR_NOINLINE double by_others(const double *worth, int64_t others) const {
+    double sum = 0.0;
+    for (int64_t e = 0; e < events; ++e)
+      if (hits[e + 1] != hits[e]) sum += worth[min64(position[e] - hits[e], others)];
+    return ratio(sum + (double)(relevant - hits[events]) * worth[others], (double)relevant);
+  }
+
   FR_NOINLINE double gain_rank(int64_t e_end) const {
     double sum = 0.0, weight = 0.0;
     for (int64_t e = 0; e < e_end; ++e) {
@@ -1163,7 +1171,7 @@ struct Query {
       case FR_RBP: return rank_biased(e_end, parameter[0], 0);
       case FR_GRADED_RBP: return rank_biased(e_end, parameter[0], 1) / parameter[1];
       case FR_RBP_RESIDUAL: return 1.0 - rank_biased(e_end, parameter[0], 2);  // all but what is judged
-      case FR_NORMAL_RBP: return ratio(rank_biased(e_end, parameter[0], 0), geometric(parameter[0], min64(relevant, k)));
+      case FR_NORMAL_RBP: return ratio(rank_biased(e_end, parameter[0], 0), geometric(parameter[0], min64(relevant, job->short_lists ? min64(k, n) : k)));
       case FR_BPREF: return bpref(e_end);
       case FR_INFAP: return inferred_ap(e_end);
       case FR_IPREC: return interpolated(parameter[0], parameter[1], e_end);
@@ -1187,6 +1195,7 @@ struct Query {
       case FR_AP_IA:
       case FR_PRECISION_IA:
       case FR_SUBTOPIC_RECALL: return by_subtopic(job->kinds[m], row, k, parameter);
+      case FR_BY_OTHERS: return by_others((const double *)(intptr_t)job->functions[m], (int64_t)parameter[0]);
       case FR_RETRIEVED: return (double)min64(n, k);
       case FR_RELEVANT: return (double)relevant;
       case FR_RELEVANT_RETRIEVED: return found;

@@ -87,7 +87,7 @@ METRICS = (
     "rbp_residual", "normal_rbp", "bpref", "infap", "iprec", "eleven_point", "auc", "limited_auc", "partial_auc",
     "partial_top", "mean_rank", "gain_rank", "pair_accuracy", "judged", "unjudged", "compatibility", "alpha_dcg",
     "alpha_ndcg", "err_ia", "nerr_ia", "nrbp", "nnrbp", "ap_ia", "precision_ia", "subtopic_recall", "retrieved",
-    "relevant", "relevant_retrieved", "custom",
+    "relevant", "relevant_retrieved", "by_others", "custom",
 )
 TIES = ("given", "decimal_desc", "id_desc", "id_asc", "average", "optimistic", "pessimistic", "random")
 IDEALS = ("judged", "list", "full")

@@ -45,6 +45,7 @@ enum fr_rank_metric {
   FR_RETRIEVED,
   FR_RELEVANT,
   FR_RELEVANT_RETRIEVED,
+  FR_BY_OTHERS,    // parameter: others a list has; `functions`: (others + 1) doubles, an item's worth by others above it
   FR_CUSTOM,
 };
 
@@ -89,7 +90,7 @@ struct fr_rank_job {
   const int32_t *kinds;     // (M)
   const int32_t *cutoff_of; // (M) place in `cutoffs`
   const double *parameters; // (M, 2)
-  const int64_t *functions; // (M) addresses of fr_rank_custom, for FR_CUSTOM
+  const int64_t *functions; // (M) addresses: of fr_rank_custom for FR_CUSTOM, of doubles for FR_BY_OTHERS
   const int64_t *cutoffs;   // (C) ascending, INT64_MAX for none
   const double *discounts;  // at least the longest list or truth
   const double *discount_sums;  // one longer: sums of the first i

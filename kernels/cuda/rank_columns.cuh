@@ -339,7 +339,7 @@ struct fr_found {
       case FR_RBP: return rank_biased(end, parameter[0], 0);
       case FR_GRADED_RBP: return rank_biased(end, parameter[0], 1) / parameter[1];
       case FR_RBP_RESIDUAL: return 1.0 - rank_biased(end, parameter[0], 2);
-      case FR_NORMAL_RBP: return fr_ratio(rank_biased(end, parameter[0], 0), geometric(parameter[0], fr_min(relevant, k)));
+      case FR_NORMAL_RBP: return fr_ratio(rank_biased(end, parameter[0], 0), geometric(parameter[0], fr_min(relevant, short_lists ? fr_min(k, n) : k)));
       case FR_BPREF: return bpref(end);
       case FR_INFAP: return inferred_ap(end);
       case FR_IPREC: return interpolated(parameter[0], parameter[1], end);

@@ -149,7 +149,7 @@ def test_the_average_of_ties_is_refused_where_it_is_not_defined() -> None:
 def test_the_result_says_how_it_was_computed() -> None:
     ev = fr.evaluate(RUN, TRUTH, ["ndcg@10", "rbp(p=0.5)"], relevance_level=2)
     assert ev.convention["ndcg@10"] == (
-        "ndcg@10[gain=linear,ideal=judged,ties=trec,empty=zero,missing=zero,unjudged=nonrel,relevance_level=2]"
+        "ndcg@10[gain=linear,discount=log,ideal=judged,ties=trec,empty=zero,missing=zero,unjudged=nonrel,relevance_level=2]"
     )
     assert ev.convention["rbp(p=0.5)"].startswith("rbp[p=0.5,ties=trec")
     assert "| ndcg@10 |" in ev.to_markdown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,21 +59,114 @@ def test_real_search_sets(name: str) -> None:
     np.testing.assert_allclose(ev.values, rows, rtol=0, atol=1e-12)
 
 
-def test_trec_eval_prints_the_same() -> None:
-    """``trec_eval -q -m all_trec qrels.test results.test``, to the four digits that it prints."""
+# What trec_eval 10 prints, under its names: it rounds recall levels as its version 10 does.
+PRINTED = {
+    **{ours: theirs for ours, theirs in NAMES.items() if not ours.startswith(("iprec", "11pt"))},
+    **{f"iprec_at_recall({i / 10}, version=10)": f"iprec_at_recall_{i / 10:.2f}" for i in range(11)},
+    "11pt_avg(version=10)": "11pt_avg",
+    "gmap": "gm_map",
+    "precision": "set_P",
+    "recall": "set_recall",
+    "f1": "set_F",
+    **{f"hit_rate@{k}": f"success_{k}" for k in (1, 5, 10)},
+    **{f"unjudged@{k}": f"unj_{k}" for k in (5, 10, 20)},
+}
+# recorded output: (run, qrels, longest list, policies, values that must be compared)
+COMMANDS = {
+    "out.test.aq": ("results.test", "qrels.test", None, {"missing": "skip"}, 250),
+    "out.test.a": ("results.test", "qrels.test", None, {"missing": "skip"}, 65),
+    "out.test.aqc": ("results.trunc", "qrels.test", None, {}, 250),
+    "out.test.aqcM": ("results.trunc", "qrels.test", 100, {}, 250),
+    "out.test.aql": ("results.test", "qrels.rel_level", None, {"missing": "skip", "relevance_level": 2}, 100),
+}
+
+
+@pytest.mark.parametrize("output", COMMANDS)
+def test_trec_eval_prints_the_same(output: str) -> None:
+    """``trec_eval -q -m all_trec`` and its options -c, -M and -l, to the four digits that it prints."""
+    results, qrels, longest, policies, enough = COMMANDS[output]
     folder = FOLDER / "trec_eval"
-    ev = fr.evaluate(
-        read(folder / "results.test", 2, 4), read(folder / "qrels.test", 2, 3), list(NAMES), missing="skip"
-    )
-    # trec_eval 10, which printed this, rounds recall levels to another rank than trec_eval 9, whose rule is ours
-    ours = {theirs: ours for ours, theirs in NAMES.items() if not ours.startswith(("iprec", "11pt"))}
+    run, truth = read(folder / results, 2, 4), read(folder / qrels, 2, 3)
+    if longest is not None:
+        run = {
+            q: dict(sorted(items.items(), key=lambda pair: (-pair[1], pair[0]))[:longest])
+            for q, items in run.items()
+        }
+    ev = fr.evaluate(run, truth, list(PRINTED), **policies)
+    names = {theirs: ours for ours, theirs in PRINTED.items()}
+    if (
+        "rel_level" in qrels
+    ):  # a grade of -1 is "pooled, not judged" to trec_eval, a judgement to us and ir_measures
+        names = {theirs: ours for theirs, ours in names.items() if not theirs.startswith("unj")}
+    compare(ev, folder / output, names, enough)
+
+
+def test_parameters_of_measures() -> None:
+    """``-m ndcg.1=3,2=9,4=4.5 -m iprec_at_recall.10,.20 -m success.2,5,20 ...``"""
+    folder = FOLDER / "trec_eval"
+    run, truth = read(folder / "results.test", 2, 4), read(folder / "qrels.test", 2, 3)
+    names = [
+        *("P_3", "P_5", "P_7", "recall_20", "recall_2000", "ndcg_cut_10", "ndcg_cut_20", "ndcg_cut_23"),
+        *("success_2", "success_5", "success_20"),
+    ]
+    levels = {
+        f"iprec_at_recall({x}, version=10)": f"iprec_at_recall_{x:.2f}" for x in (0.1, 0.2, 0.25, 0.5, 0.75)
+    }
+    ev = fr.evaluate(run, truth, [*names, *levels], missing="skip")
+    ours = {**{name: name for name in names}, **{theirs: mine for mine, theirs in levels.items()}}
+    compare(ev, folder / "out.test.meas_params", ours, 60)
+    graded = fr.evaluate(run, truth, ["ndcg"], missing="skip", gain={1: 3, 2: 9, 4: 4.5})
+    compare(graded, folder / "out.test.meas_params", {"ndcg_1=3,2=9,4=4.5": "ndcg"}, 4)
+
+
+def compare(ev: fr.evaluation.Evaluation, path: Path, ours: dict[str, str], enough: int) -> None:
     table, checked = ev.per_query, 0
-    for measure, query, value in lines(folder / "out.test.aq"):
+    for measure, query, value in lines(path):
         if measure not in ours:
             continue
         got = table.loc[query, ours[measure]] if query != "all" else ev[ours[measure]]
         if query == "all" and measure.startswith("num_"):  # trec_eval sums these
             got = table[ours[measure]].sum()
+        elif query != "all" and measure == "gm_map":  # and prints the logarithm of this for a query
+            got = np.log(got)
         assert abs(got - float(value)) <= 5.1e-5, (measure, query)
         checked += 1
-    assert checked > 150
+    assert checked >= enough, checked
+
+
+# Small cases from the tests of pytrec_eval, ranx and ir_measures.
+VECTORS = {
+    "ndcg": "ndcg", "ap": "map", "rr": "mrr", "bpref": "bpref", "ndcg_exp": "ndcg", "err": "err(max_gain=4)",
+    "p": "precision",
+}  # fmt: skip
+
+
+def vector_name(written: str) -> tuple[str, dict[str, str]] | None:
+    base, _, cutoff = written.partition("@")
+    if written.startswith("compat p="):
+        return f"compatibility(p={written[9:]})", {}
+    if written.startswith("rbp"):
+        return f"rbp(p=0.{written[4:]})", {}
+    if base not in VECTORS:
+        return (written, {}) if written.startswith("ndcg_cut") else None
+    name = VECTORS[base] + (f"@{cutoff}" if cutoff else "")
+    return name, {"gain": "exponential"} if base == "ndcg_exp" else {}
+
+
+def test_vectors_from_the_tests_of_other_libraries() -> None:
+    cases, compared = json.loads((FOLDER / "vectors.json").read_text()), 0
+    for case in cases:
+        run, truth = case["run"], case["qrels"]
+        run = read(FOLDER / run, 2, 4) if isinstance(run, str) else run
+        truth = read(FOLDER / truth, 2, 3) if isinstance(truth, str) else truth
+        digits = next((int(n) for n in "45" if f"{n} decimals" in case["source"]), 9)
+        for query, values in case["expected"].items():
+            for written, value in values.items():
+                found = vector_name(written)
+                if found is None:
+                    assert written.startswith("sdcg")  # another discount, not one of ours
+                    continue
+                got = fr.evaluate(run, truth, [found[0]], **found[1]).per_query.loc[query].iloc[0]
+                assert got == pytest.approx(value, abs=0.51 * 10.0**-digits), (case["source"], query, written)
+                compared += 1
+    assert compared >= 40, compared

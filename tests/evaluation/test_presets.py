@@ -68,6 +68,11 @@ def worked(metric: str, convention: str) -> float:
         ("rectools", "ndcg@4", 1.5 / (1 + 1 / np.log2(3) + 1 / 2 + 1 / np.log2(5))),  # over a full list of k
         ("lenskit", "recall@2", 1 / 2),  # over min(R, k)
         ("lenskit", "precision@10", 1 / 2),  # over the list's length
+        (
+            "lenskit",
+            "ndcg@4",
+            (1 + 1 / np.log2(3)) / (1 + 1 + 1 / np.log2(3)),
+        ),  # ranks 1 and 2 weigh the same
         ("trec", "precision@10", 1 / 5),
     ],
 )
@@ -81,6 +86,6 @@ def test_queries_without_a_relevant_item() -> None:
     assert {name: ev["recall@1"] for name, ev in means.items()} == {
         "trec": 0.5,
         "recbole": 1.0,
-        "lenskit": 1.0,
+        "lenskit": 0.5,
     }
     assert [len(ev) for ev in means.values()] == [2, 1, 2]

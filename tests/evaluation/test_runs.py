@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -142,11 +143,67 @@ def test_rows_can_be_labelled() -> None:
     np.testing.assert_array_equal(both.values, EXPECTED)
 
 
-def test_files(tmp_path: Any) -> None:
-    RUN_FRAME.to_parquet(tmp_path / "run.parquet")
-    TRUTH_FRAME.to_csv(tmp_path / "truth.csv", index=False)
-    ev = fr.evaluate(tmp_path / "run.parquet", str(tmp_path / "truth.csv"), METRICS)
-    np.testing.assert_array_equal(ev.values, EXPECTED)
+def written(table: pd.DataFrame, path: Any, value: str) -> Any:
+    """The table as a file of the kind that the suffix says."""
+    suffix = path.suffix
+    if suffix == ".parquet":
+        table.to_parquet(path)
+    elif suffix in (".csv", ".tsv"):
+        table.to_csv(path, index=False, sep="," if suffix == ".csv" else "\t")
+    elif suffix == ".jsonl":
+        table.to_json(path, orient="records", lines=True)
+    elif suffix == ".json":
+        path.write_text(json.dumps({q: dict(zip(g["item"], g[value])) for q, g in table.groupby("query")}))
+    else:  # TREC
+        rows = zip(table["query"], table["item"], table[value])
+        line = "{} Q0 {} 1 {} tag\n" if value == "score" else "{} 0 {} {}\n"
+        path.write_text("".join(line.format(*row) for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("truth", [".parquet", ".csv", ".tsv", ".jsonl", ".json", ".qrels"])
+@pytest.mark.parametrize("run", [".parquet", ".csv", ".jsonl", ".json", ".trec"])
+def test_files(tmp_path: Any, run: str, truth: str) -> None:
+    run_path = written(RUN_FRAME, tmp_path / f"run{run}", "score")
+    truth_path = written(TRUTH_FRAME, tmp_path / f"truth{truth}", "gain")
+    np.testing.assert_array_equal(fr.evaluate(run_path, str(truth_path), METRICS).values, EXPECTED)
+
+
+def test_malformed_files_are_named_with_the_line(tmp_path: Any) -> None:
+    path = tmp_path / "run.trec"
+    path.write_text("q1 Q0 a 1 0.5 t\nq1 Q0 b 2\n")
+    with pytest.raises(ValueError, match=r"run.trec, line 2: expected 6 fields .*; got 4"):
+        fr.evaluate(path, TRUTH, METRICS)
+    path = tmp_path / "truth.csv"
+    path.write_text("query,item,gain\nq1,a,high\n")
+    with pytest.raises(ValueError, match=r"truth.csv, line 2: expected a number as gain; got 'high'"):
+        fr.evaluate(RUN, path, METRICS)
+
+
+def test_the_order_of_rows_does_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 3, 400).astype(float)
+    table = pd.DataFrame(
+        {"query": np.repeat(np.arange(20), 20), "item": np.tile(np.arange(20), 20), "score": scores}
+    )
+    truth = table[["query", "item"]].sample(150, random_state=1).assign(gain=rng.integers(0, 4, 150))
+    for kind in (int, str):
+        run, judged = (frame.astype({"query": kind, "item": kind}) for frame in (table, truth))
+        for ties in ("trec", "id_desc", "id_asc", "random", "average", "optimistic", "pessimistic"):
+            expected = fr.evaluate(run, judged, ["map", "ndcg@5", "mrr"], ties=ties).per_query.sort_index()
+            for seed in range(3):
+                shuffled = fr.evaluate(
+                    run.sample(frac=1, random_state=seed), judged.sample(frac=1, random_state=seed),
+                    ["map", "ndcg@5", "mrr"], ties=ties,
+                )  # fmt: skip
+                pd.testing.assert_frame_equal(shuffled.per_query.sort_index(), expected)
+
+
+def test_a_random_order_is_another_in_each_query() -> None:
+    run = {q: dict.fromkeys("abcdefgh", 1.0) for q in range(200)}
+    ranks = fr.evaluate(run, {q: {"a": 1} for q in range(200)}, ["mean_rank"], ties="random").values.ravel()
+    assert set(ranks) == set(range(1, 9))
+    assert abs(ranks.mean() - 4.5) < 0.5
 
 
 def test_int64_ids_beyond_32_bits() -> None:
@@ -167,6 +224,23 @@ BAD: list[tuple[Any, Any, dict, type, str]] = [
     (frame(RUN, "score").rename(columns={"item": "thing"}), TRUTH, {}, ValueError, "column named 'item'"),
     (pd.concat([RUN_FRAME, RUN_FRAME.iloc[:1]]), TRUTH, {}, ValueError, "item 'a' twice in query 'q1'"),
     ({"q1": ["b", "b"]}, TRUTH, {}, ValueError, "item 'b' twice"),
+    # no less a fault in a query that the truth does not know
+    (RUN | {"new": {"a": float("nan")}}, TRUTH, {}, ValueError, "NaN, in query 'new'"),
+    (
+        RUN | {"new": ["a", "b", "a"]} | {q: list(v) for q, v in RUN.items()},
+        TRUTH,
+        {},
+        ValueError,
+        "item 'a' twice in query 'new'",
+    ),
+    (np.array([[0, 1], [1, 3], [2, 2]]), {0: {1: 1}, 1: {3: 1}}, {}, ValueError, "item 2 twice in query 2"),
+    (
+        TopK(np.array([[0, 1], [1, 3]]), np.array([[2, 1], [np.nan, 1]], np.float32)),
+        {0: {1: 1}},
+        {},
+        ValueError,
+        "NaN, in query 1",
+    ),
     ({"q1": "abc"}, TRUTH, {}, TypeError, "text 'abc'"),
     ({"q1": 3}, TRUTH, {}, TypeError, "int"),
     ({"q1": {"a": 1.0}, "q2": ["a"]}, TRUTH, {}, TypeError, "every query"),

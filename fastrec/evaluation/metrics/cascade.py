@@ -42,8 +42,11 @@ def graded_rbp(q: Query) -> float:
 
 
 def normalized_rbp(q: Query) -> float:
-    """RBP over that of a list that starts with all R relevant items (the first k of them)."""
-    return ratio(rbp(q), _geometric(np.ones(q.capped), q.parameter))
+    """RBP over that of a list that starts with all R relevant items (the first k, or with ``short="len"`` as many as
+    the list holds).
+    """
+    first = min(q.num_relevant, q.depth) if q.convention.short == "len" else q.capped
+    return ratio(rbp(q), _geometric(np.ones(first), q.parameter))
 
 
 def rbp_residual(q: Query) -> float:
@@ -61,6 +64,8 @@ METRICS = [
     Metric("nerr", nerr, "nerr", (), (("max_gain", None),)),
     Metric("rbp", rbp, "rbp", (), (("p", 0.8),)),
     Metric("graded_rbp", graded_rbp, "graded_rbp", (), (("p", 0.8), ("max_gain", None))),
-    Metric("normalized_rbp", normalized_rbp, "normal_rbp", ("normalised_rbp",), (("p", 0.8),)),
+    Metric(
+        "normalized_rbp", normalized_rbp, "normal_rbp", ("normalised_rbp",), (("p", 0.8),), uses=("short",)
+    ),
     Metric("rbp_residual", rbp_residual, "rbp_residual", (), (("p", 0.8),)),
 ]

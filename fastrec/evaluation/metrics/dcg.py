@@ -22,14 +22,14 @@ def gain_values(gains: Any, gain: object, level: float | None, xp: Any = np) -> 
     return xp.exp2(positive) - 1.0 if gain == "exponential" else positive
 
 
-def discounted(values: np.ndarray) -> float:
-    return float((values / np.log2(np.arange(2, len(values) + 2))).sum())
+def discounted(values: np.ndarray, q: Query) -> float:
+    return float((values * q.convention.discounts(len(values))).sum())
 
 
 def dcg(q: Query) -> float:
     """Sum of gain / log2(rank + 1) over the first k; ``base`` is that of another logarithm."""
     values = gain_values(q.gains, q.convention.gain, q.convention.relevance_level)
-    return discounted(np.where(q.judged, values, 0.0)[: q.k]) * (
+    return discounted(np.where(q.judged, values, 0.0)[: q.k], q) * (
         float(np.log2(q.parameter)) if q.parameters else 1.0
     )
 
@@ -38,13 +38,13 @@ def ndcg(q: Query) -> float:
     """DCG over that of the ideal list, cut at k as well."""
     convention = q.convention
     if convention.ideal == "full":
-        return ratio(dcg(q), discounted(np.ones(q.k)))
+        return ratio(dcg(q), discounted(np.ones(q.k), q))
     gains = q.truth if convention.ideal == "judged" else q.gains[q.judged]
     ideal = np.sort(gain_values(gains, convention.gain, convention.relevance_level))[::-1]
-    return ratio(dcg(q), discounted(ideal[: q.cutoff]))
+    return ratio(dcg(q), discounted(ideal[: q.cutoff], q))
 
 
 METRICS = [
-    Metric("dcg", dcg, "dcg", (), (("base", 2.0),), averages_ties=True, uses=("gain",)),
-    Metric("ndcg", ndcg, "ndcg", ("ndcg_cut",), averages_ties=True, uses=("gain", "ideal")),
+    Metric("dcg", dcg, "dcg", (), (("base", 2.0),), averages_ties=True, uses=("gain", "discount")),
+    Metric("ndcg", ndcg, "ndcg", ("ndcg_cut",), averages_ties=True, uses=("gain", "discount", "ideal")),
 ]

@@ -41,10 +41,6 @@ def greedy_ideal(q: Query, alpha: float) -> np.ndarray:
     return novelty(chosen, alpha)
 
 
-def discount(n: int) -> np.ndarray:
-    return 1.0 / np.log2(np.arange(2, n + 2))
-
-
 def reciprocal(n: int) -> np.ndarray:
     return 1.0 / np.arange(1, n + 1)
 
@@ -75,12 +71,12 @@ def alpha_dcg(q: Query) -> float:
 
     Clarke et al. 2008, as ndeval scales it (ndeval leaves k = 1 alone unscaled).
     """
-    return _over_perfect(q, discount)
+    return _over_perfect(q, q.convention.discounts)
 
 
 def alpha_ndcg(q: Query) -> float:
     """The same over that of the greedy ideal list, cut at k as well (Clarke et al. 2008)."""
-    return _over_ideal(q, discount)
+    return _over_ideal(q, q.convention.discounts)
 
 
 def err_ia(q: Query) -> float:
