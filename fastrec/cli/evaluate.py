@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DEFAULT = "ndcg@10,map,mrr,recall@100"
 TABLES = (".parquet", ".csv", ".tsv", ".jsonl", ".feather")
 _GATE = re.compile(
-    r"\s*(?P<metric>[^<>=]+?)\s*(?P<sign>>=|<=|==|>|<)\s*(?P<bound>[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?)\s*",
+    r"\s*(?P<metric>(?:[^<>=(]|\([^)]*\))+?)\s*(?P<sign>>=|<=|==|>|<)\s*(?P<bound>[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?)\s*",
     re.I,
 )
 _SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq}
@@ -48,7 +48,9 @@ def evaluate(
     run: Annotated[
         Path, typer.Argument(help="What a system returned: TREC, Parquet, CSV, JSONL, .npz of ids.")
     ],
-    truth: Annotated[Path, typer.Argument(help="What is right: TREC qrels, or a table query, item, gain.")],
+    truth: Annotated[
+        Path, typer.Argument(help="What is right: TREC qrels, or a table query, item, gain[, subtopic].")
+    ],
     metrics: Annotated[
         list[str] | None, typer.Option("--metrics", "-m", help="Names, by commas.", show_default=DEFAULT)
     ] = None,
@@ -103,6 +105,7 @@ def evaluate(
     from fastrec._core import checks
     from fastrec.cli.common import check_output, note, split_list
     from fastrec.data import read_run, read_truth, write_frame
+    from fastrec.evaluation.metrics import parse
 
     names = split_list(metrics or [DEFAULT])
     gates = [Gate.read(text) for text in require or []]
@@ -111,9 +114,11 @@ def evaluate(
         check_output(None if path is None else str(path), TABLES)
     if groups is not None and by is None:
         raise ValueError("--groups needs --by: the column to group by")
-    right = read_truth(truth)
-    judged = fr.Truth(right)
     asked = [*names, *(gate.metric for gate in gates)]
+    by_subtopic = any(column.metric.subtopics for column in parse(asked))
+    judged = fr.Truth(truth, subtopics=True) if by_subtopic else None
+    right = read_truth(truth) if judged is None else judged.to_frame()
+    judged = fr.Truth(right) if judged is None else judged
 
     def measure(path: Path) -> Any:
         returned = read_run(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ def fuse(
     runs : sequence, or mapping of name to run
         All of one kind: ``TopK``, (Q, k) id matrices (-1 is padding) or ``(ids, scores)`` pairs of matrices;
         pandas, polars or Arrow frames with columns ``query, item`` and ``score`` or ``rank``; dicts of
-        ``{query: {item: score}}``.  Without scores or ranks the given order is the ranking.
+        ``{query: {item: score}}``; paths of files that ``fr.evaluate`` reads, which become pandas frames.
+        Without scores or ranks the given order is the ranking.
     method : str
         With r the item's rank in a run (from 1), s its normalised score, and c the number of runs that hold
         it:
@@ -115,6 +117,7 @@ def fuse(
         sigma=checks.number(sigma, "sigma", low=0),
     )
     names, given = _named(runs)
+    given = [_opened(run) for run in given]
     scale = _weights(weights, names)
     shape = _shape_of(given, names)
     tables = shape.read(given, names)
@@ -379,6 +382,15 @@ def _weights(weights: Any, names: list[str]) -> np.ndarray:
     return scale
 
 
+def _opened(run: Any) -> Any:
+    """A path as the frame that it holds, a run of ranx as a dict, anything else as it is."""
+    if isinstance(run, (str, os.PathLike)):
+        from fastrec.data.files import read_run
+
+        return read_run(run)
+    return run.to_dict() if type(run).__module__.startswith("ranx") else run
+
+
 class _Shape(ABC):
     """A kind of run: how to read all of them as tables of codes, and how to write codes back."""
 
@@ -414,7 +426,8 @@ def _kind(run: Any, name: str) -> type[_Matrices] | type[_Frames] | type[_Dicts]
     if isinstance(run, (TopK, np.ndarray, tuple, list)) or hasattr(run, "__dlpack__"):
         return _Matrices
     raise TypeError(
-        f"{name} must be a TopK, an id matrix, (ids, scores), a frame or a dict of dicts; got {type(run).__name__}"
+        f"{name} must be a TopK, an id matrix, (ids, scores), a frame, a dict of dicts or a path; "
+        f"got {type(run).__name__}"
     )
 
 

@@ -65,6 +65,10 @@ def test_gates_decide_the_exit_code(files) -> None:
     assert files(*words, "--require", f"map=={mean!r}", "--json").code == 0
     assert files(*words, "--require", f"map<{mean!r}").code == 1
     assert files(*words, "--require", f"map<={mean!r}").code == 0
+    assert (
+        files(*words, "--require", "rbp(p=0.9)>=0.01", "--require", "nrbp<1").code != 0
+    )  # nrbp: no subtopics there
+    assert files(*words, "--require", "rbp(p=0.9)>=0.01", "--require", "rbp(p=0.9)@5 < 1").code == 0
 
 
 def test_values_by_query_and_the_table_are_written(files) -> None:
@@ -114,6 +118,18 @@ def test_runs_are_compared(files) -> None:
     assert "p corrected by holm" in files(*words).out
     for test in ("wilcoxon", "randomization", "tukey_hsd"):
         assert files(*words, "--test", test).code == 0
+
+
+def test_judgements_by_subtopic(files) -> None:
+    judged = TRUTH.assign(subtopic=TRUTH["item"] % 3)
+    rows = zip(judged["query"], judged["subtopic"], judged["item"])
+    (files.folder / "diversity.qrels").write_text("".join(f"{q} {s} {i} 1\n" for q, s, i in rows))
+    judged.to_csv(files.folder / "diversity.csv", index=False)
+    expected = fr.evaluate(RUN, judged, ["alpha_ndcg@5", "map"]).mean
+    for truth in ("diversity.qrels", "diversity.csv"):
+        done = files("evaluate", "run.parquet", truth, "-m", "alpha_ndcg@5,map", "--json")
+        means = [row["mean"] for row in json.loads(done.out)["metrics"]]
+        np.testing.assert_allclose(means, expected, rtol=0, atol=1e-15)
 
 
 def test_ids_that_never_meet_are_pointed_out(files) -> None:

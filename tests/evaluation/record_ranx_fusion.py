@@ -13,8 +13,10 @@ import ranx
 FILE = Path(__file__).with_name("ranx_fusion.json")
 # fastrec's name -> ranx's
 METHODS = {"rrf": "rrf", "isr": "isr", "log_isr": "log_isr", "logn_isr": "logn_isr", "borda": "bordafuse"} | {
-    f"comb{name}": name for name in ("sum", "mnz", "anz", "max", "min", "med")
+    f"comb{name}": name for name in ("sum", "mnz", "gmnz", "anz", "max", "min", "med")
 }
+METHODS |= {"rbc": "rbc"}
+PARAMETERS = {"rbc": {"phi": 0.8}, "combgmnz": {"gamma": 2.0}}  # fastrec's defaults; ranx has none
 NORMS = {
     "min_max": "min-max", "max": "max", "sum": "sum", "z_score": "zmuv", "rank": "rank", "borda": "borda",
 }  # fmt: skip
@@ -43,7 +45,12 @@ def main():
     runs = make_runs()
     cases = []
     for method, norm in CASES:
-        fused = ranx.fuse([ranx.Run(run) for run in runs], norm=NORMS[norm], method=METHODS[method])
+        fused = ranx.fuse(
+            [ranx.Run(run) for run in runs],
+            norm=NORMS[norm],
+            method=METHODS[method],
+            params=PARAMETERS.get(method),
+        )
         cases.append({"method": method, "norm": norm, "fused": fused.to_dict()})
         print(method, norm, flush=True)  # noqa: T201
     FILE.write_text(json.dumps({"runs": runs, "cases": cases}, separators=(",", ":")) + "\n")

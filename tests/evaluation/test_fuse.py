@@ -168,6 +168,21 @@ def test_polars_and_arrow_frames_come_back_as_they_went():
     assert arrow.to_pydict() == expected.to_dict("list")
 
 
+def test_files_are_read(tmp_path):
+    runs = random_runs(2, queries=3)
+    for number, run in enumerate(runs):
+        lines = [f"{q} Q0 {d} 1 {s!r} t\n" for q, items in run.items() for d, s in items.items()]
+        (tmp_path / f"{number}.trec").write_text("".join(lines))
+    fused = fuse([tmp_path / "0.trec", str(tmp_path / "1.trec")], "combsum")
+    expected = fuse(runs, "combsum")
+    assert list(fused.columns) == ["query", "rank", "item", "score"]
+    for query, items in expected.items():
+        part = fused[fused["query"] == query]
+        assert dict(zip(part["item"], part["score"])) == items
+    with pytest.raises(FileNotFoundError, match="gone"):
+        fuse([tmp_path / "gone.trec"] * 2)
+
+
 def test_ids_alone_and_rank_columns_are_rankings():
     a, b = np.array([[3, 1, -1]]), np.array([[1, 2, 3]])
     fused = fuse([a, b], "rrf")
