@@ -351,8 +351,8 @@ def _cuda(
         ids=ids, scores=scores, ptr=ptr, width=width, run_row=run_row, tie_rank=tie_rank, query_keys=query_keys,
         truth_ptr=truth_ptr, truth_ids=truth_ids, gains=gains, worth=worth, ideal=ideal,
         kinds=[_kind(c, convention) for c in columns], cutoffs=cutoffs, cutoff_of=cutoff_of,
-        parameters=[_numbers(c, convention) for c in columns], table=table, sums=sums, level=level, convention=convention,
-        ties=_ties(convention, tie_rank), longest=longest, longest_truth=longest_truth,
+        parameters=[_numbers(c, convention) for c in columns], table=table, sums=sums, level=level,
+        convention=convention, ties=_ties(convention, tie_rank), longest=longest, longest_truth=longest_truth,
     )  # fmt: skip
 
 

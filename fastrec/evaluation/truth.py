@@ -135,13 +135,7 @@ class Truth:
     def empty(cls, queries: Labels, rows: np.ndarray) -> Truth:
         """No judgement for some queries, by row."""
         none = cls.__new__(cls)
-        none._columns, none._items, none._gains, none._subtopics, none._text_order = (
-            None,
-            None,
-            None,
-            None,
-            None,
-        )
+        none._columns = none._items = none._gains = none._subtopics = none._text_order = none._longest = None
         none._ptr, none._ids = np.zeros(len(rows) + 1, np.int64), np.zeros(0, np.int64)
         none._queries = Labels.of(queries.array()[rows])
         return none

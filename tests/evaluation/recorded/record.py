@@ -135,7 +135,6 @@ def ranx() -> Values:
     wanted = [
         *(f"{name}@{k}" for name in names for k in CUTOFFS),
         "r-precision",
-        "bpref",
         "rbp.80",
         "map",
         "mrr",
