@@ -374,6 +374,8 @@ struct Query {
     dense = (double *)bump.take(8 * longest);
     dense_ideal = (double *)bump.take(8 * j->longest_truth);
     sorted_values = (double *)bump.take(8 * 2 * (events_max + 1));
+    cascade.sums = (double *)bump.take(8 * (events_max + 1));
+    biased.sums = (double *)bump.take(8 * (events_max + 1));
     overlap = (int32_t *)bump.take(4 * ((longest > j->longest_truth ? longest : j->longest_truth) + 1));
     const bool topics = j->topic_ptr != nullptr;
     judgement_at = (int64_t *)bump.take(topics ? 8 * (longest + 1) : 0);
@@ -781,16 +783,31 @@ struct Query {
     return ratio((1.0 + b) * p * r, b * p + r);
   }
 
-  FR_NOINLINE double reciprocal_cascade(int64_t e_end, double largest) const {  // ERR
+  // Sums over the first e judged items, kept for the other cutoffs of the same parameters.
+  struct Running {
+    double *sums;
+    double parameter;
+    int worth;
+    bool known;
+    bool is(double p, int w) const { return known && parameter == p && worth == w; }
+  };
+  Running cascade, biased;
+
+  FR_NOINLINE double reciprocal_cascade(int64_t e_end, double largest) {  // ERR
+    if (cascade.is(largest, 0)) return cascade.sums[e_end];
     double sum = 0.0, left = 1.0;
     const double scale = exp2(largest);
-    for (int64_t e = 0; e < e_end; ++e) {
-      if (!(gain[e] > 0.0)) continue;
-      const double stop = (exp2(gain[e]) - 1.0) / scale;
-      sum += left * stop / (double)(position[e] + 1);
-      left *= 1.0 - stop;
+    cascade.sums[0] = 0.0;
+    for (int64_t e = 0; e < events; ++e) {
+      if (gain[e] > 0.0) {
+        const double stop = ((gain[e] == 1.0 ? 2.0 : exp2(gain[e])) - 1.0) / scale;
+        sum += left * stop / (double)(position[e] + 1);
+        left *= 1.0 - stop;
+      }
+      cascade.sums[e + 1] = sum;
     }
-    return sum;
+    cascade = {cascade.sums, largest, 0, true};
+    return cascade.sums[e_end];
   }
 
   // ERR of the best list: the truth is in that order.
@@ -809,17 +826,21 @@ struct Query {
   }
 
   // (1 - p) * sum of p^place over the relevant (0), of p^place * gain over all judged (1), of p^place over all judged (2).
-  FR_NOINLINE double rank_biased(int64_t e_end, double p, int worth) const {
+  FR_NOINLINE double rank_biased(int64_t e_end, double p, int worth) {
+    if (biased.is(p, worth)) return biased.sums[e_end];
     double sum = 0.0, weight = 1.0;
     int64_t at = 0;
-    for (int64_t e = 0; e < e_end; ++e) {
-      if (worth == 0 && !is_relevant(gain[e])) continue;
-      if (worth == 1 && !(gain[e] > 0.0)) continue;
-      weight *= power(p, position[e] - at);
-      at = position[e];
-      sum += worth == 1 ? weight * gain[e] : weight;
+    biased.sums[0] = 0.0;
+    for (int64_t e = 0; e < events; ++e) {
+      if (worth == 2 || (worth == 0 ? is_relevant(gain[e]) : gain[e] > 0.0)) {
+        weight *= power(p, position[e] - at);
+        at = position[e];
+        sum += worth == 1 ? weight * gain[e] : weight;
+      }
+      biased.sums[e + 1] = (1.0 - p) * sum;
     }
-    return (1.0 - p) * sum;
+    biased = {biased.sums, p, worth, true};
+    return biased.sums[e_end];
   }
 
   // The weight of the first `length` places, (1 - p) * (1 + p + ... + p^(length - 1)).
@@ -1296,6 +1317,7 @@ struct Query {
     ideal_sums(row);
     counts[FR_COUNT_RELEVANT] = (int32_t)relevant;
     counts[FR_COUNT_HITS] = hits[events];
+    cascade.known = biased.known = false;
     if (tied && job->ties == FR_TIES_AVERAGE)
       for (int m = 0; m < job->metrics; ++m) out[m] = averaged_column(m, row, counts);
     else
