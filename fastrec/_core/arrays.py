@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -131,6 +131,25 @@ def common_device(**arrays: Any) -> str:
 def namespace(array: Any) -> ModuleType:
     """``numpy`` or ``cupy``: the module whose functions work on an adopted array (``numpy`` for None)."""
     return np if array is None or isinstance(array, np.ndarray) else sys.modules["cupy"]
+
+
+def stream_of(*values: Any) -> AbstractContextManager[Any]:
+    """While it is entered, CuPy works on torch's current stream, where one of ``values`` is a torch tensor on a card.
+
+    What torch has queued comes first, and what it queues next comes after, without an event in between.  Anything else
+    leaves CuPy's own current stream alone.
+    """
+    torch = sys.modules.get("torch")
+    tensor = getattr(torch, "Tensor", None)
+    found = next((v for v in values if tensor is not None and isinstance(v, tensor) and v.is_cuda), None)
+    if torch is None or found is None:
+        return nullcontext()
+    cupy = _require_cupy("a tensor")
+    stack = ExitStack()
+    stack.enter_context(cupy.cuda.Device(found.device.index))
+    pointer = torch.cuda.current_stream(found.device).cuda_stream
+    stack.enter_context(cupy.cuda.ExternalStream(pointer, found.device.index))
+    return stack
 
 
 def current(array: Any) -> AbstractContextManager[Any]:

@@ -95,8 +95,9 @@ class Operation:
             return self._paths["reference"](_arrays.namespace(first), **arguments)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        arguments = self._contract(*args, **kwargs)
-        return self._run(self.path_for(arguments), arguments)
+        with _arrays.stream_of(*args, *kwargs.values()):
+            arguments = self._contract(*args, **kwargs)
+            return self._run(self.path_for(arguments), arguments)
 
     def __reduce__(self) -> str:
         return self.name  # pickled by name, like a function, so that worker processes can be given one

@@ -271,7 +271,8 @@ class Index:
         the few items that survive it.  Memory: the output, and at most 64 MB; never a (Q, N) matrix.
         """
         if self._device != arrays.CPU:
-            return self._topk_on_card(queries, k, exclude, candidates, min_score, out)
+            with arrays.stream_of(queries):
+                return self._topk_on_card(queries, k, exclude, candidates, min_score, out)
         queries, k, banned, floor = self._checked(queries, k, exclude, min_score)
         workers = _threads.resolve(threads)
         rows, scores = outputs(out, (len(queries), k), self._device, queries, self._items)

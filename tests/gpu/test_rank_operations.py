@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -148,3 +149,40 @@ def test_results_are_written_where_the_caller_says(cupy: fake_cupy.Fake) -> None
     assert top.rows is out[0]
     assert top.scores is out[1]
     assert out[0].get().tolist() == [[5, 4]]
+
+
+def test_torch_tensors_are_worked_on_in_torchs_stream(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tensor:
+        is_cuda, requires_grad, dtype = True, False, "torch.float32"
+        device = types.SimpleNamespace(type="cuda", index=1)
+
+        def __init__(self, array: np.ndarray) -> None:
+            self._host = array
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return 2, 1
+
+    torch = types.ModuleType("torch")
+    torch.Tensor = Tensor  # type: ignore[attr-defined]
+    torch.cuda = types.SimpleNamespace(  # type: ignore[attr-defined]
+        current_stream=lambda device: types.SimpleNamespace(cuda_stream=70 + device.index)
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    cupy.devices = 2
+    top = fr.select_topk(Tensor(np.array([[3.0, 5.0, 4.0]], np.float32)), 2)
+    assert top.rows.device.id == 1
+    assert top.rows.get().tolist() == [[1, 2]]
+    launches = [entry for entry in cupy.log if entry[0] == "launch"]
+    assert launches
+    assert {entry[-1] for entry in launches} == {71}
+    with cupy.cuda.Device(1):
+        items = cupy.asarray(np.eye(3, dtype=np.float32))
+    cupy.log.clear()
+    assert fr.Index(items).topk(Tensor(np.array([[3.0, 5.0, 4.0]], np.float32)), 2).rows.get().tolist() == [
+        [1, 2]
+    ]
+    assert [entry[-1] for entry in cupy.log if entry[0] == "launch"][-1] == 71
+    assert cupy.stream == "default"
+    assert cupy.cuda.runtime.getDevice() == 0

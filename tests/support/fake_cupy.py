@@ -379,6 +379,9 @@ class Fake(types.ModuleType):
     def from_dlpack(self, value: Any) -> Array:
         return self.wrap(np.from_dlpack(value._host), int(value.__dlpack_device__()[1]))
 
+    def may_share_memory(self, a: Any, b: Any) -> bool:  # bounds only: nothing waits
+        return a.device == b.device and np.may_share_memory(a._array, b._array)
+
     def get_default_memory_pool(self) -> Any:
         return types.SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: self.log.append(("free",)))
 
