@@ -113,6 +113,39 @@ def large_k(lab: Lab) -> Case:
     return topk_case(lab, queries, items, 1000, ["numpy", "faiss", "implicit", "torch"], beside=[short])
 
 
+@case("rank/one-call-k10", "rank", "top-10 of one query among 100 items: what a call costs")
+def one_call(lab: Lab) -> Case:
+    queries, items = inputs.embeddings(lab, 1, 100, 16, "equal")
+    return topk_case(lab, queries, items, 10, ["numpy", "faiss", "implicit", "torch"])
+
+
+@case("rank/pack", "rank", "building an index, beside a plain product of 512 queries with its items")
+def pack(lab: Lab) -> Case:
+    _, items = _catalogue(lab, "gamma")
+    queries = lab.rng("pack").standard_normal((512, items.shape[1]), np.float32)
+    few = queries[:4]
+    ids, best = references.topk(few, items, 10)
+    exact = references.same_topk(few, items, ids, best)
+    products = few.astype(np.float64) @ items[:1000].T.astype(np.float64)
+
+    def close(answer: Any) -> references.Verdict:
+        agrees = np.allclose(answer[:4, :1000], products, rtol=1e-4, atol=1e-3)
+        return references.Verdict(agrees, "close" if agrees else "another product")
+
+    contenders = [
+        Contender(
+            OURS, lambda: fr.Index(items, threads=lab.threads), lambda index: exact(index.topk(few, 10))
+        )
+    ]
+    if lab.peer("numpy"):
+        out = np.empty((len(queries), len(items)), np.float32)
+        contenders.append(
+            Contender("numpy @, 512 queries", lambda: np.matmul(queries, items.T, out=out), close, "numpy")
+        )
+    work = Work(bytes=float(items.nbytes), count=float(len(items)), unit="items")
+    return Case({"N": len(items), "d": items.shape[1]}, work, contenders)
+
+
 @case("rank/select-k100", "rank", "top-100 of a given matrix of scores")
 def select(lab: Lab) -> Case:
     rows, columns, k = lab.size((100, 20_000, 100), (200, 100_000, 100), (1000, 100_000, 100))
