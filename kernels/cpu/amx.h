@@ -76,6 +76,8 @@ FR_INLINE void dots_amx(const uint8_t *panel, int64_t d4, const int32_t *query, 
     const bool first = s == 0, last = s == steps - 1;
     const uint8_t *const items = panel + amx_start(d4, s) * row;
     const int32_t *const codes = query + s * Q * depth;
+    // what the next step, of this panel or the next, will load: the hardware does not foresee loads of tiles
+    for (int64_t b = depth * row; b < 2 * depth * row; b += 64) __builtin_prefetch(items + b);
     _tile_loadd(6, items, row);
     if (steps > 1) _tile_loadd(4, codes, 4 * depth);
     if (first) FR_AMX_START(0, dots);

@@ -490,30 +490,31 @@ FR_INLINE void append(Work &w, int64_t local, const T *dots, uint32_t mask, T of
   uint32_t *row = w.row + local * w.cap;
   int64_t n = q.count;
 #if defined(FR_AVX512)
-  for (int v = 0; v < 2; ++v) {
-    const __mmask16 part = __mmask16(mask >> (16 * v));
-    if (!part) continue;
-    __m512 value;
-    if (sizeof(T) == 4 && T(0.5) == T(0))
-      value = _mm512_mul_ps(
-          _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(dots + 16 * v), _mm512_set1_epi32(int32_t(offset)))),
-          _mm512_set1_ps(unit));
-    else
-      value = _mm512_loadu_ps(reinterpret_cast<const float *>(dots + 16 * v));
-    const __m512 wide = _mm512_set1_ps(error);
-    _mm512_storeu_ps(low + n, _mm512_maskz_compress_ps(part, _mm512_sub_ps(value, wide)));
-    _mm512_storeu_ps(high + n, _mm512_maskz_compress_ps(part, _mm512_add_ps(value, wide)));
-    _mm512_storeu_si512(row + n, _mm512_maskz_compress_epi32(part, _mm512_loadu_si512(rows + 16 * v)));
-    n += __builtin_popcount(part);
+  if (FR_UNLIKELY(__builtin_popcount(mask) > 4)) {  // the first panels; later there is one, nearly always
+    for (int v = 0; v < 2; ++v) {
+      const __mmask16 part = __mmask16(mask >> (16 * v));
+      __m512 value;
+      if (sizeof(T) == 4 && T(0.5) == T(0))
+        value = _mm512_mul_ps(
+            _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(dots + 16 * v), _mm512_set1_epi32(int32_t(offset)))),
+            _mm512_set1_ps(unit));
+      else
+        value = _mm512_loadu_ps(reinterpret_cast<const float *>(dots + 16 * v));
+      const __m512 wide = _mm512_set1_ps(error);
+      _mm512_storeu_ps(low + n, _mm512_maskz_compress_ps(part, _mm512_sub_ps(value, wide)));
+      _mm512_storeu_ps(high + n, _mm512_maskz_compress_ps(part, _mm512_add_ps(value, wide)));
+      _mm512_storeu_si512(row + n, _mm512_maskz_compress_epi32(part, _mm512_loadu_si512(rows + 16 * v)));
+      n += __builtin_popcount(part);
+    }
+    mask = 0;
   }
-#else
+#endif
   for (; mask; mask &= mask - 1) {
     const int i = __builtin_ctz(mask);
     const float value = float(dots[i] - offset) * unit;
     low[n] = value - error, high[n] = value + error, row[n] = rows[i];
     ++n;
   }
-#endif
   q.survivors += n - q.count;
   q.count = n;
 }
@@ -710,6 +711,8 @@ int64_t choose(Work &w, int64_t &actives, int64_t number0, int64_t begin, int64_
 #endif
 #if defined(FR_AMX)
 #define FR_SIZES_I8(CALL) CALL(32) CALL(16) CALL(4) CALL(2) CALL(1)
+#elif FR_TILE == 3
+#define FR_SIZES_I8(CALL) CALL(6) FR_SIZES_F32(CALL)
 #else
 #define FR_SIZES_I8(CALL) FR_SIZES_F32(CALL)
 #endif

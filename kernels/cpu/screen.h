@@ -18,9 +18,12 @@
 #define FR_LANES 4
 #endif
 #define FR_NV (FR_PANEL / FR_LANES)
-// The largest tile of the integer screen: AMX takes more queries at a time than accumulators fit into vectors.
+// The largest tile of the integer screen.  AMX takes more queries at a time than accumulators fit into vectors; with
+// AVX2 two tiles of registers, one after the other, share what is computed for eight queries at once.
 #if defined(FR_AMX)
 #define FR_TILE_I8 32
+#elif FR_TILE == 3
+#define FR_TILE_I8 6
 #else
 #define FR_TILE_I8 FR_TILE
 #endif
@@ -219,15 +222,20 @@ FR_NOINLINE void dots_f32(const float *FR_RESTRICT panel, int64_t d, const float
   });
 }
 
-// How the codes of a tile's queries lie: [d4][Q] of four s8 in an int32, or as AMX wants them.
+// Queries whose sums are in registers at a time, of a tile of Q.
+constexpr int in_registers(int Q) { return Q > FR_TILE ? FR_TILE : Q; }
+
+// How the codes of a tile's queries lie: [d4][in_registers] of four s8 in an int32, once or more; or as AMX wants them.
 template <int Q, class F>
 FR_INLINE void weave_i8(int32_t *out, int64_t d4, const F &codes) {
 #if defined(FR_AMX)
   if (Q >= 16) return amx_weave<Q>(out, d4, codes);
 #endif
+  constexpr int R = in_registers(Q);
   for (int j = 0; j < Q; ++j) {
     const int32_t *from = codes(j);
-    for (int64_t t = 0; t < d4; ++t) out[t * Q + j] = from[t];
+    int32_t *to = out + j / R * R * d4 + j % R;
+    for (int64_t t = 0; t < d4; ++t) to[t * R] = from[t];
   }
 }
 
@@ -237,7 +245,8 @@ FR_INLINE void products_i8(const uint8_t *panel, int64_t d4, const int32_t *quer
   if (Q >= 16) return dots_amx<Q, ADD>(panel, d4, query, dots, before);
 #endif
   (void)before;
-  dots_i8<Q, ADD>(panel, d4, query, dots);
+  constexpr int R = in_registers(Q);
+  for (int j = 0; j < Q; j += R) dots_i8<R, ADD>(panel, d4, query + j * d4, dots + j * FR_PANEL);
 }
 
 // A pass of one tile over many panels: begin_i8, tile_i8 for each panel, end_i8.  What tile_i8 computes is complete in

@@ -84,44 +84,63 @@ FR_NOINLINE float kth_largest(const float *x, int64_t n, int64_t k, float *room)
   }
 }
 
-FR_INLINE void swap_keys(uint64_t &a, uint64_t &b) {
-  const uint64_t t = a;
-  a = b, b = t;
+// Sort a few keys, descending.
+FR_INLINE void insertion_sort(uint64_t *x, int64_t n) {
+  for (int64_t i = 1; i < n; ++i) {
+    const uint64_t key = x[i];
+    int64_t j = i;
+    for (; j > 0 && x[j - 1] < key; --j) x[j] = x[j - 1];
+    x[j] = key;
+  }
 }
 
 // Move the k largest of n keys (all different) to the front, unordered.
 FR_NOINLINE void keep_largest(uint64_t *x, int64_t n, int64_t k) {
-  int64_t low = 0, high = n - 1;
-  while (k > low && k <= high) {
-    const uint64_t a = x[low], b = x[low + (high - low) / 2], c = x[high];
+  int64_t low = 0, high = n;  // the k-th largest is in low..high
+  while (high - low > 16) {
+    const uint64_t a = x[low], b = x[low + (high - low) / 2], c = x[high - 1];
     const uint64_t lesser = a < b ? a : b, greater = a < b ? b : a;
     const uint64_t pivot = c < lesser ? lesser : c > greater ? greater : c;
-    int64_t i = low, j = high;
-    while (i <= j) {
-      while (x[i] > pivot) ++i;
-      while (x[j] < pivot) --j;
-      if (i <= j) swap_keys(x[i++], x[j--]);
+    int64_t middle = low;
+    for (int64_t i = low; i < high; ++i) {  // no branch to foresee
+      const uint64_t key = x[i];
+      x[i] = x[middle], x[middle] = key;
+      middle += key >= pivot;
     }
-    if (k - 1 <= j) high = j;
-    else if (k - 1 >= i) low = i;
-    else return;
+    // the pivot is the middle one of three, so neither side is empty
+    if (middle == k) return;
+    if (middle > k) high = middle;
+    else low = middle;
   }
+  insertion_sort(x + low, high - low);
 }
 
-// Sort keys descending; `room` holds n keys.
-FR_NOINLINE void sort_descending(uint64_t *x, int64_t n, uint64_t *room) {
-  const int64_t run = 16;
-  for (int64_t begin = 0; begin < n; begin += run) {
-    const int64_t end = begin + run < n ? begin + run : n;
-    for (int64_t i = begin + 1; i < end; ++i) {
-      const uint64_t key = x[i];
-      int64_t j = i;
-      for (; j > begin && x[j - 1] < key; --j) x[j] = x[j - 1];
-      x[j] = key;
-    }
+// Sort n <= SORT_RUN keys, descending; `room` holds as many.
+#if defined(FR_AVX512)
+constexpr int64_t SORT_RUN = 128;
+FR_INLINE void sort_run(uint64_t *x, int64_t n, uint64_t *room) {
+  if (n <= 16) return insertion_sort(x, n);
+  for (int64_t i = 0; i < n; ++i) {  // a key's place is the number of larger ones: n * n / 8 compares, no branch
+    const __m512i key = _mm512_set1_epi64(int64_t(x[i]));
+    int64_t place = 0, j = 0;
+    for (; j + 8 <= n; j += 8) place += __builtin_popcount(_mm512_cmpgt_epu64_mask(_mm512_loadu_si512(x + j), key));
+    const __mmask8 rest = __mmask8((1u << (n - j)) - 1);
+    place += __builtin_popcount(_mm512_mask_cmpgt_epu64_mask(rest, _mm512_maskz_loadu_epi64(rest, x + j), key));
+    room[place] = x[i];
   }
+  memcpy(x, room, size_t(n) * sizeof(uint64_t));
+}
+#else
+constexpr int64_t SORT_RUN = 16;
+FR_INLINE void sort_run(uint64_t *x, int64_t n, uint64_t *) { insertion_sort(x, n); }
+#endif
+
+// Sort keys, descending; `room` holds n keys.
+FR_NOINLINE void sort_descending(uint64_t *x, int64_t n, uint64_t *room) {
+  for (int64_t begin = 0; begin < n; begin += SORT_RUN)
+    sort_run(x + begin, n - begin < SORT_RUN ? n - begin : SORT_RUN, room);
   uint64_t *from = x, *to = room;
-  for (int64_t width = run; width < n; width *= 2) {
+  for (int64_t width = SORT_RUN; width < n; width *= 2) {
     for (int64_t begin = 0; begin < n; begin += 2 * width) {
       const int64_t middle = begin + width < n ? begin + width : n;
       const int64_t end = begin + 2 * width < n ? begin + 2 * width : n;
