@@ -130,6 +130,7 @@ def test_spellings() -> None:
         ("set_F", "f1", None), ("hits@3", "num_rel_ret", 3), ("11pt_avg", "11pt_avg", None),
     ]  # fmt: skip
     assert [c.parameters for c in columns if c.parameters][:2] == [(0.3, 9.0), (0.95,)]
+    assert parse("IPrec@0.5")[0].parameters == (0.5, 9.0)
     assert parse("nrbp(beta=0.9)")[0].parameters == (0.5, 0.9)
     assert parse("nrbp(0.1, 0.2)")[0].parameters == (0.1, 0.2)
     assert len(parse(["map", "map", "map@5", "map@5,5"])) == 2

@@ -124,6 +124,10 @@ def _parse_one(text: str) -> list[Column]:
     written = found["name"].strip()
     if metric is None:
         raise _unknown(written)
+    if metric.name == "iprec_at_recall" and "." in (
+        found["cutoffs"] or ""
+    ):  # as ir_measures writes a recall level
+        return [Column(text.strip(), metric, None, _parameters(metric, found["cutoffs"], text))]
     parameters = _parameters(metric, found["arguments"], text)
     head = written if found["arguments"] is None else f"{written}({found['arguments'].strip()})"
     if found["cutoffs"] is None:
