@@ -117,7 +117,8 @@ def measure(
     names: list[str], scale: str, seed: int, rounds: int, say: Callable[[str], None] = lambda text: None
 ) -> dict[str, Any]:
     """Run the cases called ``names`` (all, where the list is empty): facts, rows, and what could not be run."""
-    import fastrec.benchmarks.cases.on_card  # noqa: F401  # registers
+    import fastrec.benchmarks.cases.on_card
+    import fastrec.benchmarks.cases.on_card_measure  # noqa: F401  # registers
 
     xp = cuda.require()
     cuda.capability(int(xp.cuda.runtime.getDevice()))

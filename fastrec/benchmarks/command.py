@@ -120,7 +120,7 @@ def _on_card(
     names: list[str], scale: str, seed: int, json: Path | None, list_: bool, console: Console
 ) -> None:  # fmt: skip
     from fastrec.benchmarks import card
-    from fastrec.benchmarks.cases import on_card  # noqa: F401  # registers
+    from fastrec.benchmarks.cases import on_card, on_card_measure  # noqa: F401  # register
 
     if list_:
         for name, (title, _) in card.CASES.items():

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import fastrec as fr
 from fastrec.benchmarks import card
-from fastrec.benchmarks.cases import on_card
+from fastrec.benchmarks.cases import on_card, on_card_measure  # noqa: F401  # registers
 from fastrec.cli.app import build
 from fastrec.ranking import device_index
 
@@ -105,3 +105,14 @@ def test_what_does_not_fit_is_skipped_and_said(cupy: fake_cupy.Fake, monkeypatch
 def test_info_names_card_driver_and_compiler(cupy: fake_cupy.Fake) -> None:
     text = CliRunner().invoke(build(bench=False), ["info"]).output
     assert "Fake H100 (compute 9.0, 80.0 GiB); driver 13.0, runtime 12.4, CuPy 14.0.0, NVRTC 13.5" in text
+
+
+@needs_host
+@pytest.mark.parametrize("name", ["lists-8-metrics", "gauc", "bootstrap"])
+def test_cases_of_measure_agree_with_the_cpu(cupy: fake_cupy.Fake, name: str) -> None:
+    from fastrec.evaluation import on_device
+
+    on_device._constant.cache_clear()
+    result = card.measure([f"measure/{name}"], "quick", 0, 1)
+    assert result["rows"]
+    assert all(row["agrees"] and row["warm_ms"] for row in result["rows"]), result["rows"]
