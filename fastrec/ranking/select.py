@@ -15,6 +15,7 @@ from fastrec.ranking.index import outputs
 from fastrec.ranking.result import TopK
 
 _LONG = 1 << 17  # columns from which a single row is worth sharing out
+_FOUND = 1 << 18  # found by all pieces of a row together: what they may hold in memory
 
 
 @operation(arrays=("scores",))
@@ -67,7 +68,7 @@ def _(scores: Any, k: int, threads: int, out: tuple[Any, Any]) -> TopK:
     from fastrec._kernels import ranking as kernels
 
     rows, values = out
-    if len(scores) < threads and scores.shape[1] >= _LONG:
+    if len(scores) < threads and scores.shape[1] >= _LONG and threads * k <= _FOUND:
         for row in range(len(scores)):
             rows[row], values[row] = _long(scores[row], k, threads)
     else:
