@@ -12,7 +12,7 @@ import numpy as np
 
 from fastrec._core import arrays, checks
 from fastrec._core import threads as _threads
-from fastrec.evaluation import click_sums, clicks_on_device
+from fastrec.evaluation import click_sums
 from fastrec.evaluation.click_sums import PairSums, PointSums, RankSums
 from fastrec.evaluation.delong import Interval, delong_error, normal_interval
 from fastrec.evaluation.named_values import NamedValues
@@ -619,12 +619,28 @@ def evaluate_clicks(
         undefined=undefined,
         threads=threads,
     )
-    if clicks_on_device.is_on_card(y_true, y_prob, groups, weights):
+    if _is_on_card(y_true, y_prob, groups, weights):
         return _on_card(y_true, y_prob, groups, weights, request)
     return evaluate_rows(read_rows(y_true, y_prob, groups, weights, request), request, stacklevel=3)
 
 
+def _is_on_card(*values: Any) -> bool:
+    """Whether any of the arguments is an array on a card."""
+    for value in values:
+        if type(value) is np.ndarray or value is None:
+            continue
+        if hasattr(value, "__cuda_array_interface__") or hasattr(value, "__dlpack_device__"):
+            try:
+                if int(value.__dlpack_device__()[0]) in (2, 13):
+                    return True
+            except (AttributeError, BufferError, RuntimeError, TypeError, ValueError):
+                continue
+    return False
+
+
 def _on_card(y_true: Any, y_prob: Any, groups: Any, weights: Any, request: Request) -> Any:
+    from fastrec.evaluation import clicks_on_device
+
     sums = _Sums()
     wanted = request.wanted
     rank, points, counts, eps = clicks_on_device.sums_of(

@@ -51,20 +51,6 @@ class CardClicks(NamedValues):
         return f"Click metrics of {self.counts['rows']} rows on a card\n{self._table()}"
 
 
-def is_on_card(*values: Any) -> bool:
-    """Whether any of the arguments is an array on a card."""
-    for value in values:
-        if type(value) is np.ndarray or value is None:
-            continue
-        if hasattr(value, "__cuda_array_interface__") or hasattr(value, "__dlpack_device__"):
-            try:
-                if int(value.__dlpack_device__()[0]) in (2, 13):
-                    return True
-            except (AttributeError, BufferError, RuntimeError, TypeError, ValueError):
-                continue
-    return False
-
-
 def _column(value: Any, name: str, size: int | None = None) -> Any:
     array = checks.real(value, name)
     if array.ndim == 2 and array.shape[1] == 1:

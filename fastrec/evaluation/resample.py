@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fastrec._core import arrays as _arrays
-from fastrec._core import checks, cuda
+from fastrec._core import checks
 from fastrec._core import threads as _threads
 from fastrec._core.op import operation
 from fastrec._kernels import resample as _kernel
@@ -155,6 +155,8 @@ def _(values: Any, replicates: int, seed: int, first: int, threads: int) -> Any:
 
 def _on_card(values: Any, replicates: int, seed: int, first: int, draws: bool) -> Any:
     """Either product on a card, without waiting for it; counts of draws for some replicates at a time."""
+    from fastrec._core import cuda
+
     queries, columns = values.shape
     draw = cuda.kernel("resample.cu", "fr_bootstrap_draw")
     add = cuda.kernel("resample.cu", "fr_weighted_sums")
