@@ -292,14 +292,14 @@ def _cpu(
     longest = width if ptr is None else int(np.diff(ptr).max(initial=0))
     longest_truth = int(np.diff(truth_ptr).max(initial=0))
     table, sums = _tables_for(cutoffs, longest, longest_truth, convention)
-    worth, ideal, level = _worth(truth_ptr, gains, convention)
+    gains, worth, ideal, level = _worth(truth_ptr, gains, convention)
     kinds = [kernels.METRICS.index(_kind(c, convention)) for c in compiled]
     single = ids.dtype == np.int32
     half = scores is not None and scores.dtype == np.float32
     topic_ptr, topic_numbers, topic_counts, topic_order = (None,) * 4 if topics is None else topics
     kernels.rank_metrics(
         ids if single else None, None if single else ids, scores if half else None, None if half else scores,
-        ptr, width, run_row, tie_rank, truth_ptr, truth_ids, None if worth is None else gains, worth, ideal,
+        ptr, width, run_row, tie_rank, truth_ptr, truth_ids, gains, worth, ideal,
         np.array(kinds, np.int32),
         np.array(cutoff_of, np.int32),
         np.array([_numbers(c, convention) for c in compiled], np.float64).reshape(-1, 2),
@@ -344,9 +344,7 @@ def _cuda(
     longest = width if ptr is None else _longest(ptr)
     longest_truth = _longest(truth_ptr) if longest_truth is None else longest_truth
     table, sums = _tables_for(cutoffs, longest, longest_truth, convention)
-    worth, ideal, level = _worth(truth_ptr, gains, convention)
-    if worth is not None and gains is None:
-        gains = arrays.namespace(worth).ones(len(worth))
+    gains, worth, ideal, level = _worth(truth_ptr, gains, convention)
     return on_device.rank_metrics(
         ids=ids, scores=scores, ptr=ptr, width=width, run_row=run_row, tie_rank=tie_rank, query_keys=query_keys,
         truth_ptr=truth_ptr, truth_ids=truth_ids, gains=gains, worth=worth, ideal=ideal,
@@ -397,12 +395,12 @@ def _ties(convention: Convention, tie_rank: Any) -> int:
     return kernels.TIES.index(ties)
 
 
-def _worth(truth_ptr: Any, gains: Any, convention: Convention) -> tuple[Any, Any, float | None]:
-    """(gain function of every judgement, the same descending within a row, relevance level); ``None``: all 1."""
+def _worth(truth_ptr: Any, gains: Any, convention: Convention) -> tuple[Any, Any, Any, float | None]:
+    """(gains, gain function of each, the same descending within a row, relevance level); three ``None``: all are 1."""
     level = convention.relevance_level
     binary = convention.gain == "binary" and level is None
     if gains is None and (binary or convention.gain in ("linear", "exponential")):
-        return None, None, level
+        return None, None, None, level
     xp = arrays.namespace(truth_ptr)
     if gains is None:
         gains = xp.ones(int(truth_ptr[-1]))
@@ -412,7 +410,7 @@ def _worth(truth_ptr: Any, gains: Any, convention: Convention) -> tuple[Any, Any
         # Rows are exact in float64; CuPy's lexsort takes one matrix of keys.
         rows = xp.searchsorted(truth_ptr[1:], xp.arange(len(worth)), side="right").astype(np.float64)
         ideal = worth[xp.lexsort(xp.stack([-worth, rows]))]
-    return xp.ascontiguousarray(worth), xp.ascontiguousarray(ideal), level
+    return gains, xp.ascontiguousarray(worth), xp.ascontiguousarray(ideal), level
 
 
 # What tests and benchmarks run --------------------------------------------------------------------------------------
@@ -450,7 +448,9 @@ def _cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         {"map_denominator": "length"}, {"recall_denominator": "capped"}, {"score_precision": "float64"},
     )  # fmt: skip
     for changes in policies:
-        yield _case(rng, 20, 30, True) | {"convention": Convention(**changes)}
+        case = _case(rng, 20, 30, True) | {"convention": Convention(**changes)}
+        yield case
+        yield case | {"gains": None}
     for length in (0, 3, 40):
         for changes in ({}, policies[0], {"short": "len", "ties": "random"}):
             yield _by_subtopic(rng, _case(rng, 20, length, True)) | {"convention": Convention(**changes)}
