@@ -16,6 +16,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from fastrec._core import cuda
@@ -85,6 +86,13 @@ def check(compiler: Compiler, file: str) -> Iterator[tuple[str, bool]]:
                 yield f"{what} {name:<24} {numbers}", spills > 0
 
 
+def check_file(file: str) -> list[tuple[str, bool]]:
+    """`check` of a file, in a process of its own."""
+    path = library()
+    assert path is not None  # `main` looked
+    return list(check(Compiler(path), file))
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the report there")
@@ -94,16 +102,19 @@ def main(arguments: list[str] | None = None) -> int:
     if path is None:
         print("NVRTC is not here: pip install nvidia-cuda-nvrtc")
         return 2
-    compiler = Compiler(path)
+    version = Compiler(path).version
     lines = [
-        f"# registers, stack and spills (bytes a thread), shared memory (bytes a block); NVRTC {compiler.version}"
+        f"# registers, stack and spills (bytes a thread), shared memory (bytes a block); NVRTC {version}"
     ]
     failures = []
-    for file in chosen.files or cuda.names():
-        for line, failed in check(compiler, file):
-            lines.append(line)
-            if failed:
-                failures.append(line)
+    with ProcessPoolExecutor() as workers:  # NVRTC compiles on one thread, for minutes in all
+        for found in workers.map(check_file, chosen.files or cuda.names()):
+            lines += [line for line, _ in found]
+            failures += [line for line, failed in found if failed]
+    version = Compiler(path).version
+    lines.insert(
+        0, f"# registers, stack and spills (bytes a thread), shared memory (bytes a block); NVRTC {version}"
+    )
     if chosen.write:
         chosen.write.parent.mkdir(parents=True, exist_ok=True)
         chosen.write.write_text("\n".join(lines) + "\n")
