@@ -15,18 +15,6 @@ METRICS = ["ndcg@10", "map", "mrr", "recall@20,100", "precision@10", "hit_rate@5
            "bpref", "auc", "11pt_avg", "compatibility"]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def cupy() -> Any:
-    module = pytest.importorskip("cupy", reason="needs an NVIDIA GPU and CuPy", exc_type=ImportError)
-    try:
-        count = module.cuda.runtime.getDeviceCount()
-    except RuntimeError as error:
-        pytest.skip(f"needs an NVIDIA GPU: {error}")
-    if not count:
-        pytest.skip("needs an NVIDIA GPU")
-    return module
-
-
 def log(queries: int, length: int, judged: int) -> tuple[np.ndarray, np.ndarray, fr.Truth]:
     rng = np.random.default_rng(queries + length)
     pool = 4 * length

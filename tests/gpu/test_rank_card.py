@@ -13,18 +13,6 @@ import fastrec as fr
 pytestmark = pytest.mark.gpu
 
 
-@pytest.fixture(scope="module")
-def cupy() -> Any:
-    module = pytest.importorskip("cupy", reason="needs an NVIDIA GPU and CuPy", exc_type=ImportError)
-    try:
-        count = module.cuda.runtime.getDeviceCount()
-    except RuntimeError as error:
-        pytest.skip(f"needs an NVIDIA GPU: {error}")
-    if not count:
-        pytest.skip("needs an NVIDIA GPU")
-    return module
-
-
 def assert_same(there: fr.TopK, here: fr.TopK, what: str = "") -> None:
     np.testing.assert_array_equal(there.rows.get(), here.rows, err_msg=what)
     np.testing.assert_array_equal(

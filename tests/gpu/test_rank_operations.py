@@ -12,7 +12,7 @@ import cuda_host
 import fake_cupy
 import numpy as np
 import pytest
-from ranking import DRAWS, METRICS, best, draw, score_matrix
+from ranking import DRAWS, METRICS, SCORE_KINDS, best, draw, rows_of, score_matrix
 
 import fastrec as fr
 from fastrec._core.op import OPERATIONS
@@ -86,25 +86,12 @@ def test_cases_of_the_registry(cupy: fake_cupy.Fake) -> None:
     assert {"fr_score_pairs", "fr_select_scores", "fr_finish"} <= set(cupy.launches())
 
 
-@pytest.mark.parametrize("kind", ["normal", "ties", "equal", "rising", "falling", "specials", "NaN", "-inf"])
+@pytest.mark.parametrize("kind", SCORE_KINDS)
 def test_select_topk_equals_a_sort(cupy: fake_cupy.Fake, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "_SHARE", 700)  # so that rows are shared out
     rng = np.random.default_rng(3)
     for n in (1, 255, 1024, 2900):
-        x = rng.standard_normal((3, n))
-        if kind == "ties":
-            x = np.round(x)
-        elif kind == "equal":
-            x[:] = 1.5
-        elif kind == "rising":
-            x.sort(axis=1)
-        elif kind == "falling":
-            x = -np.sort(-x, axis=1)
-        elif kind == "specials":
-            x = rng.choice([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0], (3, n))
-        elif kind != "normal":
-            x[:] = float(kind)
-        scores = x.astype(np.float32)
+        scores = rows_of(kind, rng, n)
         for k in (1, 10, n, n + 3):
             with cupy.nothing_waits():
                 top = fr.select_topk(cupy.asarray(scores), k)

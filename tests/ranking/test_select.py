@@ -6,31 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ranking import assert_top, best
+from ranking import SCORE_KINDS, assert_top, best, rows_of
 
 import fastrec as fr
 
 
-def rows_of(kind: str, rng: np.random.Generator, n: int) -> np.ndarray:
-    x = rng.standard_normal((3, n))
-    if kind == "ties":
-        x = np.round(x)
-    elif kind == "equal":
-        x[:] = 1.5
-    elif kind == "rising":
-        x.sort(axis=1)
-    elif kind == "falling":
-        x = -np.sort(-x, axis=1)
-    elif kind == "specials":
-        x = rng.choice([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0], (3, n))
-    elif kind == "NaN":
-        x[:] = np.nan
-    elif kind == "-inf":
-        x[:] = -np.inf
-    return x.astype(np.float32)
-
-
-@pytest.mark.parametrize("kind", ["normal", "ties", "equal", "rising", "falling", "specials", "NaN", "-inf"])
+@pytest.mark.parametrize("kind", SCORE_KINDS)
 def test_equals_a_sort(kind: str) -> None:
     rng = np.random.default_rng(0)
     for n in (0, 1, 2, 15, 16, 17, 63, 64, 65, 127, 1000, 4096):

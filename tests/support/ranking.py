@@ -136,3 +136,26 @@ DRAWS: dict[str, Draw] = {
 def draw(name: str, rng: np.random.Generator, n: int, d: int) -> np.ndarray:
     """``n`` float32 vectors of the kind called ``name``."""
     return np.asarray(DRAWS[name](rng, n, d), np.float64).astype(np.float32)
+
+
+SCORE_KINDS = ["normal", "ties", "equal", "rising", "falling", "specials", "NaN", "-inf"]
+
+
+def rows_of(kind: str, rng: np.random.Generator, n: int) -> np.ndarray:
+    """Three rows of scores of one of `SCORE_KINDS`."""
+    x = rng.standard_normal((3, n))
+    if kind == "ties":
+        x = np.round(x)
+    elif kind == "equal":
+        x[:] = 1.5
+    elif kind == "rising":
+        x.sort(axis=1)
+    elif kind == "falling":
+        x = -np.sort(-x, axis=1)
+    elif kind == "specials":
+        x = rng.choice([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0], (3, n))
+    elif kind == "NaN":
+        x[:] = np.nan
+    elif kind == "-inf":
+        x[:] = -np.inf
+    return x.astype(np.float32)
