@@ -389,7 +389,8 @@ class Index:
         """
         panels = len(self._order) // PANEL
         if queries >= 24 * workers:
-            return min(_GROUP, -(-queries // (2 * workers) // 12) * 12), 1
+            rounds = max(2, -(-queries // (_GROUP * workers)))  # of tasks: as many, and as large, for every thread
+            return -(-queries // (rounds * workers * 12)) * 12, 1
         groups = max(1, min(workers, queries // 12))
         group = -(-queries // groups)
         if workers == 1 or panels < 64:

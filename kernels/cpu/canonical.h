@@ -52,6 +52,17 @@ FR_INLINE const float *item_row(const fr_items &items, int64_t row, float *scrat
   return scratch;
 }
 
+// Ask for a row, or its beginning, ahead of its use: what is scored lies in no order that the hardware foresees.
+FR_INLINE void fetch(const fr_items &items, int64_t row) {
+#if defined(__GNUC__)
+  const int64_t width = items.dtype == FR_F32 ? 4 : 2, bytes = items.d * width;
+  const char *data = static_cast<const char *>(items.data) + row * items.stride * width;
+  for (int64_t b = 0; b < bytes && b < 1024; b += 64) __builtin_prefetch(data + b);
+#else
+  (void)items, (void)row;
+#endif
+}
+
 FR_INLINE double tree(const double l[8]) {
   return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));
 }

@@ -22,18 +22,6 @@ FR_INLINE const float *piece_of(const fr_items &items, int64_t row, int64_t t, i
   return item_row(piece, row, line);
 }
 
-// Bring the start of a row into the cache: rows come in the order of their norms, which is no order in memory.
-FR_INLINE void fetch(const fr_items &items, uint32_t row) {
-#if defined(__GNUC__)
-  if (row == 0xffffffffu) return;
-  const int64_t width = items.dtype == FR_F32 ? 4 : 2, bytes = items.d * width;
-  const char *data = static_cast<const char *>(items.data) + int64_t(row) * items.stride * width;
-  for (int64_t b = 0; b < bytes && b < 2048; b += 64) __builtin_prefetch(data + b);
-#else
-  (void)items, (void)row;
-#endif
-}
-
 FR_INLINE float largest_of(const float *x, int64_t n) {
   float top = 0.0f;
   int64_t t = 0;
@@ -145,7 +133,7 @@ void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *
     for (int i = 0; i < FR_PANEL; ++i) {
       norms[i] = factors[i] = 0.0;
       if (beta) beta[p * FR_PANEL + i] = 0.0f;
-      if (p + 1 < end) fetch(items, rows[FR_PANEL + i]);
+      if (p + 1 < end && rows[FR_PANEL + i] != 0xffffffffu) fetch(items, rows[FR_PANEL + i]);
       if (rows[i] == 0xffffffffu) continue;
       double squares = 0.0, top = 0.0;
       for (int64_t t = 0; t < d; t += PIECE) {

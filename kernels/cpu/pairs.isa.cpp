@@ -19,18 +19,14 @@ extern "C" {
 void FR_FN(fr_pairs_task)(const fr_pairs *pairs, int64_t task) {
   const fr_items &items = pairs->items;
   const int64_t begin = task * pairs->chunk, end = begin + pairs->chunk < pairs->n ? begin + pairs->chunk : pairs->n;
-  const int64_t width = items.dtype == FR_F32 ? 4 : 2, bytes = items.d * width;
-  const char *data = static_cast<const char *>(items.data);
+  const fr_items queries = {pairs->queries, pairs->q, items.d, items.d, FR_F32, FR_DOT, nullptr};
   float line[FR_LINE];
   int64_t last = -1;
   double norm = 0.0;
   for (int64_t i = begin; i < end; ++i) {
     if (i + 12 < end) {
-      const char *next = data + pairs->cols[i + 12] * items.stride * width;
-      for (int64_t b = 0; b < bytes && b < 512; b += 64) __builtin_prefetch(next + b);
-      const char *query = reinterpret_cast<const char *>(pairs->queries + pairs->rows[i + 12] * items.d);
-      if (pairs->rows[i + 12] != pairs->rows[i])
-        for (int64_t b = 0; b < items.d * 4 && b < 512; b += 64) __builtin_prefetch(query + b);
+      fetch(items, pairs->cols[i + 12]);
+      if (pairs->rows[i + 12] != pairs->rows[i]) fetch(queries, pairs->rows[i + 12]);
     }
     const float *query = pairs->queries + pairs->rows[i] * items.d;
     if (items.metric == FR_COSINE && pairs->rows[i] != last) {
@@ -58,18 +54,13 @@ void FR_FN(fr_candidates_task)(const fr_candidates *args, int64_t number, int wo
   int64_t k, room;  // never more than there are candidates
   measure(*args, &k, &room);
   uint64_t *keys = reinterpret_cast<uint64_t *>(args->scratch + worker * args->scratch_bytes), *more = keys + room;
-  const int64_t width = items.dtype == FR_F32 ? 4 : 2, bytes = items.d * width;
-  const char *data = static_cast<const char *>(items.data);
   const float *query = args->queries + number * items.d;
   const double norm = items.metric == FR_COSINE ? sqrt(dot64(query, query, items.d)) : 0.0;
   float line[FR_LINE];
   int64_t n = 0;
   const int64_t end = args->own.indptr[number + 1];
   for (int64_t i = args->own.indptr[number]; i < end; ++i) {
-    if (i + 8 < end) {
-      const char *next = data + entry(args->own, i + 8) * items.stride * width;
-      for (int64_t b = 0; b < bytes && b < 512; b += 64) __builtin_prefetch(next + b);
-    }
+    if (i + 8 < end) fetch(items, entry(args->own, i + 8));
     const int64_t row = entry(args->own, i);
     if (args->exclude.indptr && is_listed(args->exclude, number, row)) continue;
     const float score = canonical(items, query, norm, row, line);

@@ -23,6 +23,7 @@ constexpr int64_t BLOCK_BYTES = 256 << 10;
 #else
 constexpr int64_t BLOCK_BYTES = 96 << 10;
 #endif
+constexpr int64_t AHEAD = 8;           // rows asked for before they are scored: they lie at random
 constexpr int LOOSE = 16;              // a query that re-scores more than LOOSE * k + 2,048 items leaves the int8 screen
 
 struct Query {
@@ -252,15 +253,9 @@ void offer(Work &w, int64_t local, int64_t number, const uint32_t *rows, int64_t
   const float *query = w.scan->queries + number * w.d;
   int64_t n = q.exact;
   memcpy(w.keys, w.key + local * w.k, size_t(n) * 8);
-  const char *data = static_cast<const char *>(w.items->data);
-  const int64_t width = w.items->dtype == FR_F32 ? 4 : 2, bytes = w.d * width, pitch = w.items->stride * width;
+  for (int64_t i = 0; i < count && i < AHEAD; ++i) fetch(*w.items, rows[i]);
   for (int64_t i = 0; i < count; ++i) {
-#if defined(__GNUC__)
-    if (i + 6 < count) {
-      const char *next = data + int64_t(rows[i + 6]) * pitch;
-      for (int64_t b = 0; b < bytes && b < 1024; b += 64) __builtin_prefetch(next + b);
-    }
-#endif
+    if (i + AHEAD < count) fetch(*w.items, rows[i + AHEAD]);
     const float score = canonical(*w.items, query, q.norm, rows[i], w.line);
     if (!(score >= w.scan->min_score)) continue;  // NaN, too
     if (n == w.room) keep_largest(w.keys, n, w.k), n = w.k;
@@ -550,8 +545,9 @@ FR_INLINE float error_f32(const Tile &tile, int j, const float *m) {
 }
 
 // The bar of each query of a tile in one panel, as a sum of products of codes: an item matters only if it exceeds it.
+// `start` gets -1 minus the bar, so that what matters is not negative once its products are added.
 template <int Q>
-FR_INLINE void thresholds_i8(const Tile &tile, const float *m, bool beta, int32_t *threshold) {
+FR_INLINE void bars_i8(const Tile &tile, const float *m, bool beta, int32_t *start) {
   const vfloat r = set_f(m[FR_RESIDUAL]), n = set_f(m[FR_NORM]), inverse = set_f(m[FR_INVERSE]);
   for (int v = 0; v < span(Q); v += FR_LANES) {
     vfloat x = nfma_f(load_f(tile.coded + v), r, nfma_f(load_f(tile.residual + v), n, load_f(tile.bar + v)));
@@ -563,59 +559,127 @@ FR_INLINE void thresholds_i8(const Tile &tile, const float *m, bool beta, int32_
     // max first: it turns a NaN (an infinity times zero) into its second operand
     x = mul_f(x, mul_f(load_f(tile.inverse + v), inverse));
     x = min_f(max_f(x, set_f(-0x1p30f)), set_f(0x1p29f));
-    store_i(threshold + v, add_i(add_i(truncate_f(x), set_i(-3)), load_i(tile.offset + v)));
+    store_i(start + v, sub_i(set_i(2), add_i(truncate_f(x), load_i(tile.offset + v))));
   }
 }
 
-// Keep what exceeds the thresholds among a tile's products with panel p.
-template <int Q>
-FR_INLINE void keep_i8(Work &w, Tile &tile, int64_t number0, int64_t p, const int32_t *dots) {
-  alignas(64) int32_t threshold[span(Q)];
+// Keep what matters among the sums of query j of a tile with panel p.
+FR_INLINE void keep_i8(Work &w, Tile &tile, int j, int64_t number0, int64_t p, const int32_t *dots, uint32_t mask,
+                       int32_t start) {
+  const int64_t local = tile.member[j];
+  Query &q = w.query[local];
+  if (q.loose) return;
   const float *m = w.index->meta + p * FR_META;
+  append<int32_t>(w, local, dots, mask & present(w, p), start + tile.offset[j], tile.step[j] * m[FR_SCALE],
+                  error_i8(tile, j, m, w.index->beta != nullptr), w.index->order + p * FR_PANEL);
+  if (q.count < q.full) return;
+  tighten(w, local, number0 + local);
+  tile.bar[j] = q.loose ? NEVER : lowered(q.cut);
+}
+
+// Additive terms of panel p in integer steps, into dots [Q][32].
+template <int Q>
+FR_INLINE void begin_terms(const Work &w, const Tile &tile, int64_t p, int32_t *dots) {
+  alignas(64) float steps[span(Q)];
+  const vfloat inverse = set_f(w.index->meta[p * FR_META + FR_INVERSE]);
+  for (int v = 0; v < span(Q); v += FR_LANES)
+    store_f(steps + v, mul_f(load_f(tile.beta + v), mul_f(load_f(tile.inverse + v), inverse)));
+  terms_i8<Q>(w.index->beta + p * FR_PANEL, steps, dots);
+}
+
+// The first panel from p on that some query of the tile needs.
+template <int Q>
+FR_INLINE int64_t next_alive(const Work &w, const Tile &tile, int64_t p, int64_t end) {
+  while (p < end && !alive<Q>(tile, w.index->meta + p * FR_META)) ++p;
+  return p;
+}
+
+// Bring the row numbers of a panel into the cache: looked at where something passes, no stride foretells which.
+FR_INLINE void fetch_rows(const Work &w, int64_t p) {
+#if defined(__GNUC__)
+  __builtin_prefetch(w.index->order + p * FR_PANEL);
+  __builtin_prefetch(w.index->order + p * FR_PANEL + FR_PANEL / 2);
+#else
+  (void)w, (void)p;
+#endif
+}
+
+// Pass a tile over panels begin..end.
+template <int Q>
+void run_in_registers(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t end) {
+  // The bars of a panel are computed before the products of the one before it, which hide what they take.
+  alignas(64) int32_t dots[Q * FR_PANEL], start[2][span(Q)];
+  const int64_t panel_bytes = FR_PANEL * 4 * w.d4;
   const bool beta = w.index->beta != nullptr;
-  thresholds_i8<Q>(tile, m, beta, threshold);
-  uint32_t hits = hits_i8<Q>(dots, threshold) & tile.real;
-  if (FR_LIKELY(!hits)) return;
-  const uint32_t real = present(w, p);
-  for (; hits; hits &= hits - 1) {
-    const int j = __builtin_ctz(hits);
-    const int64_t local = tile.member[j];
-    Query &q = w.query[local];
-    if (q.loose) continue;
-    append<int32_t>(w, local, dots + j * FR_PANEL, above_32(dots + j * FR_PANEL, threshold[j]) & real, tile.offset[j],
-                    tile.step[j] * m[FR_SCALE], error_i8(tile, j, m, beta), w.index->order + p * FR_PANEL);
-    if (q.count >= q.full) {
-      tighten(w, local, number0 + local);
-      tile.bar[j] = q.loose ? NEVER : lowered(q.cut);
+  int turn = 0;
+  int64_t p = next_alive<Q>(w, tile, begin, end);
+  if (p < end) bars_i8<Q>(tile, w.index->meta + p * FR_META, beta, start[turn]);
+  while (p < end) {
+    const int64_t next = next_alive<Q>(w, tile, p + 1, end);
+    if (next < end) {
+      bars_i8<Q>(tile, w.index->meta + next * FR_META, beta, start[turn ^ 1]);
+      fetch_rows(w, next);
     }
+    const uint8_t *panel = w.index->codes + p * panel_bytes;
+    uint32_t hits;
+    if (beta) {
+      begin_terms<Q>(w, tile, p, dots);
+      hits = tile_i8<Q, true>(panel, w.d4, w.tile, start[turn], dots);
+    } else {
+      hits = tile_i8<Q, false>(panel, w.d4, w.tile, start[turn], dots);
+    }
+    for (hits &= tile.real; hits; hits &= hits - 1) {
+      const int j = __builtin_ctz(hits);
+      const int32_t *sums = dots + j * FR_PANEL;
+      keep_i8(w, tile, j, number0, p, sums, reaching_32(sums, 0), start[turn][j]);
+    }
+    p = next, turn ^= 1;
   }
 }
 
+#if defined(FR_AMX)
+// The same with AMX, for tiles of 16 and 32: what a call computes is complete after the next one.
 template <int Q>
-void run_tile_i8(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t end) {
-  // The products of a panel are looked at after those of the next have been asked for, and while they are computed.
+void run_tile_amx(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t end) {
   alignas(64) int32_t dots[2][Q * FR_PANEL];
-  alignas(64) float steps[span(Q)];
   const int64_t panel_bytes = FR_PANEL * 4 * w.d4;
-  const float *beta = w.index->beta;
+  const bool beta = w.index->beta != nullptr;
+  const auto keep = [&](int64_t p, const int32_t *sums) FR_BODY {
+    alignas(64) int32_t start[span(Q)], bar[span(Q)];
+    bars_i8<Q>(tile, w.index->meta + p * FR_META, beta, start);
+    for (int v = 0; v < span(Q); v += FR_LANES) store_i(bar + v, sub_i(set_i(-1), load_i(start + v)));
+    for (uint32_t hits = hits_i8<Q>(sums, bar) & tile.real; hits; hits &= hits - 1) {
+      const int j = __builtin_ctz(hits);
+      keep_i8(w, tile, j, number0, p, sums + j * FR_PANEL, reaching_32(sums + j * FR_PANEL, start[j]), 0);
+    }
+  };
   int64_t before = -1;
   int turn = 0;
-  begin_i8<Q>(w.d4, w.tile);
-  for (int64_t p = begin; p < end; ++p) {
-    const float *m = w.index->meta + p * FR_META;
-    if (!alive<Q>(tile, m)) continue;
-    if (beta)
-      for (int v = 0; v < span(Q); v += FR_LANES)
-        store_f(steps + v, mul_f(load_f(tile.beta + v), mul_f(load_f(tile.inverse + v), set_f(m[FR_INVERSE]))));
-    tile_i8<Q>(w.index->codes + p * panel_bytes, w.d4, w.tile, beta ? beta + p * FR_PANEL : nullptr, steps, dots[turn],
-               dots[turn ^ 1]);
+  amx_hold<Q>(w.d4, w.tile);
+  for (int64_t p = next_alive<Q>(w, tile, begin, end); p < end; p = next_alive<Q>(w, tile, p + 1, end)) {
+    const uint8_t *panel = w.index->codes + p * panel_bytes;
+    if (beta) {
+      begin_terms<Q>(w, tile, p, dots[turn]);
+      dots_amx<Q, true>(panel, w.d4, w.tile, dots[turn], dots[turn ^ 1]);
+    } else {
+      dots_amx<Q, false>(panel, w.d4, w.tile, dots[turn], dots[turn ^ 1]);
+    }
     turn ^= 1;
-    if (before >= 0) keep_i8<Q>(w, tile, number0, before, dots[turn]);
+    if (before >= 0) keep(before, dots[turn]);
     before = p;
   }
   if (before < 0) return;
-  end_i8<Q>(dots[turn ^ 1]);
-  keep_i8<Q>(w, tile, number0, before, dots[turn ^ 1]);
+  amx_flush<Q>(dots[turn ^ 1]);
+  keep(before, dots[turn ^ 1]);
+}
+#endif
+
+template <int Q>
+FR_INLINE void run_tile_i8(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t end) {
+#if defined(FR_AMX)
+  if constexpr (Q >= 16) return run_tile_amx<Q>(w, tile, number0, begin, end);
+#endif
+  if constexpr (Q < 16) run_in_registers<Q>(w, tile, number0, begin, end);
 }
 
 template <int Q>

@@ -1,5 +1,5 @@
 // Micro-kernels: a tile of Q queries against one panel of 32 items.  Each answers two questions at once: the 32 x Q
-// inner products (integers, or floats), and which of them exceed the threshold of their query.
+// inner products (integers, or floats), and which queries have one that exceeds their threshold.
 //
 // Vectors of 64, 32 or 16 bytes; a panel row (one group of 4 dimensions, or one dimension) is FR_NV vectors.  The
 // accumulators of a tile must stay in registers: Q * FR_NV <= 24 of 32 (AVX-512) or 12 of 16.
@@ -49,8 +49,8 @@ typedef __m512 vfloat;
 FR_INLINE vint load_i(const void *p) { return _mm512_loadu_si512(p); }
 FR_INLINE void store_i(void *p, vint v) { _mm512_storeu_si512(p, v); }
 FR_INLINE vint set_i(int32_t x) { return _mm512_set1_epi32(x); }
-FR_INLINE vint max_i(vint a, vint b) { return _mm512_max_epi32(a, b); }
-FR_INLINE uint32_t above_i(vint a, vint b) { return _mm512_cmpgt_epi32_mask(a, b); }
+FR_INLINE vint and_i(vint a, vint b) { return _mm512_and_si512(a, b); }
+FR_INLINE uint32_t negative_i(vint v) { return _mm512_movepi32_mask(v); }
 FR_INLINE vfloat load_f(const float *p) { return _mm512_loadu_ps(p); }
 FR_INLINE void store_f(float *p, vfloat v) { _mm512_storeu_ps(p, v); }
 FR_INLINE vfloat set_f(float x) { return _mm512_set1_ps(x); }
@@ -62,6 +62,7 @@ FR_INLINE uint32_t above_f(vfloat a, vfloat b) { return _mm512_cmp_ps_mask(a, b,
 FR_INLINE vint round_f(vfloat v) { return _mm512_cvtps_epi32(v); }
 FR_INLINE vint truncate_f(vfloat v) { return _mm512_cvttps_epi32(v); }
 FR_INLINE vint add_i(vint a, vint b) { return _mm512_add_epi32(a, b); }
+FR_INLINE vint sub_i(vint a, vint b) { return _mm512_sub_epi32(a, b); }
 FR_INLINE vfloat nfma_f(vfloat a, vfloat b, vfloat c) { return _mm512_fnmadd_ps(a, b, c); }
 #if defined(FR_VNNI)
 FR_INLINE vint dot4(vint sum, vint items, vint query) { return _mm512_dpbusd_epi32(sum, items, query); }
@@ -76,10 +77,8 @@ typedef __m256 vfloat;
 FR_INLINE vint load_i(const void *p) { return _mm256_loadu_si256(static_cast<const __m256i *>(p)); }
 FR_INLINE void store_i(void *p, vint v) { _mm256_storeu_si256(static_cast<__m256i *>(p), v); }
 FR_INLINE vint set_i(int32_t x) { return _mm256_set1_epi32(x); }
-FR_INLINE vint max_i(vint a, vint b) { return _mm256_max_epi32(a, b); }
-FR_INLINE uint32_t above_i(vint a, vint b) {
-  return uint32_t(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(a, b))));
-}
+FR_INLINE vint and_i(vint a, vint b) { return _mm256_and_si256(a, b); }
+FR_INLINE uint32_t negative_i(vint v) { return uint32_t(_mm256_movemask_ps(_mm256_castsi256_ps(v))); }
 FR_INLINE vfloat load_f(const float *p) { return _mm256_loadu_ps(p); }
 FR_INLINE void store_f(float *p, vfloat v) { _mm256_storeu_ps(p, v); }
 FR_INLINE vfloat set_f(float x) { return _mm256_set1_ps(x); }
@@ -91,6 +90,7 @@ FR_INLINE uint32_t above_f(vfloat a, vfloat b) { return uint32_t(_mm256_movemask
 FR_INLINE vint round_f(vfloat v) { return _mm256_cvtps_epi32(v); }
 FR_INLINE vint truncate_f(vfloat v) { return _mm256_cvttps_epi32(v); }
 FR_INLINE vint add_i(vint a, vint b) { return _mm256_add_epi32(a, b); }
+FR_INLINE vint sub_i(vint a, vint b) { return _mm256_sub_epi32(a, b); }
 FR_INLINE vfloat nfma_f(vfloat a, vfloat b, vfloat c) { return _mm256_fnmadd_ps(a, b, c); }
 FR_INLINE vint dot4(vint sum, vint items, vint query) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(items, query), _mm256_set1_epi16(1)));
@@ -101,11 +101,8 @@ typedef __m128 vfloat;
 FR_INLINE vint load_i(const void *p) { return _mm_loadu_si128(static_cast<const __m128i *>(p)); }
 FR_INLINE void store_i(void *p, vint v) { _mm_storeu_si128(static_cast<__m128i *>(p), v); }
 FR_INLINE vint set_i(int32_t x) { return _mm_set1_epi32(x); }
-FR_INLINE vint max_i(vint a, vint b) {
-  const __m128i m = _mm_cmpgt_epi32(a, b);
-  return _mm_or_si128(_mm_and_si128(m, a), _mm_andnot_si128(m, b));
-}
-FR_INLINE uint32_t above_i(vint a, vint b) { return uint32_t(_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpgt_epi32(a, b)))); }
+FR_INLINE vint and_i(vint a, vint b) { return _mm_and_si128(a, b); }
+FR_INLINE uint32_t negative_i(vint v) { return uint32_t(_mm_movemask_ps(_mm_castsi128_ps(v))); }
 FR_INLINE vfloat load_f(const float *p) { return _mm_loadu_ps(p); }
 FR_INLINE void store_f(float *p, vfloat v) { _mm_storeu_ps(p, v); }
 FR_INLINE vfloat set_f(float x) { return _mm_set1_ps(x); }
@@ -117,6 +114,7 @@ FR_INLINE uint32_t above_f(vfloat a, vfloat b) { return uint32_t(_mm_movemask_ps
 FR_INLINE vint round_f(vfloat v) { return _mm_cvtps_epi32(v); }
 FR_INLINE vint truncate_f(vfloat v) { return _mm_cvttps_epi32(v); }
 FR_INLINE vint add_i(vint a, vint b) { return _mm_add_epi32(a, b); }
+FR_INLINE vint sub_i(vint a, vint b) { return _mm_sub_epi32(a, b); }
 FR_INLINE vfloat nfma_f(vfloat a, vfloat b, vfloat c) { return _mm_sub_ps(c, _mm_mul_ps(a, b)); }
 // Widen to 16 bits, multiply and add pairs, then add the two halves of each item.
 FR_INLINE vint dot4(vint sum, vint items, vint query) {
@@ -135,8 +133,8 @@ struct vfloat { float x[4]; };
 FR_INLINE vint load_i(const void *p) { vint v; memcpy(&v, p, 16); return v; }
 FR_INLINE void store_i(void *p, vint v) { memcpy(p, &v, 16); }
 FR_INLINE vint set_i(int32_t x) { vint v; FR_EACH v.x[i] = x; return v; }
-FR_INLINE vint max_i(vint a, vint b) { FR_EACH a.x[i] = a.x[i] > b.x[i] ? a.x[i] : b.x[i]; return a; }
-FR_INLINE uint32_t above_i(vint a, vint b) { uint32_t m = 0; FR_EACH m |= uint32_t(a.x[i] > b.x[i]) << i; return m; }
+FR_INLINE vint and_i(vint a, vint b) { FR_EACH a.x[i] &= b.x[i]; return a; }
+FR_INLINE uint32_t negative_i(vint v) { uint32_t m = 0; FR_EACH m |= uint32_t(v.x[i] < 0) << i; return m; }
 FR_INLINE vfloat load_f(const float *p) { vfloat v; memcpy(&v, p, 16); return v; }
 FR_INLINE void store_f(float *p, vfloat v) { memcpy(p, &v, 16); }
 FR_INLINE vfloat set_f(float x) { vfloat v; FR_EACH v.x[i] = x; return v; }
@@ -147,7 +145,9 @@ FR_INLINE vfloat min_f(vfloat a, vfloat b) { FR_EACH a.x[i] = a.x[i] < b.x[i] ? 
 FR_INLINE uint32_t above_f(vfloat a, vfloat b) { uint32_t m = 0; FR_EACH m |= uint32_t(a.x[i] > b.x[i]) << i; return m; }
 FR_INLINE vint round_f(vfloat v) { vint r; FR_EACH r.x[i] = int32_t(v.x[i] + (v.x[i] < 0 ? -0.5f : 0.5f)); return r; }
 FR_INLINE vint truncate_f(vfloat v) { vint r; FR_EACH r.x[i] = int32_t(v.x[i]); return r; }
-FR_INLINE vint add_i(vint a, vint b) { FR_EACH a.x[i] += b.x[i]; return a; }
+// of unsigned numbers, which may wrap
+FR_INLINE vint add_i(vint a, vint b) { FR_EACH a.x[i] = int32_t(uint32_t(a.x[i]) + uint32_t(b.x[i])); return a; }
+FR_INLINE vint sub_i(vint a, vint b) { FR_EACH a.x[i] = int32_t(uint32_t(a.x[i]) - uint32_t(b.x[i])); return a; }
 FR_INLINE vfloat nfma_f(vfloat a, vfloat b, vfloat c) { FR_EACH a.x[i] = c.x[i] - a.x[i] * b.x[i]; return a; }
 FR_INLINE vint dot4(vint sum, vint items, vint query) {
   uint8_t u[16];
@@ -174,17 +174,29 @@ FR_INLINE void unroll(const F &f) {
   }
 }
 
-// The two loops below are functions of their own, ending in plain stores: with the comparison in the same function GCC
-// 12 spills accumulators inside the loop, at a third of the speed.
+// Oblige the compiler to have `v` in a register here.
+#if defined(__GNUC__) && defined(FR_AVX512)
+#define FR_IN_REGISTER(v) asm volatile("" : "+v"(v))
+#elif defined(__GNUC__) && (defined(FR_AVX2) || defined(FR_SSE2))
+#define FR_IN_REGISTER(v) asm volatile("" : "+x"(v))
+#else
+#define FR_IN_REGISTER(v) (void)(v)
+#endif
 
-// dots[q][i] = start + sum over t of panel[t][i] . query[t][q], where start is what `dots` holds if ADD, else 0.
+// Products of a panel with a tile of queries, each less a bar: the bits of the queries of which one is not negative.
+//   panel [d4][32][4] u8 · query [d4][Q] of four s8 · start [Q] minus the bars
+//   dots  [Q][32] out, if there are such queries: start + products; with ADD also what it held before
+// The sums begin at minus the bar, so that only signs are looked at and, where nothing passes, nothing is stored.
+//
+// The loop is in a function of its own, and the sums are named once more behind it: else GCC 12 prefers to have them
+// in memory, in the loop too, at a third of the speed.
 template <int Q, bool ADD>
-FR_NOINLINE void dots_i8(const uint8_t *FR_RESTRICT panel, int64_t d4, const int32_t *FR_RESTRICT query,
-                         int32_t *FR_RESTRICT dots) {
+FR_NOINLINE uint32_t tile_in_registers(const uint8_t *FR_RESTRICT panel, int64_t d4, const int32_t *FR_RESTRICT query,
+                                       const int32_t *FR_RESTRICT start, int32_t *FR_RESTRICT dots) {
   vint sum[Q][FR_NV];
   unroll<Q>([&](auto q) FR_BODY {
     unroll<FR_NV>([&](auto v) FR_BODY {
-      sum[q][v] = ADD ? load_i(dots + q * FR_PANEL + v * FR_LANES) : set_i(0);
+      sum[q][v] = ADD ? add_i(load_i(dots + q * FR_PANEL + v * FR_LANES), set_i(start[q])) : set_i(start[q]);
     });
   });
   for (int64_t t = 0; t < d4; ++t) {
@@ -195,9 +207,19 @@ FR_NOINLINE void dots_i8(const uint8_t *FR_RESTRICT panel, int64_t d4, const int
       unroll<FR_NV>([&](auto v) FR_BODY { sum[q][v] = dot4(sum[q][v], item[v], u); });
     });
   }
-  unroll<Q>([&](auto q) FR_BODY {
-    unroll<FR_NV>([&](auto v) FR_BODY { store_i(dots + q * FR_PANEL + v * FR_LANES, sum[q][v]); });
+  unroll<Q>([&](auto q) FR_BODY { unroll<FR_NV>([&](auto v) FR_BODY { FR_IN_REGISTER(sum[q][v]); }); });
+  uint32_t hits = 0;
+  unroll<Q>([&](auto i) FR_BODY {
+    constexpr int q = Q - 1 - i;
+    vint all = sum[q][0];
+    unroll<FR_NV - 1>([&](auto v) FR_BODY { all = and_i(all, sum[q][v + 1]); });
+    hits = 2 * hits + (negative_i(all) != (1u << FR_LANES) - 1);
   });
+  if (hits)
+    unroll<Q>([&](auto q) FR_BODY {
+      unroll<FR_NV>([&](auto v) FR_BODY { store_i(dots + q * FR_PANEL + v * FR_LANES, sum[q][v]); });
+    });
+  return hits;
 }
 
 template <int Q, bool ADD>
@@ -239,72 +261,41 @@ FR_INLINE void weave_i8(int32_t *out, int64_t d4, const F &codes) {
   }
 }
 
+// The additive terms of a panel, `step[q]` integer steps for each unit of beta [32], into dots [Q][32].
+template <int Q>
+FR_INLINE void terms_i8(const float *beta, const float *step, int32_t *dots) {
+  for (int q = 0; q < Q; ++q)
+    for (int v = 0; v < FR_NV; ++v) {
+      const vfloat x = mul_f(load_f(beta + v * FR_LANES), set_f(step[q]));
+      store_i(dots + q * FR_PANEL + v * FR_LANES, round_f(min_f(max_f(x, set_f(-0x1.8p29f)), set_f(0x1.8p29f))));
+    }
+}
+
+// Integer tile of queries from weave_i8: tile_in_registers, once or more; `dots` holds the additive terms if ADD.
 template <int Q, bool ADD>
-FR_INLINE void products_i8(const uint8_t *panel, int64_t d4, const int32_t *query, int32_t *dots, int32_t *before) {
-#if defined(FR_AMX)
-  if (Q >= 16) return dots_amx<Q, ADD>(panel, d4, query, dots, before);
-#endif
-  (void)before;
+FR_INLINE uint32_t tile_i8(const uint8_t *panel, int64_t d4, const int32_t *query, const int32_t *start, int32_t *dots) {
   constexpr int R = in_registers(Q);
-  for (int j = 0; j < Q; j += R) dots_i8<R, ADD>(panel, d4, query + j * d4, dots + j * FR_PANEL);
+  uint32_t hits = 0;
+  for (int j = 0; j < Q; j += R)
+    hits |= tile_in_registers<R, ADD>(panel, d4, query + j * d4, start + j, dots + j * FR_PANEL) << j;
+  return hits;
 }
 
-// A pass of one tile over many panels: begin_i8, tile_i8 for each panel, end_i8.  What tile_i8 computes is complete in
-// `dots` only after the next call, which gets it as `before`.
-template <int Q>
-FR_INLINE void begin_i8(int64_t d4, const int32_t *query) {
 #if defined(FR_AMX)
-  if (Q >= 16) amx_hold<Q>(d4, query);
-#endif
-  (void)d4, (void)query;
-}
-template <int Q>
-FR_INLINE void end_i8(int32_t *before) {
-#if defined(FR_AMX)
-  if (Q >= 16) amx_flush<Q>(before);
-#endif
-  (void)before;
-}
-
-// Integer tile.
-//   panel [d4][32][4] u8 · query from weave_i8
-//   beta  [32] floats or null: an additive term, `step[q]` integer steps for each unit of it
-//   dots  [Q][32] out
-template <int Q>
-FR_INLINE void tile_i8(const uint8_t *panel, int64_t d4, const int32_t *query, const float *beta, const float *step,
-                       int32_t *dots, int32_t *before) {
-  if (beta) {
-    for (int q = 0; q < Q; ++q)
-      for (int v = 0; v < FR_NV; ++v) {
-        const vfloat x = mul_f(load_f(beta + v * FR_LANES), set_f(step[q]));
-        store_i(dots + q * FR_PANEL + v * FR_LANES, round_f(min_f(max_f(x, set_f(-0x1p30f)), set_f(0x1p30f))));
-      }
-    products_i8<Q, true>(panel, d4, query, dots, before);
-  } else {
-    products_i8<Q, false>(panel, d4, query, dots, before);
-  }
-}
-
 // The bits of the queries of which a dot exceeds the threshold.
 template <int Q>
 FR_INLINE uint32_t hits_i8(const int32_t *dots, const int32_t *threshold) {
   uint32_t hits = 0;
-#if defined(__GNUC__)
   asm("" : "+r"(threshold) : : "memory");  // or GCC 12 permutes them out of the vectors they came from, at twice the time
-#endif
   unroll<Q>([&](auto i) FR_BODY {
     constexpr int q = Q - 1 - i;
-    vint best = load_i(dots + q * FR_PANEL);
-    unroll<FR_NV - 1>([&](auto v) FR_BODY { best = max_i(best, load_i(dots + q * FR_PANEL + (v + 1) * FR_LANES)); });
-    uint32_t some = above_i(best, set_i(threshold[q]));
-#if defined(FR_AVX2)
+    const vint best = _mm512_max_epi32(load_i(dots + q * FR_PANEL), load_i(dots + q * FR_PANEL + FR_LANES));
+    uint32_t some = _mm512_cmpgt_epi32_mask(best, set_i(threshold[q]));
     asm("neg %1\n\tadc %0, %0" : "+r"(hits), "+r"(some) : : "cc");  // hits = 2 * hits + (some != 0)
-#else
-    hits = 2 * hits + (some != 0);
-#endif
   });
   return hits;
 }
+#endif
 
 // Float tile: the same in one, with panel [d][32] floats, query [d][Q] floats and threshold [Q].
 template <int Q>
@@ -327,11 +318,12 @@ FR_INLINE uint32_t tile_f32(const float *panel, int64_t d, const float *query, c
   return hits;
 }
 
-// Which of a query's 32 dots exceed its threshold.
-FR_INLINE uint32_t above_32(const int32_t *dots, int32_t threshold) {
+// Which of a query's 32 sums, each with `more` added to it, are not negative; which exceed its threshold.
+FR_INLINE uint32_t reaching_32(const int32_t *sums, int32_t more) {
   uint32_t mask = 0;
-  for (int v = 0; v < FR_NV; ++v) mask |= above_i(load_i(dots + v * FR_LANES), set_i(threshold)) << (v * FR_LANES);
-  return mask;
+  for (int v = 0; v < FR_NV; ++v)
+    mask |= negative_i(add_i(load_i(sums + v * FR_LANES), set_i(more))) << (v * FR_LANES);
+  return ~mask;
 }
 FR_INLINE uint32_t above_32(const float *dots, float threshold) {
   uint32_t mask = 0;
