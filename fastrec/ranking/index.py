@@ -389,7 +389,9 @@ class Index:
         """
         panels = len(self._order) // PANEL
         if queries >= 24 * workers:
-            rounds = max(2, -(-queries // (_GROUP * workers)))  # of tasks: as many, and as large, for every thread
+            rounds = max(
+                2, -(-queries // (_GROUP * workers))
+            )  # of tasks: as many, and as large, for every thread
             return -(-queries // (rounds * workers * 12)) * 12, 1
         groups = max(1, min(workers, queries // 12))
         group = -(-queries // groups)
