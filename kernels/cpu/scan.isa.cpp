@@ -18,7 +18,7 @@ enum Kind { SCREEN, ZERO, EXHAUSTIVE, EMPTY };
 constexpr float SLACK = 0x1p-20f;      // relative: sixteen times the rounding of the float expressions that use it
 constexpr float FLOOR = 0x1p-100f;     // absolute: underflow
 constexpr double SLACK64 = 1e-11;      // relative: the canonical float64 sum, d <= 16,384 terms
-#if defined(FR_AMX)
+#if defined(FR_AVX512)  // what has it has a megabyte of cache a core
 constexpr int64_t BLOCK_BYTES = 256 << 10;
 #else
 constexpr int64_t BLOCK_BYTES = 96 << 10;
@@ -65,7 +65,11 @@ struct Work {
   int64_t room;
   float *floats;         // [4 * (cap + 16)], shared with keys and more
   float *line;           // [d]
-  int32_t *tile;         // the woven queries of a tile: codes [d4 + 16][FR_TILE_I8], or floats [d][FR_TILE]
+  int32_t *woven;        // codes of the chosen queries, tile after tile: [tiles][tile_size]
+  int64_t tile_size;
+  int32_t *before;       // [group] the queries that were chosen when `woven` was filled, and how many: -1 is nothing
+  int64_t befores;
+  float *tile;           // [d][FR_TILE] the floats of a tile's queries
   float *panel;          // [block_panels][d][32]
   int64_t block_panels;  // float panels unpacked at a time
   bool coded;            // the int8 screen is running
@@ -120,8 +124,10 @@ int64_t lay_out(const fr_scan *scan, char *at, Work &w) {
   w.more = reinterpret_cast<uint64_t *>(carve(at, w.room * 8));
   w.floats = reinterpret_cast<float *>(w.keys);  // the same memory: a selection is over before keys are made
   w.line = reinterpret_cast<float *>(carve(at, w.d * 4 + 64));
-  const int64_t woven = (w.d4 + 16) * FR_TILE_I8;
-  w.tile = reinterpret_cast<int32_t *>(carve(at, (woven > w.d * FR_TILE ? woven : w.d * FR_TILE) * 4));
+  w.tile_size = (w.d4 + 16) * FR_TILE_I8;
+  w.woven = reinterpret_cast<int32_t *>(carve(at, (w.group + FR_TILE_I8 - 1) / FR_TILE_I8 * w.tile_size * 4));
+  w.before = reinterpret_cast<int32_t *>(carve(at, w.group * 4));
+  w.tile = reinterpret_cast<float *>(carve(at, w.d * FR_TILE * 4));
   w.panel = reinterpret_cast<float *>(carve(at, w.block_panels * w.d * FR_PANEL * 4));
   return at - base;
 }
@@ -604,9 +610,9 @@ FR_INLINE void fetch_rows(const Work &w, int64_t p) {
 #endif
 }
 
-// Pass a tile over panels begin..end.
+// Pass a tile, with `codes` of its queries from weave_i8, over panels begin..end.
 template <int Q>
-void run_in_registers(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t end) {
+void run_in_registers(Work &w, Tile &tile, const int32_t *codes, int64_t number0, int64_t begin, int64_t end) {
   // The bars of a panel are computed before the products of the one before it, which hide what they take.
   alignas(64) int32_t dots[Q * FR_PANEL], start[2][span(Q)];
   const int64_t panel_bytes = FR_PANEL * 4 * w.d4;
@@ -624,9 +630,9 @@ void run_in_registers(Work &w, Tile &tile, int64_t number0, int64_t begin, int64
     uint32_t hits;
     if (beta) {
       begin_terms<Q>(w, tile, p, dots);
-      hits = tile_i8<Q, true>(panel, w.d4, w.tile, start[turn], dots);
+      hits = tile_i8<Q, true>(panel, w.d4, codes, start[turn], dots);
     } else {
-      hits = tile_i8<Q, false>(panel, w.d4, w.tile, start[turn], dots);
+      hits = tile_i8<Q, false>(panel, w.d4, codes, start[turn], dots);
     }
     for (hits &= tile.real; hits; hits &= hits - 1) {
       const int j = __builtin_ctz(hits);
@@ -640,7 +646,7 @@ void run_in_registers(Work &w, Tile &tile, int64_t number0, int64_t begin, int64
 #if defined(FR_AMX)
 // The same with AMX, for tiles of 16 and 32: what a call computes is complete after the next one.
 template <int Q>
-void run_tile_amx(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t end) {
+void run_tile_amx(Work &w, Tile &tile, const int32_t *codes, int64_t number0, int64_t begin, int64_t end) {
   alignas(64) int32_t dots[2][Q * FR_PANEL];
   const int64_t panel_bytes = FR_PANEL * 4 * w.d4;
   const bool beta = w.index->beta != nullptr;
@@ -655,14 +661,14 @@ void run_tile_amx(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t e
   };
   int64_t before = -1;
   int turn = 0;
-  amx_hold<Q>(w.d4, w.tile);
+  amx_hold<Q>(w.d4, codes);
   for (int64_t p = next_alive<Q>(w, tile, begin, end); p < end; p = next_alive<Q>(w, tile, p + 1, end)) {
     const uint8_t *panel = w.index->codes + p * panel_bytes;
     if (beta) {
       begin_terms<Q>(w, tile, p, dots[turn]);
-      dots_amx<Q, true>(panel, w.d4, w.tile, dots[turn], dots[turn ^ 1]);
+      dots_amx<Q, true>(panel, w.d4, codes, dots[turn], dots[turn ^ 1]);
     } else {
-      dots_amx<Q, false>(panel, w.d4, w.tile, dots[turn], dots[turn ^ 1]);
+      dots_amx<Q, false>(panel, w.d4, codes, dots[turn], dots[turn ^ 1]);
     }
     turn ^= 1;
     if (before >= 0) keep(before, dots[turn]);
@@ -675,11 +681,11 @@ void run_tile_amx(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t e
 #endif
 
 template <int Q>
-FR_INLINE void run_tile_i8(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t end) {
+FR_INLINE void run_tile_i8(Work &w, Tile &tile, const int32_t *codes, int64_t number0, int64_t begin, int64_t end) {
 #if defined(FR_AMX)
-  if constexpr (Q >= 16) return run_tile_amx<Q>(w, tile, number0, begin, end);
+  if constexpr (Q >= 16) return run_tile_amx<Q>(w, tile, codes, number0, begin, end);
 #endif
-  if constexpr (Q < 16) run_in_registers<Q>(w, tile, number0, begin, end);
+  if constexpr (Q < 16) run_in_registers<Q>(w, tile, codes, number0, begin, end);
 }
 
 template <int Q>
@@ -690,8 +696,8 @@ void run_tile_f32(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t e
     const float *m = w.index->meta + p * FR_META;
     if (!alive<Q>(tile, m)) continue;
     for (int j = 0; j < span(Q); ++j) threshold[j] = tile.bar[j] - error_f32(tile, j, m);
-    uint32_t hits = tile_f32<Q>(w.panel + (p - begin) * w.d * FR_PANEL, w.d, reinterpret_cast<const float *>(w.tile),
-                                threshold, beta ? beta + p * FR_PANEL : nullptr, tile.beta, dots);
+    uint32_t hits = tile_f32<Q>(w.panel + (p - begin) * w.d * FR_PANEL, w.d, w.tile, threshold,
+                                beta ? beta + p * FR_PANEL : nullptr, tile.beta, dots);
     hits &= tile.real;
     if (FR_LIKELY(!hits)) continue;
     const uint32_t real = present(w, p);
@@ -711,10 +717,9 @@ void run_tile_f32(Work &w, Tile &tile, int64_t number0, int64_t begin, int64_t e
 // Interleave the floats of a tile's queries: [d][Q].
 template <int Q>
 FR_INLINE void weave_f32(Work &w, const int32_t *members, int size) {
-  float *out = reinterpret_cast<float *>(w.tile);
   for (int j = 0; j < Q; ++j) {
     const float *from = w.scaled + int64_t(members[j < size ? j : 0]) * w.d;
-    for (int64_t t = 0; t < w.d; ++t) out[t * Q + j] = from[t];
+    for (int64_t t = 0; t < w.d; ++t) w.tile[t * Q + j] = from[t];
   }
 }
 
@@ -782,7 +787,8 @@ int64_t choose(Work &w, int64_t &actives, int64_t number0, int64_t begin, int64_
 #endif
 // Pass one tile, the smallest that holds `left` queries or the largest there is, over the panels; returns its size.
 #define FR_FITS(n) if (left <= n) size = n;
-FR_INLINE int64_t pass_i8(Work &w, const int32_t *members, int64_t left, int64_t number0, int64_t begin, int64_t end) {
+FR_INLINE int64_t pass_i8(Work &w, const int32_t *members, int64_t left, int32_t *woven, bool weave, int64_t number0,
+                          int64_t begin, int64_t end) {
   int size = FR_TILE_I8;
   FR_SIZES_I8(FR_FITS)
   const int used = int(left < size ? left : size);
@@ -790,9 +796,10 @@ FR_INLINE int64_t pass_i8(Work &w, const int32_t *members, int64_t left, int64_t
   switch (size) {
 #define FR_RUN(n)                                                                                                   \
   case n:                                                                                                           \
-    weave_i8<n>(w.tile, w.d4, [&](int j) FR_BODY { return w.codes + int64_t(members[j < used ? j : 0]) * w.d4; });  \
+    if (weave)                                                                                                      \
+      weave_i8<n>(woven, w.d4, [&](int j) FR_BODY { return w.codes + int64_t(members[j < used ? j : 0]) * w.d4; }); \
     fill_tile(w, tile, members, used, span(n), 0.0f);                                                               \
-    run_tile_i8<n>(w, tile, number0, begin, end);                                                                   \
+    run_tile_i8<n>(w, tile, woven, number0, begin, end);                                                            \
     break;
     FR_SIZES_I8(FR_RUN)
 #undef FR_RUN
@@ -825,7 +832,7 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
   // pass after an int8 one takes the blocks of that, a few panels at a time.
   const bool coded = w.scan->use_codes && w.index->codes;
   const int64_t most = coded ? block_panels(FR_PANEL * 4 * w.d4) : w.block_panels;
-  w.coded = codes, w.guessing = guessing && totals(w)[FR_SHUFFLED] != 0.0f && segments == 1;
+  w.befores = -1, w.coded = codes, w.guessing = guessing && totals(w)[FR_SHUFFLED] != 0.0f && segments == 1;
 #if defined(FR_AMX)
   if (codes) amx_enter(w.d4);
 #endif
@@ -836,10 +843,15 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
       end = codes || begin + w.block_panels > last ? last : begin + w.block_panels;
       w.seen = double(end) / double(panels);
       const int64_t chosen = choose(w, actives, number0, begin, end);
-      if (chosen && !codes) unpack(w, begin, end);
-      for (int64_t i = 0; i < chosen;)
-        i += codes ? pass_i8(w, w.chosen + i, chosen - i, number0, begin, end)
-                   : pass_f32(w, w.chosen + i, chosen - i, number0, begin, end);
+      if (codes) {
+        const bool weave = chosen != w.befores || memcmp(w.chosen, w.before, size_t(chosen) * 4) != 0;
+        if (weave) memcpy(w.before, w.chosen, size_t(chosen) * 4), w.befores = chosen;
+        for (int64_t i = 0, tile = 0; i < chosen; ++tile)
+          i += pass_i8(w, w.chosen + i, chosen - i, w.woven + tile * w.tile_size, weave, number0, begin, end);
+      } else if (chosen) {
+        unpack(w, begin, end);
+        for (int64_t i = 0; i < chosen;) i += pass_f32(w, w.chosen + i, chosen - i, number0, begin, end);
+      }
     }
     first = last;
     if (turn % segments == segments - 1 && size < most) size = 2 * size < most ? 2 * size : most;
