@@ -13,11 +13,19 @@ class Items:
 @disjoint_base
 class Packed:
     def __new__(
-        cls, items: Items, order: Any, codes: Any, meta: Any, beta: Any, special: Any, exponent: int
+        cls,
+        items: Items,
+        order: Any,
+        codes: Any,
+        meta: Any,
+        beta: Any,
+        rest: Any,
+        special: Any,
+        exponent: int,
     ) -> Self: ...
 
 def norms(items: Items, out: Any, threads: int) -> None: ...
-def pack(index: Packed, codes: Any, meta: Any, beta: Any, threads: int) -> None: ...
+def pack(index: Packed, codes: Any, meta: Any, beta: Any, rest: Any, threads: int) -> None: ...
 def judge_lists(indptr: Any, indices: Any, items: int) -> int: ...
 def scan(
     index: Packed,

@@ -17,6 +17,7 @@ from fastrec.ranking.canonical import scores as _canonical_scores
 from fastrec.ranking.result import TopK
 
 PANEL, META = 32, 8
+STAGES, STAGED = 2, 16  # kernels/cpu/ranking_types.h
 MAX_DIM_INT8 = 16_384  # beyond it, int32 sums of codes could overflow
 MAX_ITEMS = 2**32 - 64  # rows are uint32 inside
 COPY_LIMIT = 0.3  # of the float32 matrix: what precision="auto" may hold beside it
@@ -129,7 +130,7 @@ class Index:
         """Bytes held beside the caller's items."""
         if self._device != arrays.CPU:
             return self._card.nbytes
-        held = (self._order, self._codes, self._meta, self._beta, self._special)
+        held = (self._order, self._codes, self._meta, self._beta, self._rest, self._special)
         return sum(a.nbytes for a in held if a is not None)
 
     def __len__(self) -> int:
@@ -204,8 +205,11 @@ class Index:
         )
         self._meta = np.zeros((panels + 1, META), np.float32)
         self._beta = np.empty(panels * PANEL, np.float32) if self._has_terms else None
+        # norms nearly equal, thresholds never come close enough to them for stages to end anything
+        staged = self._codes is not None and d > 4 * (STAGED - 1) and not shuffled
+        self._rest = np.empty(panels * STAGES, np.float32) if staged else None
         self._packed = self._bind(items)
-        _kernels.pack(self._packed, self._codes, self._meta.reshape(-1), self._beta, workers)
+        _kernels.pack(self._packed, self._codes, self._meta.reshape(-1), self._beta, self._rest, workers)
         if panels:
             for source, tail in ((3, 5), (2, 7)):  # the largest from each panel on
                 self._meta[:panels, tail] = np.maximum.accumulate(self._meta[:panels, source][::-1])[::-1]
@@ -213,7 +217,14 @@ class Index:
 
     def _bind(self, items: _kernels.Items) -> _kernels.Packed:
         return _kernels.Packed(
-            items, self._order, self._codes, self._meta.reshape(-1), self._beta, self._special, self._exponent
+            items,
+            self._order,
+            self._codes,
+            self._meta.reshape(-1),
+            self._beta,
+            self._rest,
+            self._special,
+            self._exponent,
         )
 
     def _unit(self, norms: np.ndarray) -> int:

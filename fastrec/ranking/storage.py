@@ -34,7 +34,7 @@ from fastrec._core.files import replacing
 from fastrec.ranking.canonical import METRICS
 
 MAGIC = b"\x89FRINDEX"
-VERSION = 1  # of the layout, and of what packed arrays mean: raise it with every change of the panels or their records
+VERSION = 2  # of the layout, and of what packed arrays mean: raise it with every change of the panels or their records
 _PREFIX = struct.Struct("<8sIIQQ")
 _ALIGN = 64
 _CHUNK = 1 << 22  # bytes copied or checked at a time
@@ -59,7 +59,7 @@ def save(index: Any, path: str | os.PathLike[str]) -> None:
     sections: dict[str, np.ndarray] = {
         "items": index._items, "order": index._order, "meta": index._meta, "special": index._special,
     }  # fmt: skip
-    optional = {"codes": index._codes, "beta": index._beta, "bias": index._bias}
+    optional = {"codes": index._codes, "beta": index._beta, "rest": index._rest, "bias": index._bias}
     sections |= {name: array for name, array in optional.items() if array is not None}
     sections |= label_arrays
     header: dict[str, Any] = {
@@ -242,7 +242,7 @@ def _sections(
 
 def _assembled(cls: type[T], name: str, header: dict[str, Any], found: dict[str, np.ndarray]) -> T:
     """An index over the arrays, once everything that kernels follow without looking is known to be in range."""
-    from fastrec.ranking.index import MAX_DIM_INT8, MAX_ITEMS, META, PANEL
+    from fastrec.ranking.index import MAX_DIM_INT8, MAX_ITEMS, META, PANEL, STAGES
 
     def expect(condition: Any, what: str) -> None:
         if not condition:
@@ -296,10 +296,11 @@ def _assembled(cls: type[T], name: str, header: dict[str, Any], found: dict[str,
     self._order, self._special, self._exponent = order, special, exponent
     self._meta = take("meta", "<f4", panels + 1, META)
     self._beta = take("beta", "<f4", panels * PANEL) if terms else None
-    self._codes = None
+    self._codes = self._rest = None
     if precision == "int8":
         expect(0 < d <= MAX_DIM_INT8, f"int8 needs 1..{MAX_DIM_INT8} dimensions; got {d}")
         self._codes = take("codes", "|u1", panels * PANEL * 4 * -(-d // 4))
+        self._rest = take("rest", "<f4", panels * STAGES) if "rest" in found else None
     self._labels = _read_labels(name, header["labels"], found, n)
     expect(not found, f"there are arrays that no index has: {sorted(found)}")
     self._packed = self._bind(self._view())

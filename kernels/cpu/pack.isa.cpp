@@ -22,6 +22,17 @@ FR_INLINE const float *piece_of(const fr_items &items, int64_t row, int64_t t, i
   return item_row(piece, row, line);
 }
 
+// Sum of squares of dimensions t..end of a row.
+FR_INLINE double squares_of(const fr_items &items, int64_t row, int64_t t, int64_t end, float *line) {
+  double sum = 0.0;
+  for (; t < end; t += PIECE) {
+    const int64_t size = end - t < PIECE ? end - t : PIECE;
+    const float *x = piece_of(items, row, t, size, line);
+    sum += dot64(x, x, size);
+  }
+  return sum;
+}
+
 FR_INLINE float largest_of(const float *x, int64_t n) {
   float top = 0.0f;
   int64_t t = 0;
@@ -107,19 +118,14 @@ int FR_FN(fr_ranking_level)(void) { return FR_LEVEL; }
 void FR_FN(fr_norms)(const fr_items *items, int64_t begin, int64_t end, double *norms) {
   float line[PIECE];
   for (int64_t row = begin; row < end; ++row) {
-    double sum = 0.0;
-    for (int64_t t = 0; t < items->d; t += PIECE) {
-      const int64_t size = items->d - t < PIECE ? items->d - t : PIECE;
-      const float *x = piece_of(*items, row, t, size, line);
-      sum += dot64(x, x, size);
-    }
-    norms[row] = sqrt(sum);
+    norms[row] = sqrt(squares_of(*items, row, 0, items->d, line));
   }
 }
 
-// Panels begin..end: codes (unless null), meta and beta.  meta's tail maxima and its last record are filled in by the caller.
+// Panels begin..end: meta, and codes, beta and rest unless null.  meta's tail maxima and its last record are filled in by the caller.
 // Item units: dot and l2 divide by 2^exponent, cosine divides by the norm.
-void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *codes, float *meta, float *beta) {
+void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *codes, float *meta, float *beta,
+                    float *rest) {
   const fr_items &items = index->items;
   const int64_t d = items.d, d4 = (d + 3) / 4;
   const double unit = ldexp(1.0, -index->exponent);
@@ -128,7 +134,7 @@ void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *
     uint8_t *panel = codes ? codes + p * d4 * FR_PANEL * 4 : nullptr;
     float *m = meta + p * FR_META;
     double norms[FR_PANEL], factors[FR_PANEL];
-    double largest = 0.0, norm = 0.0, beta_max = -INFINITY, beta_abs = 0.0;
+    double largest = 0.0, norm = 0.0, beta_max = -INFINITY, beta_abs = 0.0, beyond[FR_STAGES] = {};
     float line[PIECE];
     for (int i = 0; i < FR_PANEL; ++i) {
       norms[i] = factors[i] = 0.0;
@@ -148,6 +154,10 @@ void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *
       norms[i] = length * factors[i];
       if (top * factors[i] > largest) largest = top * factors[i];
       if (norms[i] > norm) norm = norms[i];
+      for (int s = 0; rest && s < FR_STAGES; ++s) {
+        const double length = sqrt(squares_of(items, rows[i], 4 * fr_stage(d4, s), d, line)) * factors[i];
+        beyond[s] = length > beyond[s] ? length : beyond[s];
+      }
       if (beta) {
         double b = items.bias ? double(items.bias[rows[i]]) : 0.0;
         if (items.metric == FR_L2) b = (b - squares) * unit * unit;
@@ -187,6 +197,7 @@ void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *
     m[FR_BETA_TAIL] = m[FR_BETA_MAX];
     m[FR_INVERSE] = 1.0f / scale;
     m[FR_NORM_TAIL] = m[FR_NORM];
+    for (int s = 0; rest && s < FR_STAGES; ++s) rest[p * FR_STAGES + s] = float_above(beyond[s] * out);
   }
 }
 

@@ -23,6 +23,7 @@ cdef extern from "ranking_table.h" nogil:
         const uint8_t *codes
         const float *meta
         const float *beta
+        const float *rest
         const uint32_t *special
         int64_t specials
         int exponent
@@ -74,7 +75,7 @@ cdef extern from "ranking_table.h" nogil:
         int (*fr_ranking_level)() noexcept nogil
         void (*fr_norms)(const fr_items *items, int64_t begin, int64_t end, double *norms) noexcept nogil
         void (*fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *codes, float *meta,
-                        float *beta) noexcept nogil
+                        float *beta, float *rest) noexcept nogil
         int64_t (*fr_scan_scratch)(const fr_scan *scan) noexcept nogil
         void (*fr_scan_task)(const fr_scan *scan, int64_t task, int worker) noexcept nogil
         void (*fr_pairs_task)(const fr_pairs *pairs, int64_t task) noexcept nogil
@@ -145,11 +146,12 @@ cdef struct PackJob:
     uint8_t *codes
     float *meta
     float *beta
+    float *rest
 
 cdef void pack_task(void *context, int64_t task, int worker) noexcept nogil:
     cdef PackJob *job = <PackJob *>context
     cdef int64_t begin = task * job.chunk
-    kernels.fr_pack(job.index, begin, min(begin + job.chunk, job.index.panels), job.codes, job.meta, job.beta)
+    kernels.fr_pack(job.index, begin, min(begin + job.chunk, job.index.panels), job.codes, job.meta, job.beta, job.rest)
 
 
 cdef class Packed:
@@ -159,7 +161,7 @@ cdef class Packed:
     cdef object owners
 
     def __cinit__(self, Items items, const uint32_t[::1] order, const uint8_t[::1] codes, const float[::1] meta,
-                  const float[::1] beta, const uint32_t[::1] special, int exponent):
+                  const float[::1] beta, const float[::1] rest, const uint32_t[::1] special, int exponent):
         self.items = items
         self.view.items = items.view
         self.view.panels = order.shape[0] // PANEL
@@ -167,14 +169,15 @@ cdef class Packed:
         self.view.codes = &codes[0] if codes is not None and codes.shape[0] else NULL
         self.view.meta = &meta[0]
         self.view.beta = &beta[0] if beta is not None and beta.shape[0] else NULL
+        self.view.rest = &rest[0] if rest is not None and rest.shape[0] else NULL
         self.view.special = &special[0] if special.shape[0] else NULL
         self.view.specials = special.shape[0]
         self.view.exponent = exponent
-        self.owners = (order, codes, meta, beta, special)
+        self.owners = (order, codes, meta, beta, rest, special)
 
 
-def pack(Packed index, uint8_t[::1] codes, float[::1] meta, float[::1] beta, int threads) -> None:
-    """Fill codes (may be None), meta and beta (may be None) from the items, panel by panel."""
+def pack(Packed index, uint8_t[::1] codes, float[::1] meta, float[::1] beta, float[::1] rest, int threads) -> None:
+    """Fill meta, and those of codes, beta and rest that are not None, from the items, panel by panel."""
     cdef PackJob job
     if index.view.panels == 0:
         return
@@ -182,6 +185,7 @@ def pack(Packed index, uint8_t[::1] codes, float[::1] meta, float[::1] beta, int
     job.codes = &codes[0] if codes is not None and codes.shape[0] else NULL
     job.meta = &meta[0]
     job.beta = &beta[0] if beta is not None and beta.shape[0] else NULL
+    job.rest = &rest[0] if rest is not None and rest.shape[0] else NULL
     with nogil:
         parallel_for(pack_task, &job, (index.view.panels + 63) // 64, threads)
 

@@ -25,6 +25,11 @@ enum {
   FR_SHUFFLED = 2   // 1 where positions are in random order
 };
 
+// Part of the way through a panel a screen looks whether anything in it can still matter: after a half, and after three
+// quarters, of its groups of 4 dimensions.  Where there are few groups it would not pay.
+enum { FR_STAGES = 2, FR_STAGED = 16 };
+FR_INLINE int64_t fr_stage(int64_t d4, int stage) { return stage == 0 ? d4 / 2 : d4 * 3 / 4; }
+
 // The caller's item matrix, viewed.
 struct fr_items {
   const void *data;   // (n, d), rows `stride` elements apart, elements of a row adjacent
@@ -41,6 +46,7 @@ struct fr_index {
   const uint8_t *codes;    // [panel][d/4][FR_PANEL][4] value + 128, or null without an int8 copy
   const float *meta;       // [panel][FR_META], and a last record of totals
   const float *beta;       // (panels * FR_PANEL,) additive term in item units, or null
+  const float *rest;       // [panel][FR_STAGES] largest norm of what lies beyond a stage, in item units, or null
   const uint32_t *special; // rows that hold infinities: scored canonically for every query
   int64_t specials;
   int exponent;            // item unit: value * 2^-exponent

@@ -38,7 +38,9 @@ struct Query {
   float coded, residual; // >= |step * codes|, >= |w - step * codes|
   float step;            // one step of the query's codes
   float beta;            // multiplier of the items' additive terms
-  int32_t offset;        // 128 * sum of codes: undoes the items' +128
+  float beyond[FR_STAGES];  // >= the norm of w behind each stage
+  int32_t partial[FR_STAGES];  // 128 * sum of the codes before each stage
+  int32_t offset;        // 128 * sum of all codes: undoes the items' +128
   int32_t kind, loose;
   int64_t full;          // tighten when this many entries are held
   int64_t count, exact;  // entries, the first `exact` of which carry canonical scores
@@ -431,6 +433,8 @@ void prepare(Work &w, int64_t local, int64_t number) {
   int8_t *code = reinterpret_cast<int8_t *>(codes);
   for (int64_t t = 0; t < 4 * w.d4; ++t) {
     double c = 0.0;
+    for (int s = 0; s < FR_STAGES; ++s)
+      if (t == 4 * fr_stage(w.d4, s)) q.partial[s] = int32_t(128 * sum);
     if (t < w.d) {
       const double x = double(u[t]) * factor;
       c = nearbyint(x / step);
@@ -442,6 +446,12 @@ void prepare(Work &w, int64_t local, int64_t number) {
     sum += int64_t(c);
   }
   q.offset = int32_t(128 * sum);
+  for (int s = 0; s < FR_STAGES; ++s) {
+    const int64_t done = 4 * fr_stage(w.d4, s);
+    double rest = 0.0;
+    for (int64_t t = done; t < w.d; ++t) rest += (double(u[t]) * factor) * (double(u[t]) * factor);
+    q.beyond[s] = float_above(sqrt(rest) * (1.0 + 2.0 * SLACK));
+  }
   q.coded = float_above(sqrt(coded) * (1.0 + 2.0 * SLACK));
   q.residual = float_above((sqrt(residual) + double(q.reach) * SLACK) * (1.0 + 2.0 * SLACK));
   raise(w, q, w.scan->min_score);
@@ -456,6 +466,8 @@ constexpr int span(int size) { return (size + FR_LANES - 1) / FR_LANES * FR_LANE
 struct alignas(64) Tile {
   float bar[WIDE];      // the query's cut, lowered by everything that does not depend on the panel
   float coded[WIDE], residual[WIDE], reach[WIDE], step[WIDE], inverse[WIDE], beta[WIDE];
+  float beyond[FR_STAGES][WIDE];
+  int32_t partial[FR_STAGES][WIDE];
   int32_t offset[WIDE];
   int32_t member[WIDE];
   uint32_t real;        // bits of the queries that are not padding
@@ -478,6 +490,7 @@ void fill_tile(const Work &w, Tile &tile, const int32_t *members, int size, int 
     tile.step[j] = q.step;
     tile.inverse[j] = 1.0f / q.step;
     tile.beta[j] = q.beta;
+    for (int s = 0; s < FR_STAGES; ++s) tile.beyond[s][j] = q.beyond[s], tile.partial[s][j] = q.partial[s];
     tile.offset[j] = q.offset;
   }
 }
@@ -551,9 +564,12 @@ FR_INLINE float error_f32(const Tile &tile, int j, const float *m) {
 }
 
 // The bar of each query of a tile in one panel, as a sum of products of codes: an item matters only if it exceeds it.
-// `start` gets -1 minus the bar, so that what matters is not negative once its products are added.
+// `start` gets -1 minus the bar, so that what matters is not negative once its products are added.  With `rest`, the
+// panel's norms behind each stage, `staged` gets what tile_in_registers takes: bars of the products before a stage lie
+// lower by |w| |item| behind it.
 template <int Q>
-FR_INLINE void bars_i8(const Tile &tile, const float *m, bool beta, int32_t *start) {
+FR_INLINE void bars_i8(const Tile &tile, const float *m, bool beta, const float *rest, int32_t *start,
+                       int32_t (*staged)[span(Q)]) {
   const vfloat r = set_f(m[FR_RESIDUAL]), n = set_f(m[FR_NORM]), inverse = set_f(m[FR_INVERSE]);
   for (int v = 0; v < span(Q); v += FR_LANES) {
     vfloat x = nfma_f(load_f(tile.coded + v), r, nfma_f(load_f(tile.residual + v), n, load_f(tile.bar + v)));
@@ -563,9 +579,21 @@ FR_INLINE void bars_i8(const Tile &tile, const float *m, bool beta, int32_t *sta
     }
     // No item lies below -2^30: additive terms stay within 2^29 steps, codes within 2^28.
     // max first: it turns a NaN (an infinity times zero) into its second operand
-    x = mul_f(x, mul_f(load_f(tile.inverse + v), inverse));
-    x = min_f(max_f(x, set_f(-0x1p30f)), set_f(0x1p29f));
-    store_i(start + v, sub_i(set_i(2), add_i(truncate_f(x), load_i(tile.offset + v))));
+    const vfloat steps = mul_f(load_f(tile.inverse + v), inverse);
+    const auto bar = [&](vfloat x, const int32_t *offset) FR_BODY {
+      x = min_f(max_f(mul_f(x, steps), set_f(-0x1p30f)), set_f(0x1p29f));
+      return sub_i(set_i(2), add_i(truncate_f(x), load_i(offset + v)));
+    };
+    const vint whole = bar(x, tile.offset);
+    store_i(start + v, whole);
+    if (!rest) continue;
+    vint before = set_i(0);
+    for (int s = 0; s < FR_STAGES; ++s) {
+      const vint part = bar(nfma_f(load_f(tile.beyond[s] + v), set_f(rest[s]), x), tile.partial[s]);
+      store_i(staged[s] + v, sub_i(part, before));
+      before = part;
+    }
+    store_i(staged[FR_STAGES] + v, sub_i(whole, before));
   }
 }
 
@@ -614,25 +642,39 @@ FR_INLINE void fetch_rows(const Work &w, int64_t p) {
 template <int Q>
 void run_in_registers(Work &w, Tile &tile, const int32_t *codes, int64_t number0, int64_t begin, int64_t end) {
   // The bars of a panel are computed before the products of the one before it, which hide what they take.
-  alignas(64) int32_t dots[Q * FR_PANEL], start[2][span(Q)];
+  alignas(64) int32_t dots[Q * FR_PANEL], start[2][span(Q)], staged[2][FR_STAGES + 1][span(Q)];
   const int64_t panel_bytes = FR_PANEL * 4 * w.d4;
   const bool beta = w.index->beta != nullptr;
+  // Few queries wait for memory, which stages would only read in leaps.
+  const float *rest = Q < 4 ? nullptr : w.index->rest;
+  const auto bars = [&](int64_t panel, int turn, bool stages) FR_BODY {
+    bars_i8<Q>(tile, w.index->meta + panel * FR_META, beta, stages ? rest + panel * FR_STAGES : nullptr, start[turn],
+               staged[turn]);
+  };
   int turn = 0;
   int64_t p = next_alive<Q>(w, tile, begin, end);
-  if (p < end) bars_i8<Q>(tile, w.index->meta + p * FR_META, beta, start[turn]);
+  if (p < end) bars(p, turn, rest);
+  // Stages are tried again in the panel after one that they ended, and else ever more rarely.
+  int64_t trial = rest ? p : end, wait = 4;
   while (p < end) {
     const int64_t next = next_alive<Q>(w, tile, p + 1, end);
     if (next < end) {
-      bars_i8<Q>(tile, w.index->meta + next * FR_META, beta, start[turn ^ 1]);
+      bars(next, turn ^ 1, rest && (p >= trial || next >= trial));
       fetch_rows(w, next);
     }
+    if (beta) begin_terms<Q>(w, tile, p, dots);
     const uint8_t *panel = w.index->codes + p * panel_bytes;
+    const auto products = [&](auto terms, auto stages) FR_BODY {
+      constexpr bool STAGED = stages;
+      return tile_i8<Q, terms, STAGED>(panel, w.d4, codes, STAGED ? staged[turn][0] : start[turn], span(Q), dots);
+    };
     uint32_t hits;
-    if (beta) {
-      begin_terms<Q>(w, tile, p, dots);
-      hits = tile_i8<Q, true>(panel, w.d4, codes, start[turn], dots);
+    if (p < trial) {
+      hits = beta ? products(Constant<1>(), Constant<0>()) : products(Constant<0>(), Constant<0>());
     } else {
-      hits = tile_i8<Q, false>(panel, w.d4, codes, start[turn], dots);
+      hits = beta ? products(Constant<1>(), Constant<1>()) : products(Constant<0>(), Constant<1>());
+      wait = hits == DROPPED ? 4 : 2 * wait;
+      trial = hits == DROPPED ? next : p + wait;
     }
     for (hits &= tile.real; hits; hits &= hits - 1) {
       const int j = __builtin_ctz(hits);
@@ -652,7 +694,7 @@ void run_tile_amx(Work &w, Tile &tile, const int32_t *codes, int64_t number0, in
   const bool beta = w.index->beta != nullptr;
   const auto keep = [&](int64_t p, const int32_t *sums) FR_BODY {
     alignas(64) int32_t start[span(Q)], bar[span(Q)];
-    bars_i8<Q>(tile, w.index->meta + p * FR_META, beta, start);
+    bars_i8<Q>(tile, w.index->meta + p * FR_META, beta, nullptr, start, nullptr);
     for (int v = 0; v < span(Q); v += FR_LANES) store_i(bar + v, sub_i(set_i(-1), load_i(start + v)));
     for (uint32_t hits = hits_i8<Q>(sums, bar) & tile.real; hits; hits &= hits - 1) {
       const int j = __builtin_ctz(hits);

@@ -183,31 +183,53 @@ FR_INLINE void unroll(const F &f) {
 #define FR_IN_REGISTER(v) (void)(v)
 #endif
 
+constexpr uint32_t DROPPED = 1u << 31;  // what a tile returns, with no other bit, when a stage ended it
+
 // Products of a panel with a tile of queries, each less a bar: the bits of the queries of which one is not negative.
 //   panel [d4][32][4] u8 · query [d4][Q] of four s8 · start [Q] minus the bars
 //   dots  [Q][32] out, if there are such queries: start + products; with ADD also what it held before
 // The sums begin at minus the bar, so that only signs are looked at and, where nothing passes, nothing is stored.
+// With STAGED there is a bar for each stage (fr_stage), too, that lies lower by what the dimensions behind it could
+// still add: where no sum reaches it the rest is not computed.  `start` then is [FR_STAGES + 1][apart], the first minus
+// the bar of the first stage, the others what each adds to the one before.
 //
 // The loop is in a function of its own, and the sums are named once more behind it: else GCC 12 prefers to have them
 // in memory, in the loop too, at a third of the speed.
-template <int Q, bool ADD>
+template <int Q, bool ADD, bool STAGED>
 FR_NOINLINE uint32_t tile_in_registers(const uint8_t *FR_RESTRICT panel, int64_t d4, const int32_t *FR_RESTRICT query,
-                                       const int32_t *FR_RESTRICT start, int32_t *FR_RESTRICT dots) {
+                                       const int32_t *FR_RESTRICT start, int64_t apart, int32_t *FR_RESTRICT dots) {
   vint sum[Q][FR_NV];
   unroll<Q>([&](auto q) FR_BODY {
     unroll<FR_NV>([&](auto v) FR_BODY {
       sum[q][v] = ADD ? add_i(load_i(dots + q * FR_PANEL + v * FR_LANES), set_i(start[q])) : set_i(start[q]);
     });
   });
-  for (int64_t t = 0; t < d4; ++t) {
-    vint item[FR_NV];
-    unroll<FR_NV>([&](auto v) FR_BODY { item[v] = load_i(panel + (t * FR_NV + v) * (4 * FR_LANES)); });
-    unroll<Q>([&](auto q) FR_BODY {
-      const vint u = set_i(query[t * Q + q]);
-      unroll<FR_NV>([&](auto v) FR_BODY { sum[q][v] = dot4(sum[q][v], item[v], u); });
-    });
+  const auto advance = [&](int64_t begin, int64_t end) FR_BODY {
+    for (int64_t t = begin; t < end; ++t) {
+      vint item[FR_NV];
+      unroll<FR_NV>([&](auto v) FR_BODY { item[v] = load_i(panel + (t * FR_NV + v) * (4 * FR_LANES)); });
+      unroll<Q>([&](auto q) FR_BODY {
+        const vint u = set_i(query[t * Q + q]);
+        unroll<FR_NV>([&](auto v) FR_BODY { sum[q][v] = dot4(sum[q][v], item[v], u); });
+      });
+    }
+    unroll<Q>([&](auto q) FR_BODY { unroll<FR_NV>([&](auto v) FR_BODY { FR_IN_REGISTER(sum[q][v]); }); });
+  };
+  int64_t done = 0;
+  if constexpr (STAGED) {
+    for (int stage = 0; stage < FR_STAGES; ++stage) {
+      const int64_t end = fr_stage(d4, stage);
+      advance(done, end);
+      vint all = sum[0][0];
+      unroll<Q * FR_NV - 1>([&](auto i) FR_BODY { all = and_i(all, sum[(i + 1) / FR_NV][(i + 1) % FR_NV]); });
+      if (negative_i(all) == (1u << FR_LANES) - 1) return DROPPED;
+      start += apart, done = end;
+      unroll<Q>([&](auto q) FR_BODY {
+        unroll<FR_NV>([&](auto v) FR_BODY { sum[q][v] = add_i(sum[q][v], set_i(start[q])); });
+      });
+    }
   }
-  unroll<Q>([&](auto q) FR_BODY { unroll<FR_NV>([&](auto v) FR_BODY { FR_IN_REGISTER(sum[q][v]); }); });
+  advance(done, d4);
   uint32_t hits = 0;
   unroll<Q>([&](auto i) FR_BODY {
     constexpr int q = Q - 1 - i;
@@ -272,13 +294,18 @@ FR_INLINE void terms_i8(const float *beta, const float *step, int32_t *dots) {
 }
 
 // Integer tile of queries from weave_i8: tile_in_registers, once or more; `dots` holds the additive terms if ADD.
-template <int Q, bool ADD>
-FR_INLINE uint32_t tile_i8(const uint8_t *panel, int64_t d4, const int32_t *query, const int32_t *start, int32_t *dots) {
+// DROPPED where stages ended all of it.
+template <int Q, bool ADD, bool STAGED>
+FR_INLINE uint32_t tile_i8(const uint8_t *panel, int64_t d4, const int32_t *query, const int32_t *start, int64_t apart,
+                           int32_t *dots) {
   constexpr int R = in_registers(Q);
-  uint32_t hits = 0;
-  for (int j = 0; j < Q; j += R)
-    hits |= tile_in_registers<R, ADD>(panel, d4, query + j * d4, start + j, dots + j * FR_PANEL) << j;
-  return hits;
+  uint32_t hits = 0, dropped = DROPPED;
+  for (int j = 0; j < Q; j += R) {
+    const uint32_t some =
+        tile_in_registers<R, ADD, STAGED>(panel, d4, query + j * d4, start + j, apart, dots + j * FR_PANEL);
+    dropped &= some, hits |= (some & ~DROPPED) << j;
+  }
+  return hits | dropped;
 }
 
 #if defined(FR_AMX)

@@ -228,6 +228,34 @@ def test_the_query_residual_along_the_items(precision: str, levels: int) -> None
         assert_top(fr.topk(queries, items, k, precision=precision), best(scores, k), f"k={k}")
 
 
+@pytest.mark.parametrize("d", [61, 64, 67, 100, 128, 384])
+@pytest.mark.parametrize("behind", [0.5, 0.75, 0.97])
+def test_what_matters_may_lie_behind_every_stage(d: int, behind: float) -> None:
+    """The best items, all of them in their last dimensions, lie in panels that a screen gives up part of the way.
+
+    The winners are parallel to the query there, so that the Cauchy-Schwarz bound of the rest is reached.
+    """
+    rng = np.random.default_rng([d, int(100 * behind)])
+    first = int(d * behind)
+    items = draw("gamma norms", rng, 3000, d)
+    queries = draw("normal", rng, 40, d)
+    assert fr.Index(items)._rest is not None, "these items are not searched in stages"
+    queries[::2, :first] = 0
+    reach = np.linalg.norm(items, axis=1)
+    for q in range(0, 40, 2):  # low norms come last, when thresholds are high
+        tail = queries[q, first:] / np.linalg.norm(queries[q, first:])
+        row = int(np.argsort(reach)[1500 + 17 * q])
+        items[row], items[row, first:] = 0, reach[row] * tail
+    bias = 0.1 * rng.standard_normal(3000).astype(np.float32)
+    for metric, terms in (("dot", None), ("dot", bias), ("l2", None)):
+        index = fr.Index(items, metric, terms)
+        for k in (1, 10, 200):
+            expected = oracle(queries, items, k, metric, terms)
+            for q in (4, 40):
+                top = index.topk(queries[:q], k)
+                assert_top(top, (expected[0][:q], expected[1][:q]), f"{metric} q={q} k={k}")
+
+
 @each_precision
 def test_scores_one_rounding_apart(precision: str) -> None:
     """Scores that differ in the last bit of a float32, or only in float64 and are then equal: ties go by row."""
