@@ -23,7 +23,7 @@ constexpr int64_t BLOCK_BYTES = 256 << 10;
 #else
 constexpr int64_t BLOCK_BYTES = 96 << 10;
 #endif
-constexpr int64_t AHEAD = 8;           // rows asked for before they are scored: they lie at random
+constexpr int64_t AHEAD = 12;          // rows asked for before they are scored: they lie at random
 constexpr int LOOSE = 16;              // a query that re-scores more than LOOSE * k + 2,048 items leaves the int8 screen
 
 struct Query {
@@ -261,9 +261,9 @@ void offer(Work &w, int64_t local, int64_t number, const uint32_t *rows, int64_t
   const float *query = w.scan->queries + number * w.d;
   int64_t n = q.exact;
   memcpy(w.keys, w.key + local * w.k, size_t(n) * 8);
-  for (int64_t i = 0; i < count && i < AHEAD; ++i) fetch(*w.items, rows[i]);
+  for (int64_t i = 0; i < count && i < AHEAD; ++i) fetch<2>(*w.items, rows[i]);
   for (int64_t i = 0; i < count; ++i) {
-    if (i + AHEAD < count) fetch(*w.items, rows[i + AHEAD]);
+    if (i + AHEAD < count) fetch<2>(*w.items, rows[i + AHEAD]);
     const float score = canonical(*w.items, query, q.norm, rows[i], w.line);
     if (!(score >= w.scan->min_score)) continue;  // NaN, too
     if (n == w.room) keep_largest(w.keys, n, w.k), n = w.k;
