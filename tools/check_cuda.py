@@ -102,11 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     if path is None:
         print("NVRTC is not here: pip install nvidia-cuda-nvrtc")
         return 2
-    version = Compiler(path).version
-    lines = [
-        f"# registers, stack and spills (bytes a thread), shared memory (bytes a block); NVRTC {version}"
-    ]
-    failures = []
+    lines, failures = [], []
     with ProcessPoolExecutor() as workers:  # NVRTC compiles on one thread, for minutes in all
         for found in workers.map(check_file, chosen.files or cuda.names()):
             lines += [line for line, _ in found]

@@ -7,14 +7,17 @@ one to the other: mixing them is a ``TypeError``.
 
 from __future__ import annotations
 
+import functools
 import sys
 from array import array
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 CPU = "cpu"
 _DLPACK_NAMES = {
     4: "OpenCL",
@@ -112,6 +115,23 @@ def _through_dlpack(value: Any, name: str) -> Any:
     return _on_host(value, name)
 
 
+def on_card(value: Any) -> bool:
+    """Whether a value that is not adopted yet, an array or a sparse matrix, is on an NVIDIA card."""
+    if hasattr(value, "tocsr"):
+        value = getattr(value, "data", None)
+    cupy = cupy_if_loaded()
+    if cupy is not None and isinstance(value, cupy.ndarray):
+        return True
+    try:
+        return (
+            int(value.__dlpack_device__()[0]) in _DLPACK_CUDA
+            if hasattr(value, "__dlpack_device__")
+            else hasattr(value, "__cuda_array_interface__")
+        )
+    except (BufferError, RuntimeError, TypeError, ValueError):  # `adopt` will say what is wrong
+        return False
+
+
 def device(array: Any) -> str:
     """Where an adopted array lives: ``"cpu"`` or ``"cuda:<n>"``."""
     return CPU if isinstance(array, np.ndarray) else f"cuda:{array.device.id}"
@@ -150,6 +170,17 @@ def stream_of(*values: Any) -> AbstractContextManager[Any]:
     pointer = torch.cuda.current_stream(found.device).cuda_stream
     stack.enter_context(cupy.cuda.ExternalStream(pointer, found.device.index))
     return stack
+
+
+def following(function: Function) -> Function:
+    """``function`` on torch's current stream, where an argument is a torch tensor on a card (see `stream_of`)."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with stream_of(*args, *kwargs.values()):
+            return function(*args, **kwargs)
+
+    return cast(Function, run)
 
 
 def current(array: Any) -> AbstractContextManager[Any]:

@@ -84,6 +84,25 @@ def capability(device: int) -> tuple[int, int]:
     return found
 
 
+def place(where: str | int) -> str:
+    """``"cpu"`` or ``"cuda:<n>"`` of the argument ``device``: one of those, ``"cuda"``, or the number of a card."""
+    if where == "cpu":
+        return "cpu"
+    if where == "cuda":
+        return f"cuda:{int(require().cuda.runtime.getDevice())}"
+    number = where if isinstance(where, int) and not isinstance(where, bool) else None
+    if isinstance(where, str) and where.startswith("cuda:") and where[5:].isdecimal():
+        number = int(where[5:])
+    if number is None:
+        raise ValueError(f"`device` must be 'cpu', 'cuda', 'cuda:<n>' or the number of a card; got {where!r}")
+    count = int(require().cuda.runtime.getDeviceCount())
+    if not 0 <= number < count:
+        raise ValueError(
+            f"`device` must be one of the {count} cards here, cuda:0..cuda:{count - 1}; got {where!r}"
+        )
+    return f"cuda:{number}"
+
+
 @contextlib.contextmanager
 def on(array: Any) -> Iterator[Any]:
     """CuPy with the device of ``array`` (or of that number) current; its current stream is where work then goes."""
@@ -98,6 +117,11 @@ def free_bytes(device: int) -> int:
     with on(device) as cupy:
         free, _ = cupy.cuda.runtime.memGetInfo()
         return int(free) + int(cupy.get_default_memory_pool().free_bytes())
+
+
+def blocks(count: int, each: int, most: int = 4096) -> int:
+    """How many blocks of ``each`` things to launch for ``count`` of them, where blocks take things in turn."""
+    return min(-(-count // each), most)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

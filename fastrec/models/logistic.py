@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastrec._core import checks
+from fastrec._core import arrays, checks, sums
 from fastrec._core import threads as _threads
 from fastrec._core.op import operation
 from fastrec._kernels import learning
@@ -24,6 +24,30 @@ from fastrec.weighing.protocol import Jacobian, targets
 
 # A batch of fewer stored values than this takes less time than waking a second thread saves.
 _PARALLEL_FROM = 2**19
+
+
+def _shape(x: Features, batch_size: int) -> tuple[int, int, int, int]:
+    """Batches, rows of the largest, slices of a batch and rows of a slice, whose sums are kept apart.
+
+    They depend on the data's shape alone: on neither threads nor device.
+    """
+    batches = max(1, -(-x.rows // batch_size))
+    batch = -(-x.rows // batches)
+    stored = x.values.size // max(1, x.rows) + 1
+    slice_rows = max(64, 16384 // stored // 64 * 64, -(-batch // 64))
+    return batches, batch, max(1, -(-batch // slice_rows)), slice_rows
+
+
+def make_pass(
+    x: Features, target: Any, weight: Any, *, batch_size: int, threads: Any, **settings: Any
+) -> Any:
+    """``Pass``, or ``DevicePass`` where the samples are on a card."""
+    if isinstance(x.values, np.ndarray):
+        return Pass(x, target, weight, batch_size=batch_size, threads=threads, **settings)
+    from fastrec.models.logistic_on_device import DevicePass
+
+    batches, _, slices, slice_rows = _shape(x, batch_size)
+    return DevicePass(x, target, weight, batches=batches, slices=slices, slice_rows=slice_rows, **settings)
 
 
 class Pass:
@@ -47,12 +71,8 @@ class Pass:
         epsilon: float,
         threads: int | None,
     ) -> None:
-        self.batches = max(1, -(-x.rows // batch_size))
-        batch = -(-x.rows // self.batches)
-        stored = x.samples.stored // max(1, x.rows) + 1
-        # The rows of a slice, whose sums are kept apart, depend on the data's shape and not on threads.
-        slice_rows = max(64, 16384 // stored // 64 * 64, -(-batch // 64))
-        slices = max(1, -(-batch // slice_rows))
+        self.batches, batch, slices, slice_rows = _shape(x, batch_size)
+        stored = x.values.size // max(1, x.rows) + 1
         self._arguments: dict[str, Any] = {
             "l2": l2,
             "batches": self.batches,
@@ -178,8 +198,9 @@ def logistic_epoch(
     x = from_parts(values, len(parameters) - 1, indptr, indices)
     target = checks.vector(target, "target", dtype=np.int8, size=x.rows, like="to match `values`")
     size = x.columns + 1
+    xp = arrays.namespace(parameters)
     state = [
-        np.zeros(size) if part is None else checks.vector(part, name, dtype=np.float64, size=size).copy()
+        xp.zeros(size) if part is None else checks.vector(part, name, dtype=np.float64, size=size).copy()
         for name, part in (("parameters", parameters), ("first", first), ("second", second))
     ]
     if order is not None:
@@ -270,8 +291,7 @@ def _(
     return loss / max(1, n), parameters, first, second
 
 
-@logistic_epoch.cpu
-def _(
+def _epoch(
     values: Any,
     target: Any,
     parameters: Any,
@@ -287,8 +307,13 @@ def _(
     **settings: Any,
 ) -> tuple[float, Any, Any, Any]:
     x = Features(values, len(target), len(parameters) - 1, indptr, indices)
-    loss = Pass(x, target, weight, **settings).step(parameters, first, second, order, done, rate, rate_drop)
+    steps = make_pass(x, target, weight, **settings)
+    loss = steps.step(parameters, first, second, order, done, rate, rate_drop)
     return loss, parameters, first, second
+
+
+logistic_epoch.cpu(_epoch)
+logistic_epoch.cuda(_epoch)
 
 
 @logistic_epoch.cases
@@ -384,6 +409,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         The labels, sorted; probabilities and decisions speak for the second.
     coef_ : (1, d) float64
     intercept_ : (1,) float64
+        Where the samples were; ``classes_`` is on the host.
     n_iter_ : int
         Epochs, or iterations of L-BFGS, that were run.
     best_iter_ : int
@@ -402,6 +428,12 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
     summed in an order that depends on the data's shape alone: the same seed gives the same bits on any number of
     threads and any instruction set.  Float64 costs little, as reading the features is the bottleneck, and lets the
     fit reach the optimum to many digits.
+
+    Samples on a card (CuPy, torch through DLPack, dense or CSR of cupyx; labels are numbers) are fitted there, in the
+    same order of additions: the coefficients have the CPU's bits, and stay on the card, as do predictions.  Orders of
+    samples are drawn on the host and copied; an epoch brings one loss back, and an evaluation of L-BFGS a gradient.
+    A model takes samples where its coefficients are, and :meth:`to` moves them; before a model is pickled for another
+    machine, move it to ``"cpu"``.
 
     With CSR a batch moves only the columns it holds, like torch's ``SparseAdam``, each with its share of the penalty
     (see ``logistic_epoch``): cost is proportional to the entries, however many columns there are.  Dense and sparse
@@ -465,6 +497,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
     # ---- fitting --------------------------------------------------------------------------------------------------
 
+    @arrays.following
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, eval_set: Any = None) -> LogisticRegression:
         """Fit to samples ``X`` (n, d) with labels ``y`` (n,) of two classes.
 
@@ -478,10 +511,11 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         held_out = None
         if eval_set is not None:
             held_out = self._evaluation_samples(eval_set)
+            arrays.common_device(X=x.values, eval_set=held_out[0].values)
         elif self.early_stopping:
             X, held_out = self._hold_out(X, target, weight, random)
             x, target, weight = X
-        start = np.zeros(x.columns + 1)
+        start = arrays.namespace(x.values).zeros(x.columns + 1)
         if known is not None:
             start = self._parameters.copy()
         if self.solver == "lbfgs":
@@ -489,6 +523,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         return self._fit_in_batches(x, target, weight, start, held_out, random)
 
     @available_if(_steps_in_batches)
+    @arrays.following
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> LogisticRegression:
@@ -512,17 +547,18 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
                 raise ValueError(f"`classes` must be those of the first call, {self.classes_.tolist()}")
             classes = self.classes_
         x, target, weight = self._samples(X, y, sample_weight, classes=classes, first=first)
+        xp = arrays.namespace(x.values)
         if first:
-            self._set(np.zeros(x.columns + 1))
+            self._set(xp.zeros(x.columns + 1))
             self.n_iter_, self.loss_curve_ = 0, []
         if getattr(self, "_moments", None) is None:
-            self._moments: Any = (np.zeros(x.columns + 1), np.zeros(x.columns + 1), 0)
+            self._moments: Any = (xp.zeros(x.columns + 1), xp.zeros(x.columns + 1), 0)
             self._seed = int(check_random_state(self.random_state).randint(2**31))
             self._rate = self._learning_rate(x, weight)
         parameters = self._parameters.copy()
         trainer = self._trainer(x, target, weight)
         m, v, done = self._moments
-        order = self._order(x.rows, self._seed, self.n_iter_)
+        order = self._order(xp, x.rows, self._seed, self.n_iter_)
         loss = trainer.step(parameters, m, v, order, done, self._rate, 0.0)
         self._moments = (m, v, done + trainer.batches)
         self._set(parameters)
@@ -556,17 +592,64 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         self, X: Any, y: Any, sample_weight: Any, *, classes: Any, first: bool
     ) -> tuple[Any, Any, Any]:
         """Features, labels as -1 and +1, and weights with mean 1 (or None)."""
+        if arrays.on_card(X):
+            return self._samples_there(X, y, sample_weight, classes=classes, first=first)
         X, y = validate_data(
             self, X, y, reset=first, accept_sparse="csr", dtype=[np.float64, np.float32], order="C"
         )
         self.classes_ = _two_classes(y) if classes is None else classes
         x = features(X)
+        if not first:
+            self._same_place(x)
         return x, targets(y, self.classes_, x.rows), _weights(sample_weight, x.rows)
+
+    def _samples_there(
+        self, X: Any, y: Any, sample_weight: Any, *, classes: Any, first: bool, name: str = "X"
+    ) -> tuple[Any, Any, Any]:
+        """`_samples` of arrays on a card."""
+        from fastrec.models import logistic_on_device
+
+        x = features(X, columns=None if first else self.n_features_in_)
+        with arrays.current(x.values):
+            logistic_on_device.finite(x)
+            if not first and name == "X":
+                self._same_place(x)
+            labels = arrays.adopt(y, "y")
+            weight = None if sample_weight is None else arrays.adopt(sample_weight, "sample_weight")
+            arrays.common_device(**{name: x.values, "y": labels, "sample_weight": weight})
+            self.classes_ = logistic_on_device.two_classes(labels) if classes is None else classes
+            if first:
+                self.n_features_in_: int = x.columns
+                self.__dict__.pop("feature_names_in_", None)
+            return x, targets(labels, self.classes_, x.rows), _weights(weight, x.rows)
+
+    def _same_place(self, x: Features) -> None:
+        """``TypeError`` where samples and coefficients are on different devices."""
+        here, there = arrays.device(arrays.adopt(self.coef_, "coef_")), arrays.device(x.values)
+        if here != there:
+            raise TypeError(
+                f"this {type(self).__name__} is on {here} and `X` on {there}; `model.to({there!r})` is the same model "
+                "there. fastrec never copies between devices."
+            )
+
+    def to(self, device: str | int) -> LogisticRegression:
+        """The fitted model with its coefficients on ``"cpu"``, ``"cuda"`` or ``"cuda:<n>"``; itself if they are there.
+
+        A fit leaves coefficients where its samples are, and a model takes samples where its coefficients are.
+        """
+        check_is_fitted(self)
+        from fastrec.models import logistic_on_device
+
+        return logistic_on_device.moved(self, device)
 
     def _evaluation_samples(self, eval_set: Any) -> tuple[Any, Any, Any]:
         if not isinstance(eval_set, (tuple, list)) or len(eval_set) not in (2, 3):
             raise TypeError("`eval_set` must be (X, y) or (X, y, sample_weight)")
         X, y, *weight = eval_set
+        if arrays.on_card(X):
+            return self._samples_there(
+                X, y, weight[0] if weight else None, classes=self.classes_, first=False, name="eval_set"
+            )
         x = features(
             validate_data(
                 self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32], order="C"
@@ -579,14 +662,16 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
         if self.validation_fraction == 0.0:
             raise ValueError("`validation_fraction` must be above 0 for early stopping; got 0.0")
+        xp = arrays.namespace(target)
         held = select(
-            np.zeros(len(target), np.float32),
+            xp.zeros(len(target), np.float32),
             self.validation_fraction,
             strategy="stratified_random",
             y=target,
             seed=int(random.randint(2**31)),
         ).mask
-        if held.all() or not held.any() or len(np.unique(target[~held])) < 2:
+        kept = target[~held]
+        if bool(held.all()) or not bool(held.any()) or int(kept.min()) == int(kept.max()):
             raise ValueError(
                 f"too few samples ({len(target)}) to hold out {self.validation_fraction:g} of them; "
                 "pass `eval_set`, or early_stopping=False"
@@ -595,13 +680,13 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
         def part(rows: Any) -> tuple[Any, Any, Any]:
             w = None if weight is None else weight[rows]
-            return features(matrix[rows]), target[rows], None if w is None else w / (w.mean() or 1.0)
+            return features(matrix[rows]), target[rows], None if w is None else w / (sums.mean(w) or 1.0)
 
         return part(~held), part(held)
 
-    def _trainer(self, x: Features, target: Any, weight: Any, solver: str | None = None) -> Pass:
+    def _trainer(self, x: Features, target: Any, weight: Any, solver: str | None = None) -> Any:
         batch: Any = x.rows if solver == "none" else self.batch_size
-        return Pass(
+        return make_pass(
             x,
             target,
             weight,
@@ -620,21 +705,23 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
             return float(self.learning_rate)
         if self.solver == "adam":
             return 0.01
-        _, squares = forward(x, np.zeros(x.columns + 1), squares=True, extra=1.0, threads=self.threads)
-        return 4.0 / float(np.average(squares, weights=weight))
+        zeros = arrays.namespace(x.values).zeros(x.columns + 1)
+        _, squares = forward(x, zeros, squares=True, extra=1.0, threads=self.threads)
+        return 4.0 / sums.mean(squares, weight)
 
-    def _order(self, rows: int, seed: int, epoch: int) -> Any:
+    def _order(self, xp: Any, rows: int, seed: int, epoch: int) -> Any:
         if not self.shuffle:
             return None
         order = np.empty(rows, np.int64)
         learning.shuffle(order, seed + epoch)
-        return order
+        return order if xp is np else xp.asarray(order)
 
     def _fit_in_batches(
         self, x: Features, target: Any, weight: Any, parameters: Any, held_out: Any, random: Any
     ) -> LogisticRegression:
         trainer = self._trainer(x, target, weight)
-        moments = np.zeros(x.columns + 1), np.zeros(x.columns + 1)
+        xp = arrays.namespace(x.values)
+        moments = xp.zeros(x.columns + 1), xp.zeros(x.columns + 1)
         seed = int(random.randint(2**31))
         rate = self._learning_rate(x, weight)
         total = self.epochs * trainer.batches
@@ -642,7 +729,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
         def epoch(number: int) -> float:
             done = number * trainer.batches
-            order = self._order(x.rows, seed, number)
+            order = self._order(xp, x.rows, seed, number)
             return trainer.step(parameters, *moments, order, done, rate - done * drop, drop)
 
         def restore(state: Any) -> None:
@@ -662,7 +749,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
             name=type(self).__name__,
             verbose=self.verbose,
         )
-        if not np.isfinite(parameters).all():
+        if not bool(xp.isfinite(parameters).all()):
             raise ValueError(
                 f"the fit diverged at learning_rate={rate:g}: lower it, or scale the features "
                 "(sklearn.preprocessing.StandardScaler)"
@@ -681,25 +768,27 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         if self.monitor == "auc":
             return _auc(logits, target, weight, self.threads)
         losses = logistic_map("loss", logits, target, dtype=np.float64, threads=self.threads)
-        return float(np.average(losses, weights=weight))
+        return sums.mean(losses, weight)
 
     def _fit_exactly(self, x: Features, target: Any, weight: Any, start: Any) -> LogisticRegression:
         from scipy.optimize import minimize
 
         trainer = self._trainer(x, target, weight, solver="none")
+        xp = arrays.namespace(x.values)
         self.loss_curve_ = []
 
         def objective(parameters: Any) -> tuple[float, Any]:
             parameters = np.ascontiguousarray(parameters)
-            loss = trainer.step(parameters, None, None, None, 0, 0.0, 0.0)
-            gradient = trainer.gradient.copy()
+            there = parameters if xp is np else xp.asarray(parameters)  # SciPy's steps are the host's
+            loss = trainer.step(there, None, None, None, 0, 0.0, 0.0)
+            gradient = trainer.gradient.copy() if xp is np else trainer.gradient.get()
             if not self.fit_intercept:
                 gradient[-1] = 0.0
             return loss + 0.5 * self.l2 * float(parameters[:-1] @ parameters[:-1]), gradient
 
         found = minimize(
             objective,
-            start,
+            start if xp is np else start.get(),
             jac=True,
             method="L-BFGS-B",
             callback=lambda intermediate_result: self.loss_curve_.append(float(intermediate_result.fun)),
@@ -712,7 +801,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        self._set(found.x)
+        self._set(found.x if xp is np else xp.asarray(found.x))
         self._moments = None
         self.n_iter_ = self.best_iter_ = max(1, int(found.nit))
         return self
@@ -723,10 +812,12 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
     @property
     def _parameters(self) -> Any:
-        return np.append(self.coef_.reshape(-1), self.intercept_).astype(np.float64)
+        xp = arrays.namespace(arrays.adopt(self.coef_, "coef_"))
+        return xp.append(self.coef_.reshape(-1), self.intercept_).astype(np.float64)
 
     # ---- using ----------------------------------------------------------------------------------------------------
 
+    @arrays.following
     def sample_logits(
         self, X: Any, *, jacobian: Jacobian | None = None, threads: int | None = None
     ) -> tuple[Any, Any]:
@@ -734,39 +825,51 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         if not hasattr(self, "coef_"):
             raise NotFittedError(f"this {type(self).__name__} is not fitted yet; call `fit` first")
         x = features(X, columns=self.n_features_in_)
+        self._same_place(x)
         extra = 1.0 if self.fit_intercept else 0.0
         return forward(x, self._parameters, squares=jacobian is not None, extra=extra, threads=threads)
 
+    @arrays.following
     def decision_function(self, X: Any) -> Any:
         """(n,) float64 logits ``x . coef_ + intercept_``; positive means the second class."""
         check_is_fitted(self)
+        if arrays.on_card(X):
+            from fastrec.models import logistic_on_device
+
+            return logistic_on_device.logits(self, X)
         X = self._checked(X, finite=False)
-        logits, _ = forward(features(X), self._parameters, threads=self.threads)
+        x = features(X)
+        self._same_place(x)
+        logits, _ = forward(x, self._parameters, threads=self.threads)
         if not np.isfinite(logits).all():
             self._checked(X, finite=True)  # names what is wrong, unless the logits overflowed by themselves
         return logits
 
+    @arrays.following
     def predict_proba(self, X: Any) -> Any:
         """(n, 2) float64 probabilities of the classes, in the order of ``classes_``; accurate near 0 in both."""
         logits = self.decision_function(X)
-        result = np.empty((len(logits), 2))
+        result = arrays.namespace(logits).empty((len(logits), 2))
         result[:, 0] = logistic_map("probability", -logits, dtype=np.float64, threads=self.threads)
         result[:, 1] = logistic_map("probability", logits, dtype=np.float64, threads=self.threads)
         return result
 
+    @arrays.following
     def predict_log_proba(self, X: Any) -> Any:
         """(n, 2) float64 logarithms of the probabilities, finite where these would round to 0."""
         logits = self.decision_function(X)
-        result = np.empty((len(logits), 2))
+        xp = arrays.namespace(logits)
+        result = xp.empty((len(logits), 2))
         for column, sign in enumerate((-1, 1)):
-            target = np.full(len(logits), sign, np.int8)
+            target = xp.full(len(logits), sign, np.int8)
             result[:, column] = -logistic_map("loss", logits, target, dtype=np.float64, threads=self.threads)
         return result
 
+    @arrays.following
     def predict(self, X: Any) -> Any:
         """(n,) the more probable class; the first where both are equal."""
         logits = self.decision_function(X)
-        return self.classes_[(logits > 0).astype(np.int64)]
+        return arrays.namespace(logits).asarray(self.classes_)[(logits > 0).astype(np.int64)]
 
     def _checked(self, X: Any, *, finite: bool) -> Any:
         return validate_data(
@@ -814,7 +917,7 @@ def _weights(sample_weight: Any, rows: int) -> Any:
     if sample_weight is None:
         return None
     weight = checked(sample_weight, rows)
-    total = weight.sum()
+    total = sums.total(weight)
     if rows and not total > 0:
         raise ValueError("`sample_weight` must not be all zero")
     return weight * (rows / total)

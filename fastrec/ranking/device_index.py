@@ -414,7 +414,7 @@ def _nearly_equal(xp: Any, lengths: Any) -> bool:
 
 def moved(index: Any, where: str | int) -> Any:
     """`Index.to`."""
-    place = _place(where)
+    place = cuda.place(where)
     if place == index._device:
         return index
     cls = type(index)
@@ -545,22 +545,3 @@ def shared_out(index: Any, places: list[str | int]) -> Shards:
     if any(part._device == arrays.CPU for part in parts):
         raise ValueError("`device` must be a list of cards; got 'cpu' among them")
     return Shards(parts, edges, index._labels)
-
-
-def _place(where: str | int) -> str:
-    """``"cpu"`` or ``"cuda:<n>"``."""
-    if where == arrays.CPU:
-        return arrays.CPU
-    if where == "cuda":
-        return f"cuda:{int(cuda.require().cuda.runtime.getDevice())}"
-    number = where if isinstance(where, int) and not isinstance(where, bool) else None
-    if isinstance(where, str) and where.startswith("cuda:") and where[5:].isdecimal():
-        number = int(where[5:])
-    if number is None:
-        raise ValueError(f"`device` must be 'cpu', 'cuda', 'cuda:<n>' or the number of a card; got {where!r}")
-    count = int(cuda.require().cuda.runtime.getDeviceCount())
-    if not 0 <= number < count:
-        raise ValueError(
-            f"`device` must be one of the {count} cards here, cuda:0..cuda:{count - 1}; got {where!r}"
-        )
-    return f"cuda:{number}"

@@ -11,6 +11,7 @@ from fastrec.weighing.protocol import as_logit_model, targets
 from fastrec.weighing.scores import SCORES
 
 
+@arrays.following
 def importance(
     model: Any,
     X: Any,
@@ -53,7 +54,7 @@ def importance(
 
     Returns
     -------
-    (n,) float32 array, on the device of ``X``
+    (n,) float32 array, on the device of ``X``, ``y`` and the model; the same bits on either
         **Larger means that the sample matters more (is harder), for every method.**  Computed in float64 and rounded
         once.
 
@@ -91,21 +92,22 @@ def importance(
     score = SCORES[checks.choice(method, "method", SCORES)]
     logit_model = as_logit_model(model)
     logits, squares = logit_model.sample_logits(X, jacobian=score.jacobian, threads=threads)
-    target = None
-    if score.labels:
-        if y is None:
-            raise ValueError(f"method={method!r} needs the labels: pass `y`")
-        target = targets(y, logit_model.classes_, len(logits))
-    weight = _weights(sample_weight, len(logits)) if sample_weight is not None else None
-    arrays.common_device(X=logits, y=target, sample_weight=weight)
-    result = score.compute(logits, target, squares, weight if score.weights else None, threads)
-    xp = arrays.namespace(result)
-    if len(result) and xp.isnan(result.min()):
-        row = int(xp.isnan(result).argmax())
-        raise ValueError(
-            f"`X` must hold finite numbers: the score of row {row} is NaN; drop such rows or fill what is missing"
-        )
-    return result
+    with arrays.current(logits):
+        target = None
+        if score.labels:
+            if y is None:
+                raise ValueError(f"method={method!r} needs the labels: pass `y`")
+            target = targets(y, logit_model.classes_, len(logits))
+        weight = _weights(sample_weight, len(logits)) if sample_weight is not None else None
+        arrays.common_device(X=logits, y=target, sample_weight=weight)
+        result = score.compute(logits, target, squares, weight if score.weights else None, threads)
+        xp = arrays.namespace(result)
+        if len(result) and xp.isnan(result.min()):
+            row = int(xp.isnan(result).argmax())
+            raise ValueError(
+                f"`X` must hold finite numbers: the score of row {row} is NaN; drop such rows or fill what is missing"
+            )
+        return result
 
 
 def _weights(sample_weight: Any, rows: int) -> Any:

@@ -208,6 +208,28 @@ def _forward(x: Features, parameters: Any, squares: bool, extra: float, count: i
     return scores, norms
 
 
+@linear_forward.cuda
+def _(
+    values: Any, parameters: Any, indptr: Any, indices: Any, squares: bool, extra: float, threads: Any
+) -> tuple[Any, Any]:
+    from fastrec._core import cuda
+
+    x = _features_of(values, parameters, indptr, indices)
+    xp = arrays.namespace(values)
+    scores = xp.empty(x.rows)
+    norms = xp.empty(x.rows) if squares else None
+    cuda.kernel("learning.cu", "fr_linear_forward", FR_WIDE=wide(x))(
+        cuda.blocks(x.rows, 32), 256, values, indptr, indices, cuda.i64(x.rows), cuda.i64(x.columns), parameters,
+        cuda.f64(extra), scores, norms,
+    )  # fmt: skip
+    return scores, norms
+
+
+def wide(x: Features) -> int:
+    """``FR_WIDE`` of kernels/cuda/learning.cu."""
+    return int(x.values.dtype == np.float64)
+
+
 @linear_forward.cases
 def _(rng: Any) -> Iterator[dict[str, Any]]:
     for rows, columns, dtype in [(0, 3, np.float32), (5, 0, np.float64), (1, 1, np.float32), (67, 17, np.float32),

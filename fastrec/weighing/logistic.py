@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrec._core import checks
+from fastrec._core import arrays, checks
 from fastrec._core import threads as _threads
 from fastrec._core.op import operation
 from fastrec._kernels import learning
@@ -98,6 +98,19 @@ def _(
 def _(kind: str, logits: Any, target: Any, squares: Any, weight: Any, dtype: Any, threads: Any) -> Any:
     out = np.empty(len(logits), dtype)
     learning.logistic_map(kind, logits, target, squares, weight, out, _threads.resolve(threads))
+    return out
+
+
+@logistic_map.cuda
+def _(kind: str, logits: Any, target: Any, squares: Any, weight: Any, dtype: Any, threads: Any) -> Any:
+    from fastrec._core import cuda
+
+    out = arrays.namespace(logits).empty(len(logits), dtype)
+    half = out.dtype == np.float32
+    cuda.kernel("learning.cu", "fr_logistic_map", FR_WIDE=0)(
+        cuda.blocks(len(out), 256), 256, logits, target, squares, weight, cuda.i64(len(out)),
+        cuda.i32(learning.KINDS.index(kind)), out if half else None, None if half else out,
+    )  # fmt: skip
     return out
 
 

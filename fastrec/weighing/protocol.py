@@ -100,11 +100,17 @@ def targets(y: Any, classes: Any, rows: int) -> Any:
         np.asarray(classes).dtype.kind in "US"
     ):
         array = array.astype(object)  # so that "1" == 1 is False everywhere, not an error
+    if not isinstance(array, np.ndarray) and np.asarray(classes).dtype.kind not in "biuf":
+        raise TypeError(
+            f"`y` is on a card, where labels are numbers, and the model's classes are {low!r} and {high!r}: pass "
+            "numbers when you fit"
+        )
     positive = array == high
     wrong = ~(positive | (array == low))
     if wrong.any():
         row = int(wrong.argmax())
+        found = array[row] if isinstance(array, np.ndarray) else array[row].item()
         raise ValueError(
-            f"`y` must hold the model's classes {low!r} and {high!r}; got {array[row]!r} in row {row}"
+            f"`y` must hold the model's classes {low!r} and {high!r}; got {found!r} in row {row}"
         )
     return positive.astype(np.int8) * np.int8(2) - np.int8(1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrec._core import arrays, checks
+from fastrec._core import arrays, checks, sums
 from fastrec._core import threads as _threads
 from fastrec._core.op import operation
 from fastrec._kernels import learning
@@ -116,6 +116,24 @@ def _best_rows(scores: Any, need: list[int], groups: Any, smallest: bool, thread
     return out
 
 
+@select_rows.cuda
+def _(scores: Any, need: list[int], groups: Any, smallest: bool, threads: Any) -> Any:
+    """Two stable sorts of indices by integers, which CuPy does by radix: by score, then by group."""
+    xp = arrays.namespace(scores)
+    unsigned, high = (np.uint32, 1 << 31) if scores.dtype == np.float32 else (np.uint64, 1 << 63)
+    bits = (scores + 0.0).view(unsigned)  # -0.0 is 0.0
+    codes = xp.where(bits >= unsigned(high), ~bits, bits | unsigned(high))  # in the order of the scores
+    order = xp.argsort(codes if smallest else ~codes)
+    if groups is None:
+        return xp.sort(order[: need[0]])
+    labels = groups[order]
+    by_group = xp.argsort(labels)
+    order, labels = order[by_group], labels[by_group]
+    starts = xp.searchsorted(labels, xp.arange(len(need), dtype=np.int32))
+    rank = xp.arange(len(scores)) - starts[labels]
+    return xp.sort(order[rank < xp.asarray(np.array(need, np.int64))[labels]])
+
+
 @select_rows.cases
 def _(rng: Any) -> Iterator[dict[str, Any]]:
     for rows in (0, 1, 2, 100, 70_000):
@@ -127,6 +145,7 @@ def _(rng: Any) -> Iterator[dict[str, Any]]:
             yield {"scores": scores, "need": list(np.bincount(groups, minlength=3) // 2), "groups": groups}
 
 
+@arrays.following
 def select(
     scores: Any,
     fraction: float | None = None,
@@ -159,7 +178,7 @@ def select(
         For ``"sample"``: the part of the probability that is spread evenly, which bounds the weights by
         ``N / (uniform * n)``.
     seed : int
-        Of the strategies that draw.  The same seed gives the same rows on every machine.
+        Of the strategies that draw.  The same seed gives the same rows on every machine, and on a card.
     threads : int, optional
         The result does not depend on it.
 
@@ -204,6 +223,13 @@ def select(
     checks.choice(strategy, "strategy", STRATEGIES)
     scores = checks.real(scores, "scores")
     scores = checks.vector(scores, "scores", dtype=np.float32 if scores.dtype == np.float32 else np.float64)
+    with arrays.current(scores):
+        return _selection(scores, fraction, n, strategy, y, uniform, seed, threads)
+
+
+def _selection(
+    scores: Any, fraction: Any, n: Any, strategy: str, y: Any, uniform: Any, seed: Any, threads: int | None
+) -> Selection:
     xp = arrays.namespace(scores)
     _refuse_nan(xp, scores)
     rows = len(scores)
@@ -216,6 +242,7 @@ def select(
                 f"strategy={strategy!r} keeps each class's share, so it needs the classes: pass `y`, "
                 'or choose strategy="sample" (weighted), or "top" if the class balance may change'
             )
+        arrays.common_device(scores=scores, y=arrays.adopt(y, "y"))
         groups, counts = _groups(y, rows)
     if strategy == "sample":
         uniform = checks.number(uniform, "uniform", low=0.0, high=1.0)
@@ -332,7 +359,7 @@ def _inclusion(xp: Any, scores: Any, size: int, uniform: float) -> Any:
     largest = float(scores.max())
     if largest > 0:
         scores = scores / largest  # so that the sum neither overflows nor vanishes
-        q = (1.0 - uniform) / float(scores.sum()) * scores + uniform / rows
+        q = (1.0 - uniform) / sums.total(scores) * scores + uniform / rows
     elif uniform > 0:
         q = xp.full(rows, 1.0 / rows)
     else:
@@ -346,7 +373,7 @@ def _inclusion(xp: Any, scores: Any, size: int, uniform: float) -> Any:
     certain = xp.zeros(rows, dtype=bool)
     while True:  # rows whose share exceeds 1 are kept for certain; the rest share what is left
         left = size - int(certain.sum())
-        rest = float(q[~certain].sum())
+        rest = sums.total(q[~certain])
         c = left / rest if rest > 0 else 0.0
         more = ~certain & (c * q >= 1.0)
         if left == 0 or not bool(more.any()):

@@ -40,7 +40,8 @@ _FUNCTIONS = {
     "diff", "empty", "empty_like", "exp", "exp2", "frexp", "full", "isfinite", "isinf", "isnan", "ldexp", "lexsort",
     "log", "matmul", "maximum", "minimum", "ones", "repeat", "searchsorted", "sort", "sqrt", "stack", "take_along_axis",
     "tile", "where", "zeros", "zeros_like", "rint", "bincount", "clip", "moveaxis", "expm1", "log1p", "sum", "dot",
-    "mean", "square", "power", "sign", "logical_and", "logical_or", "take", "cos", "sin", "logaddexp", "arctan2",
+    "append", "array_split", "mean", "square", "power",
+    "sign", "logical_and", "logical_or", "take", "cos", "sin", "logaddexp", "arctan2",
 }  # fmt: skip
 _WAIT = {"flatnonzero", "nonzero", "unique"}
 _CREATE = {"arange", "array", "asarray", "empty", "empty_like", "full", "ones", "zeros", "zeros_like"}
@@ -360,6 +361,7 @@ class Fake(types.ModuleType):
     def _function(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if name == "argsort":
             assert kwargs.get("kind") in (None, "stable"), "cupy.argsort is stable only"
+            kwargs = {**kwargs, "kind": "stable"}
         if name in _WAIT:
             self.log.append(("sync", name))
         if name in ("asarray", "array") and type(args[0]) is np.ndarray:  # the explicit way onto the card
