@@ -129,6 +129,38 @@ def is_out_of_memory(error: BaseException) -> bool:
     return type(error).__name__ == "OutOfMemoryError"
 
 
+def require_numba() -> ModuleType:
+    """``numba.cuda`` with a card behind it; ``ImportError`` or ``RuntimeError`` with the remedy where it is missing."""
+    try:
+        from numba import cuda as target
+    except ImportError as error:  # later versions of Numba leave it to the package numba-cuda
+        raise ImportError(f"Functions of your own on an NVIDIA GPU need numba-cuda: {_INSTALL}") from error
+    if not target.is_available():
+        raise RuntimeError(
+            f"Numba finds no usable CUDA ({target.cuda_error()}), and functions of your own on an NVIDIA GPU need it: "
+            f"{_INSTALL}"
+        )
+    return target
+
+
+def launch_numba(kernel: Any, blocks: int, threads: int, *args: Any) -> None:
+    """Launch a kernel of Numba with CuPy arrays, on the current device and CuPy's current stream, not waited for."""
+    cupy, target = require(), require_numba()
+    from numba.core.errors import NumbaError
+
+    # Without `sync=False` Numba would wait for the stream that CuPy names in an array's interface.
+    there = [target.as_cuda_array(a, sync=False) if isinstance(a, cupy.ndarray) else a for a in args]
+    stream = target.external_stream(int(cupy.cuda.get_current_stream().ptr))
+    with target.gpus[int(cupy.cuda.runtime.getDevice())]:
+        try:
+            kernel[blocks, threads, stream](*there)
+        except NumbaError as error:
+            raise TypeError(
+                f"Numba cannot compile {kernel.__name__!r} for CUDA; keep to loops and arithmetic, or work on the CPU: "
+                f"{error}"
+            ) from error
+
+
 # ---- sources ---------------------------------------------------------------------------------------------------------
 
 

@@ -383,13 +383,17 @@ def _refuse(
         if bad[q] == kernels.BAD_PADDING:
             raise ValueError(f"`run` has -1 before an item in query {query!r}; padding may only end a row")
         column = [c for c in columns if c.metric.kernel][int(bad[q]) - len(kernels.COUNTS)]
-        span = slice(truth._ptr[q], truth._ptr[q + 1])
-        alone = arguments | {
+        low, high = (int(end) for end in ids.fetch(truth._ptr[q : q + 2]))
+        span = slice(low, high)
+        here = {  # on a card the compiled function is what failed: Python's is run on the host
+            name: ids.fetch(value) if hasattr(value, "device") else value for name, value in arguments.items()
+        }
+        alone = here | {
             "metrics": [column],
             "run_row": np.array([q if rows is None else rows[q]]),
             "truth_ptr": np.array([0, span.stop - span.start]),
-            "truth_ids": arguments["truth_ids"][span],
-            "gains": None if truth._gains is None else truth._gains[span],
+            "truth_ids": here["truth_ids"][span],
+            "gains": None if truth._gains is None else ids.fetch(truth._gains[span]),
         }
         rank_metrics.run(
             "reference", **alone, convention=replace(policy, ties="given")

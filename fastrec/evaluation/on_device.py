@@ -18,8 +18,9 @@ SHARED = (
     96 << 10
 )  # bytes of scratch that a block may have in shared memory; two such blocks fit on a processor
 SCRATCH = 512 << 20  # bytes of scratch in global memory, for lists too long for that
+CUSTOM_THREADS = 1 << 16  # queries that users' functions are run for at a time
 BLOCKS = 1 << 16  # of a launch; the rest is taken in turns
-# The kernel's metrics, in the order of rank_columns.cuh; metrics by subtopic and users' own are not among them.
+# The kernel's metrics, in the order of rank_columns.cuh; metrics by subtopic are not among them, users' own run apart.
 KINDS = (
     "dcg", "ndcg", "ap", "rr", "recall", "precision", "hit", "fbeta", "rprec", "judged", "unjudged", "retrieved",
     "relevant", "relevant_retrieved", "err", "nerr", "rbp", "graded_rbp", "rbp_residual", "normal_rbp", "bpref",
@@ -62,7 +63,7 @@ def rank_metrics(
     *, ids: Any, scores: Any, ptr: Any, width: int, run_row: Any, tie_rank: Any, query_keys: Any, truth_ptr: Any,
     truth_ids: Any, gains: Any, worth: Any, ideal: Any, kinds: list[str], cutoffs: list[int], cutoff_of: list[int],
     parameters: list[tuple[float, float]], table: np.ndarray, sums: np.ndarray, level: float | None, convention: Any,
-    ties: int, longest: int, longest_truth: int,
+    ties: int, longest: int, longest_truth: int, functions: dict[int, tuple[Any, int | None]],
 ) -> tuple[Any, Any]:  # fmt: skip
     """(values, counts) of ``rank_metrics``, on the card of ``ids``; every array is there already, but the tables."""
     with cuda.on(ids) as cupy:
@@ -74,7 +75,7 @@ def rank_metrics(
             return values, counts
         single, scored = ids.dtype == np.int32, scores is not None
         half = scored and scores.dtype == np.float32
-        every = not EVERY_DAY.issuperset(kinds) or ties == kernels.TIES.index("average")
+        every = not EVERY_DAY.issuperset({*kinds} - {"custom"}) or ties == kernels.TIES.index("average")
         kernel = cuda.kernel("measure.cu", "fr_rank_metrics", FR_SCORED=int(scored), FR_EVERY=int(every))
         overlaps = kinds.count("compatibility")
         room = stride(
@@ -88,11 +89,18 @@ def rank_metrics(
             blocks = max(1, min(blocks, SCRATCH // (room * warps)))
             scratch = cupy.empty(blocks * warps * room, np.int8)
         i32, i64 = cuda.i32, cuda.i64
+        found: tuple[Any, ...] = (None,) * 4
+        if functions:
+            judged = max(1, len(truth_ids))
+            found = (
+                cupy.empty(queries, np.int32), cupy.empty(queries, np.int32), cupy.empty(judged, np.int32),
+                cupy.empty(judged, np.float64),
+            )  # fmt: skip
         kernel(
             blocks, 32 * warps, ids if single else None, None if single else ids, scores if half else None,
             None if half else scores, ptr, i64(width), run_row, tie_rank, query_keys, truth_ptr, truth_ids,
             None if worth is None else gains, worth, ideal,
-            constant(device, [KINDS.index(kind) for kind in kinds], np.int32),
+            constant(device, [-1 if kind == "custom" else KINDS.index(kind) for kind in kinds], np.int32),
             constant(device, cutoff_of, np.int32), constant(device, parameters, np.float64),
             constant(device, cutoffs, np.int64), constant(device, table, np.float64),
             constant(device, sums, np.float64), i32(len(kinds)), i32(len(cutoffs)),
@@ -102,10 +110,41 @@ def rank_metrics(
             i32(convention.recall_denominator == "capped"), i32(convention.short == "len"),
             i32(convention.unjudged == "skip"), i32(worth is None and (level is None or level <= 1.0)),
             np.uint64(convention.seed), i64(longest), i64(longest_truth),
-            i64(queries), values, counts, scratch, i64(room),
+            i64(queries), values, counts, *found, scratch, i64(room),
             shared=0 if scratch is not None else warps * room,
         )  # fmt: skip
+        for column, (function, cutoff) in functions.items():
+            _custom(
+                cupy,
+                function,
+                cutoff,
+                column,
+                found,
+                truth_ptr,
+                gains,
+                longest,
+                longest_truth,
+                counts,
+                values,
+            )
         return values, counts
+
+
+def _custom(
+    cupy: Any, function: Any, cutoff: int | None, column: int, found: tuple[Any, ...], truth_ptr: Any, gains: Any,
+    longest: int, longest_truth: int, counts: Any, values: Any,
+) -> None:  # fmt: skip
+    """Fill a column with a user's function, one thread a query; scratch is 8 bytes a place of list and truth."""
+    each = 8 * (max(1, longest) + max(1, longest_truth))
+    threads = max(32, min(CUSTOM_THREADS, SCRATCH // each, -(-len(values) // 32) * 32) // 32 * 32)
+    rows = cupy.empty((max(1, longest), threads), np.float64)
+    truth_rows = cupy.empty((max(1, longest_truth), threads), np.float64)
+    graded = gains is not None
+    cuda.launch_numba(
+        function.on_card, -(-threads // 128), 128, *found, truth_ptr, gains if graded else found[3], graded,
+        -1 if cutoff is None else cutoff, rows, truth_rows, column, len(kernels.COUNTS) + column,
+        kernels.COUNTS.index("bad"), counts, values,
+    )  # fmt: skip
 
 
 def tally(counts: Any) -> tuple[int, int, int, int, int]:

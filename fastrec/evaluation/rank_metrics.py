@@ -335,7 +335,7 @@ def _cuda(
     from fastrec.evaluation import on_device
 
     for column in columns:
-        if column.metric.kernel not in on_device.KINDS:
+        if column.metric.kernel not in on_device.KINDS and column.metric.function is None:
             raise TypeError(
                 f"the metric {column.label!r} runs on the CPU only; evaluate `run.get()` there, with "
                 "`truth.to('cpu')`, for it"
@@ -351,6 +351,7 @@ def _cuda(
         kinds=[_kind(c, convention) for c in columns], cutoffs=cutoffs, cutoff_of=cutoff_of,
         parameters=[_numbers(c, convention) for c in columns], table=table, sums=sums, level=level,
         convention=convention, ties=_ties(convention, tie_rank), longest=longest, longest_truth=longest_truth,
+        functions={m: (c.metric.function, c.cutoff) for m, c in enumerate(columns) if c.metric.function is not None},
     )  # fmt: skip
 
 

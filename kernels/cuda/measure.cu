@@ -41,6 +41,11 @@ struct fr_job {
   fr_i64 longest, longest_truth;
   double *out;
   int *counts;
+  // what custom_metric.py reads, null where nobody asks: the items of each list, its judged items, and for each of these
+  // (from truth_ptr on) position and gain
+  int *lengths, *found;
+  int *positions;
+  double *found_gains;
 };
 
 // Order of integers written in decimal, as text: "10" < "9", "1" < "10", "-" before every digit.
@@ -494,7 +499,13 @@ struct fr_query {
     found.tied = tied;
     double *out = job->out + q * job->metrics;
     const bool averaged = FR_SCORED && tied && found.ties == FR_TIES_AVERAGE;
-    for (int m = lane; m < job->metrics; m += 32) out[m] = averaged ? found.averaged_column(m) : found.column(m);
+    for (int m = lane; m < job->metrics; m += 32)
+      if (found.kinds[m] >= 0) out[m] = averaged ? found.averaged_column(m) : found.column(m);
+    if (job->lengths) {
+      const fr_i64 at = job->truth_ptr[q];
+      for (fr_i64 e = lane; e < found.events; e += 32) job->positions[at + e] = position[e], job->found_gains[at + e] = gain[e];
+      if (lane == 0) job->lengths[q] = (int)n, job->found[q] = (int)found.events;
+    }
     if (lane == 0) {
       int *counts = job->counts + q * FR_COUNTS;
       counts[FR_COUNT_RETRIEVED] = (int)retrieved;
@@ -515,14 +526,15 @@ extern "C" __global__ void __launch_bounds__(128, FR_EVERY ? 3 : 5) fr_rank_metr
     const fr_i64 *cutoffs, const double *discounts, const double *discount_sums, int metrics, int cutoff_count,
     double level, int strict, int ties, int float32_scores, int ideal_mode, int ap_denominator, int recall_capped,
     int short_lists, int skip_unjudged, int all_relevant, fr_u64 seed, fr_i64 longest, fr_i64 longest_truth,
-    fr_i64 queries, double *out, int *counts, char *scratch, fr_i64 stride) {
+    fr_i64 queries, double *out, int *counts, int *lengths, int *found, int *positions, double *found_gains, char *scratch,
+    fr_i64 stride) {
   extern __shared__ __align__(16) char memory[];
   const int warps = (int)(blockDim.x / 32), warp = (int)(threadIdx.x / 32);
   const fr_i64 number = (fr_i64)blockIdx.x * warps + warp;
   const fr_job job = {ids32, ids64, scores32, scores64, run_ptr, width, run_row, tie_rank, query_keys, truth_ptr,
                       truth_ids, gains,
                       values, ideal, metrics, cutoff_count, float32_scores, ideal_mode, skip_unjudged, all_relevant, seed,
-                      longest, longest_truth, out, counts};
+                      longest, longest_truth, out, counts, lengths, found, positions, found_gains};
   fr_query query;
   query.job = &job;
   query.lane = (int)(threadIdx.x % 32);

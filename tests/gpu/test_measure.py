@@ -252,16 +252,6 @@ def test_refusals(cupy: fake_cupy.Fake, log: Any) -> None:
         truth.to("gpu")
 
 
-def test_a_metric_of_ones_own_runs_on_the_cpu(cupy: fake_cupy.Fake, log: Any) -> None:
-    @fr.metric("on_card_first@k")
-    def first(gains, ideal, k):
-        return gains[0] if len(gains) else 0.0
-
-    ids, _, truth, _ = log
-    with pytest.raises(TypeError, match=r"'on_card_first@3' runs on the CPU only"):
-        fr.evaluate(cupy.asarray(ids), truth.to("cuda"), ["on_card_first@3"])
-
-
 def test_no_queries_and_no_lists(cupy: fake_cupy.Fake) -> None:
     for shape in ((0, 5), (3, 0)):
         ids = np.zeros(shape, np.int64)

@@ -99,3 +99,30 @@ def test_replicates(cupy: Any) -> None:
     for operation in (bootstrap_sums, sign_flip_sums):
         expected = operation(values, 300, 7)
         np.testing.assert_array_equal(operation(cupy.asarray(values), 300, 7).get(), expected)
+
+
+def test_a_metric_of_ones_own(cupy: Any) -> None:
+    pytest.importorskip("numba.cuda", reason="needs numba-cuda", exc_type=ImportError)
+
+    @fr.metric("on_card_discounted@k")
+    def discounted(gains, ideal, k):
+        if len(ideal) > 9:
+            raise ValueError("too many judgements")
+        total = 0.0
+        for i in range(min(k, len(gains))):
+            total += gains[i] / (i + 1)
+        return total
+
+    rng = np.random.default_rng(4)
+    ids = np.stack([rng.choice(300, 40, replace=False) for _ in range(3000)])
+    truth = fr.Truth(
+        {q: {int(i): int(g) for i, g in zip(rng.choice(300, 9, replace=False), rng.integers(0, 4, 9))}
+         for q in range(3000)}
+    )  # fmt: skip
+    metrics = ["ndcg@10", "on_card_discounted@10", "on_card_discounted"]
+    got = fr.evaluate(cupy.asarray(ids), truth.to("cuda"), metrics)
+    expected = fr.evaluate(ids, truth, metrics)
+    np.testing.assert_allclose(got.per_query, expected.per_query, rtol=1e-12)
+    more = fr.Truth({q: list(range(10 if q == 77 else 3)) for q in range(3000)})
+    with pytest.raises(ValueError, match="too many judgements"):
+        fr.evaluate(cupy.asarray(ids), more.to("cuda"), metrics)

@@ -349,6 +349,7 @@ class Fake(types.ModuleType):
             Device=Device, ExternalStream=ExternalStream, Stream=Stream, runtime=runtime, nvrtc=Nvrtc(self),
             memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError), Event=Event,
             get_elapsed_time=lambda start, end: 2.0,
+            get_current_stream=lambda: types.SimpleNamespace(ptr=self.stream),
         )  # fmt: skip
 
     def __getattr__(self, name: str) -> Any:

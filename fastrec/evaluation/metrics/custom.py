@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
 import re
@@ -32,6 +33,11 @@ def metric(name: str) -> Callable[[Function], Function]:
     and returns a number; NaN means undefined for this query (left out of the mean, and counted).  It must be code that
     Numba compiles (loops, arithmetic, NumPy); an exception it raises comes back as it is, from the line that raised it.
     Defining a name again replaces it; the name of a built-in metric is a ``ValueError``.
+
+    Where lists and truth are on a card, Numba compiles the function for CUDA, and one thread runs it for each query: it
+    must keep to what Numba knows there (loops and arithmetic; no NumPy functions of arrays), and its multiplications
+    and additions may be fused, so that the last digits can differ from the CPU's.  Needs ``numba-cuda``, which
+    ``fastrec[cuda]`` brings.
 
     Examples
     --------
@@ -78,6 +84,7 @@ class Compiled:
             )
         self.takes_k = len(arguments) == 3
         self._compiled: Any = None
+        self._on_card: Any = None
 
     def define(self, q: Query) -> float:
         k = len(q.gains) if q.cutoff is None else q.cutoff
@@ -89,6 +96,19 @@ class Compiled:
         if self._compiled is None:
             self._compiled = self._compile()
         return int(self._compiled.address)
+
+    @property
+    def on_card(self) -> Any:
+        """The function as a Numba kernel for CUDA (``kernels/cuda/custom_metric.py``)."""
+        if self._on_card is None:
+            from fastrec._core import cuda
+
+            cuda.require_numba()
+            kernel = importlib.import_module(
+                "fastrec._kernels.cuda.custom_metric"
+            )  # which imports numba.cuda
+            self._on_card = kernel.make(self.function, self.takes_k)
+        return self._on_card
 
     def _compile(self) -> Any:
         import numba
