@@ -2,7 +2,7 @@
 
 ``fr_rank_metrics`` (measure.cu) leaves what it found of each list; a thread lays that out as the arrays that the
 function takes on the CPU, in columns of scratch so that neighbouring threads write neighbouring words, and calls it.
-An exception ends the thread and leaves ``failed`` in the query's count of faults; the caller raises it again on the CPU.
+An exception ends the thread and leaves ``failed`` in the query's count of faults; the caller raises it again.
 """
 
 from __future__ import annotations
