@@ -1,8 +1,9 @@
 """An index on a card: packed there or brought there, searched in stretches of items, answered to the bit.
 
 A search keeps, for each query, a threshold and a buffer of the items that may still be among its k best, both on the
-card.  Each stretch of items is screened against the thresholds (`_screen`: int8 codes on tensor cores, or a product of
-floats by cuBLAS), after which one block a query raises its threshold and drops what has fallen below (``fr_tighten``).
+card.  Each stretch of items is screened against the thresholds (`_screen`: int8 or bfloat16 on tensor cores; or a
+product of floats by cuBLAS), after which one block a query raises its threshold and drops what has fallen below
+(``fr_tighten``).
 Stretches grow so that a few times k items survive each.  What is left is scored canonically, and only canonical scores
 decide: see docs/adr/0011-int8-screen.md and docs/adr/0012-cuda-search.md.  Nothing waits for the card: whatever can go
 wrong (a buffer that overflows, bounds too wide for the codes) is mended there by the block that meets it.
@@ -28,8 +29,9 @@ PANEL, META = 32, 8
 STATE = 80  # bytes of fr_query (kernels/cuda/query.cuh)
 SMALL = 4096  # items that are scored canonically, all of them, sooner than they are screened
 MAX_DIM = 12_288  # for the codes of eight queries in shared memory; beyond it, the float screen
+MAX_DIM_HALF = 6_144  # the same for bfloat16
 LIMIT_DIM = 16_384  # the bounds of the proof; beyond it, everything is scored canonically
-LOOSE = 0.5  # residual over norm, times the root of d: beyond it codes are left for floats
+LOOSE = 0.5  # residual over norm, times the root of d: beyond it int8 is left for bfloat16, or for floats
 _SHARED = 96 << 10  # bytes of shared memory for the codes of a block's queries
 _FIRST = 1024  # positions of the first stretch
 _QUERIES = 4096  # of a pass over the items
@@ -56,6 +58,7 @@ class DeviceIndex:
         self.bias: Any = None
         self.order: Any = None
         self.codes: Any = None
+        self.half = False  # whether the codes are bfloat16 and not int8
         self.meta: Any = None
         self.beta: Any = None
         self.special: Any = None
@@ -66,8 +69,8 @@ class DeviceIndex:
 
     @property
     def steps(self) -> int:
-        """Products of 32 dimensions."""
-        return -(-self.shape[1] // 32)
+        """Products of 32 dimensions, or of 16 in bfloat16: 32 bytes of a query or an item."""
+        return -(-self.shape[1] // (16 if self.half else 32))
 
     @property
     def coded(self) -> bool:
@@ -120,17 +123,31 @@ class DeviceIndex:
         self.meta = xp.zeros((panels + 1, META), xp.float32)
         if bias is not None or metric == "l2":
             self.beta = xp.empty(panels * PANEL, xp.float32)
+        self._pack(shuffled)
+        if self.codes is not None and _is_loose(self.meta.get(), d):
+            self._pack_halves(xp, shuffled)
+        return self
+
+    def _pack(self, shuffled: bool) -> None:
+        """Fill codes, `meta` and `beta` from items that are there, in their order."""
+        d = self.shape[1]
+        panels, integers = self.panels, not self.half
         self._kernel("rank_pack.cu", "fr_pack")(
             min(_BLOCKS, -(-panels // (THREADS // 32))), THREADS, self.items, cuda.i64(d), cuda.i64(d),
-            cuda.i32(METRICS.index(metric)), bias, self.order, cuda.i32(self.exponent), cuda.i64(0), cuda.i64(panels),
-            cuda.i64(self.steps), self.codes, self.meta, self.beta,
+            cuda.i32(METRICS.index(self.metric)), self.bias, self.order, cuda.i32(self.exponent), cuda.i64(0),
+            cuda.i64(panels), cuda.i64(self.steps), self.codes if integers else None,
+            None if integers else self.codes, self.meta, self.beta,
         )  # fmt: skip
         self._kernel("rank_pack.cu", "fr_tails")(
             min(1, panels), THREADS, self.meta, cuda.i64(panels), cuda.f32(shuffled)
         )
-        if self.codes is not None and _is_loose(self.meta.get(), d):
-            self.codes = None
-        return self
+
+    def _pack_halves(self, xp: Any, shuffled: bool) -> None:
+        """Codes of bfloat16 in place of int8 that say too little; none, for the float screen, where d is too large."""
+        self.codes, self.half = None, self.shape[1] <= MAX_DIM_HALF
+        if self.half:
+            self.codes = xp.empty((self.panels, self.steps, 2, 32, 8), xp.uint16)
+            self._pack(shuffled)
 
     def _unit(self, xp: Any, norms: Any, bias: Any) -> int:
         """As `Index._unit`."""
@@ -151,9 +168,8 @@ class DeviceIndex:
         self.special = xp.asarray(index._special)
         self.beta = None if index._beta is None else xp.asarray(index._beta)
         self.bias = None if index._bias is None else xp.asarray(index._bias)
-        codes = (
-            index._codes if index.shape[1] <= MAX_DIM and not _is_loose(index._meta, index.shape[1]) else None
-        )
+        loose = index._codes is not None and _is_loose(index._meta, index.shape[1])
+        codes = index._codes if index.shape[1] <= MAX_DIM and not loose else None
         bits = index._items if index._dtype == "float32" else index._items.view(np.uint16)
         if stream:
             self.host = (bits, codes, index._order)
@@ -166,6 +182,8 @@ class DeviceIndex:
             for begin in range(0, panels, step):
                 end = min(panels, begin + step)
                 self.codes[begin:end] = self._fragments(xp, codes, begin, end)
+        elif loose:
+            self._pack_halves(xp, bool(index._meta[-1, 2]))
         return self
 
     def _fragments(self, xp: Any, codes: Any, begin: int, end: int) -> Any:
@@ -275,9 +293,10 @@ class DeviceIndex:
         metric = cuda.i32(METRICS.index(self.metric))
         tiles = self._tiles(count)
         padded = -(-count // (8 * tiles)) * 8 * tiles
-        error = 0.0 if coded else _float_error(d)
-        beta_error = cuda.f32(max(error, 2.0**-20))
+        error = _half_error(d) if self.half else 0.0 if coded else _float_error(d)
+        beta_error = cuda.f32(max(0.0 if self.half else error, 2.0**-20))
         codes = xp.zeros((padded, 32 * self.steps), xp.int8) if coded else None
+        halves = codes.view(xp.uint16) if codes is not None and self.half else None
         scaled = None if coded else xp.empty((count, d), xp.float32)
         states, counts = xp.empty((count, STATE), xp.uint8), xp.empty(count, xp.uint32)
         entries, best = xp.empty((count, cap), xp.uint64), xp.empty((count, room), xp.uint64)
@@ -292,7 +311,8 @@ class DeviceIndex:
         self._kernel("rank_query.cu", "fr_prepare")(
             -(-count // (THREADS // 32)), THREADS, queries, cuda.i64(count), cuda.i64(d), metric,
             cuda.i32(self.exponent), cuda.i32(self.beta is not None), cuda.i32(LIMIT_DIM), totals, cuda.f32(floor),
-            cuda.f32(error), cuda.i32(streamed), cuda.i64(self.steps), codes, scaled, states, counts,
+            cuda.f32(error), cuda.i32(streamed), cuda.i64(self.steps), None if self.half else codes, halves, scaled,
+            states, counts,
         )  # fmt: skip
         if len(self.special):
             items = self._gathered(xp, self.special.get()) if streamed else self.items
@@ -360,7 +380,7 @@ class DeviceIndex:
     ) -> None:  # fmt: skip
         groups = len(codes) // (8 * tiles)
         blocks = max(1, min(-(-(end - begin) // 4), _BLOCKS // groups))
-        cuda.kernel("rank_screen.cu", "fr_screen", FR_TILES=tiles)(
+        cuda.kernel("rank_screen.cu", "fr_screen", FR_TILES=tiles, FR_HALF=int(self.half))(
             (blocks, groups), 128, items, cuda.i64(self.steps), self.meta, self.beta, self.order, cuda.i64(origin),
             cuda.i64(begin), cuda.i64(end), codes, states, cuda.i64(len(counts)), beta_error, counts, entries,
             cuda.i64(entries.shape[1]), shared=self.steps * tiles * 256,
@@ -383,7 +403,7 @@ class DeviceIndex:
                 cuda.i64(wide), gathered, part,
             )  # fmt: skip
             product = xp.matmul(scaled, part.T)
-            cuda.kernel("rank_screen.cu", "fr_sift", FR_TILES=8)(
+            cuda.kernel("rank_screen.cu", "fr_sift", FR_TILES=8, FR_HALF=0)(
                 (min(64, -(-wide // (4 * THREADS))), count), THREADS, xp.ascontiguousarray(product), cuda.i64(wide),
                 self.meta, self.beta, self.order, cuda.i64(at * PANEL), states, beta_error, counts, entries,
                 cuda.i64(entries.shape[1]),
@@ -394,6 +414,11 @@ def _float_error(d: int) -> float:
     """Relative error of a float32 dot product in any order, doubled; of TF32 factors where CuPy is told to use them."""
     relaxed = os.environ.get("CUPY_TF32", "0") not in ("", "0")
     return (d + 8) * 2.0**-23 + (2.0**-9 if relaxed else 0.0)
+
+
+def _half_error(d: int) -> float:
+    """Relative error of a product of bfloat16 on tensor cores, about doubled: docs/adr/0012-cuda-search.md."""
+    return (2 * d + 64) * 2.0**-23
 
 
 def _is_loose(meta: np.ndarray, d: int) -> bool:

@@ -21,7 +21,7 @@ struct fr_query {
   float cut;               // screened units: an item below it cannot be among the k best
   float reach;             // >= |w|, w the screened query
   float coded, residual;   // >= |step * codes|, >= |w - step * codes|; 0 and the float screen's error without codes
-  float step;              // one step of the query's codes; 0 without codes
+  float step;              // one step of the query's integer codes; 0 without them
   float beta;              // multiplier of the items' additive terms
   int kind;
   int exact;               // entries are scored as they come: bounds are too wide, or items do not stay on the card
@@ -30,6 +30,14 @@ struct fr_query {
   fr_u32 rescored;         // items scored canonically, for those who ask
 };
 static_assert(sizeof(fr_query) == 80, "fastrec/ranking/device_index.py allocates them");
+
+// The bfloat16 nearest to x, |x| <= 1, as its bits; 0 for what is so small that products of it might be flushed.
+__device__ __forceinline__ unsigned short fr_bf16(double x) {
+  if (fabs(x) < 0x1p-60) return 0;
+  const fr_u32 bits = __float_as_uint((float)x);
+  return (unsigned short)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+__device__ __forceinline__ double fr_of_bf16(unsigned short bits) { return (double)__uint_as_float((fr_u32)bits << 16); }
 
 __device__ __forceinline__ float fr_lowered(float cut) { return cut - 2.0f * FR_SLACK * fabsf(cut) - 2.0f * FR_FLOOR; }
 

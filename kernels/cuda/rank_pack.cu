@@ -11,6 +11,12 @@ __device__ __forceinline__ fr_i64 fr_code_at(fr_i64 panel, fr_i64 steps, int i, 
   return (((panel * steps + t / 32) * 2 + i / 16) * 32 + lane) * 16 + word * 4 + k % 4;
 }
 
+// The same for bfloat16: products of 16 dimensions, 8 values a lane as fr_mma_bf16_m16n8k16 holds them.
+__device__ __forceinline__ fr_i64 fr_half_at(fr_i64 panel, fr_i64 steps, int i, fr_i64 t) {
+  const int k = (int)(t % 16), word = k / 8 * 2 + i % 16 / 8, lane = i % 8 * 4 + k % 8 / 2;
+  return (((panel * steps + t / 16) * 2 + i / 16) * 32 + lane) * 8 + word * 2 + k % 2;
+}
+
 extern "C" {
 
 // Euclidean norms in float64; infinity where a value is infinite, NaN where one is NaN.  Eight lanes an item.
@@ -28,12 +34,12 @@ __global__ void __launch_bounds__(FR_THREADS) fr_norms(const fr_item *items, fr_
   }
 }
 
-// Panels begin..end of `codes` (null: none), `meta` and `beta` (null: none).  One warp a panel, one lane an item.  Tail
-// maxima and the last record of meta are left to the caller.
+// Panels begin..end of `codes` or `halves` (null: none), `meta` and `beta` (null: none).  One warp a panel, one lane an
+// item.  Tail maxima and the last record of meta are left to the caller.
 __global__ void __launch_bounds__(FR_THREADS, 2) fr_pack(const fr_item *items, fr_i64 d, fr_i64 stride, int metric,
                                                          const float *bias, const fr_u32 *order, int exponent, fr_i64 begin,
-                                                         fr_i64 end, fr_i64 steps, signed char *codes, float *meta,
-                                                         float *beta) {
+                                                         fr_i64 end, fr_i64 steps, signed char *codes,
+                                                         unsigned short *halves, float *meta, float *beta) {
   const int lane = threadIdx.x & 31;
   const fr_i64 warps = (fr_i64)gridDim.x * (FR_THREADS / 32);
   const double unit = ldexp(1.0, -exponent);
@@ -98,8 +104,16 @@ __global__ void __launch_bounds__(FR_THREADS, 2) fr_pack(const fr_item *items, f
         }
         codes[fr_code_at(panel, steps, lane, t)] = (signed char)(int)c;
       }
-      for (int other = 16; other; other /= 2) worst = fmax(worst, __shfl_xor_sync(FR_ALL, worst, other));
     }
+    if (halves)
+      for (fr_i64 t = 0; t < 16 * steps; ++t) {
+        const double x = real && t < d ? fr_value(item[t]) * factor : 0.0;
+        const unsigned short half = fr_bf16(x);
+        const double e = x - fr_of_bf16(half);
+        worst += e * e;
+        halves[fr_half_at(panel, steps, lane, t)] = half;
+      }
+    for (int other = 16; other; other /= 2) worst = fmax(worst, __shfl_xor_sync(FR_ALL, worst, other));
     if (lane == 0) {
       const double out = 1.0 + 0x1p-40;  // covers the float64 rounding of the sums above
       float *m = meta + panel * FR_META;

@@ -69,12 +69,13 @@ __device__ inline void fr_offer(const fr_place &at, fr_i64 query, fr_query &q, f
 
 extern "C" {
 
-// Bounds of each query and its screened form: int8 codes (tiles of eight queries as fr_mma_s8_m16n8k32 takes them), or
-// where `error` > 0, floats with that relative error.  One warp a query.
-__global__ void __launch_bounds__(FR_THREADS) fr_prepare(const float *queries, fr_i64 count, fr_i64 d, int metric, int exponent,
+// Bounds of each query and its screened form: int8 codes or bfloat16 (tiles of eight queries as fr_mma_s8_m16n8k32 and
+// fr_mma_bf16_m16n8k16 take them), or floats.  `error` is that of products of floats, relative.  One warp a query.
+__global__ void __launch_bounds__(FR_THREADS, 2) fr_prepare(const float *queries, fr_i64 count, fr_i64 d, int metric, int exponent,
                                                          int has_beta, int limit_dim, const float *all, float floor,
                                                          float error, int exact, fr_i64 steps, signed char *codes,
-                                                         float *scaled, fr_query *states, fr_u32 *counts) {
+                                                         unsigned short *halves, float *scaled, fr_query *states,
+                                                         fr_u32 *counts) {
   const int lane = threadIdx.x & 31;
   const fr_i64 number = (fr_i64)blockIdx.x * (FR_THREADS / 32) + threadIdx.x / 32;
   if (number >= count) return;  // the whole warp
@@ -148,6 +149,15 @@ __global__ void __launch_bounds__(FR_THREADS) fr_prepare(const float *queries, f
       const int k = (int)(t % 32), of = (int)(number % 8) * 4 + k % 16 / 4;
       codes[((number / 8 * steps + t / 32) * 32 + of) * 8 + k / 16 * 4 + k % 4] = (signed char)(int)c;
     }
+  if (halves)
+    for (fr_i64 t = lane; t < 16 * steps; t += 32) {
+      const double x = screened && t < d ? (double)u[t] * factor : 0.0;
+      const unsigned short half = fr_bf16(x);
+      const double back = fr_of_bf16(half);
+      coded += back * back, residual += (x - back) * (x - back);
+      const int k = (int)(t % 16), of = (int)(number % 8) * 4 + k % 8 / 2;
+      halves[((number / 8 * steps + t / 16) * 32 + of) * 4 + k / 8 * 2 + k % 2] = half;
+    }
   for (int other = 16; other; other /= 2) {
     coded += __shfl_xor_sync(FR_ALL, coded, other);
     residual += __shfl_xor_sync(FR_ALL, residual, other);
@@ -155,10 +165,10 @@ __global__ void __launch_bounds__(FR_THREADS) fr_prepare(const float *queries, f
   if (lane) return;
   if (screened) {
     q.reach = __double2float_ru(sqrt(squares) * out);
-    if (codes) {
-      q.step = step;
+    if (codes || halves) {
+      q.step = codes ? step : 0.0f;
       q.coded = __double2float_ru(sqrt(coded) * out);
-      q.residual = __double2float_ru((sqrt(residual) + (double)q.reach * FR_SLACK) * out);
+      q.residual = __double2float_ru((sqrt(residual) + (double)q.reach * (FR_SLACK + (double)error)) * out);
     } else {
       q.residual = __double2float_ru((double)q.reach * (double)error);
     }

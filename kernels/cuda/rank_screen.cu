@@ -1,29 +1,40 @@
-// The screen: which items may be among the k best?  In int8 on tensor cores, or from a product of floats.
-// variants: FR_TILES=8,4,2,1
+// The screen: which items may be among the k best?  In int8 or bfloat16 on tensor cores, or from a product of floats.
+// variants: FR_TILES=8,4,2,1 FR_HALF=0,1
 #include "mma.cuh"
 #include "query.cuh"
+
+#if FR_HALF
+typedef float fr_product;
+#define FR_PRODUCT fr_mma_bf16_m16n8k16
+#else
+typedef int fr_product;
+#define FR_PRODUCT fr_mma_s8_m16n8k32
+#endif
 
 extern "C" {
 
 // Panels begin..end against FR_TILES * 8 queries a block (blockIdx.y); each of the four warps takes panels in turn.
 //
-// A panel is two fragments of 16 items a step of 32 dimensions, 16 bytes a lane as fr_pack lays them, read once and used
-// for every tile of queries, whose fragments wait in shared memory (steps * FR_TILES * 256 bytes of it, dynamic).  An item
-// matters only if its integer product exceeds the threshold of (query, panel), which the warp computes for all of its
-// queries first; so the loop ends in one compare a product, and the rare hit goes to the query's buffer.
+// A panel is two fragments of 16 items a step of 32 dimensions (16 of bfloat16), 16 bytes a lane as fr_pack lays them,
+// read once and used for every tile of queries, whose fragments wait in shared memory (steps * FR_TILES * 256 bytes of it,
+// dynamic).  An item matters only if its product reaches the threshold of (query, panel), which the warp computes for all
+// of its queries first; so the loop ends in one compare a product, and the rare hit goes to the query's buffer.
 __global__ void __launch_bounds__(128) fr_screen(const uint4 *items, fr_i64 steps, const float *meta, const float *beta,
                                                  const fr_u32 *order, fr_i64 origin, fr_i64 begin, fr_i64 end,
                                                  const uint2 *codes, const fr_query *queries, fr_i64 count, float beta_error,
                                                  fr_u32 *counts, fr_u64 *entries, fr_i64 cap) {
   enum { WIDE = 8 * FR_TILES, OWN = (WIDE + 31) / 32 };
   extern __shared__ uint2 of_queries[];
-  __shared__ int thresholds[4][WIDE];
+  __shared__ fr_product thresholds[4][WIDE];
   __shared__ float beta_steps[4][WIDE];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, group = lane / 4, pair = lane % 4 * 2;
   const fr_i64 first = (fr_i64)blockIdx.y * WIDE;
   for (fr_i64 i = threadIdx.x; i < steps * FR_TILES * 32; i += 128) of_queries[i] = codes[first / 8 * steps * 32 + i];
   // The queries whose thresholds this lane computes: `lane` and `lane + 32` of the tile.
-  float bar[OWN], coded[OWN], residual[OWN], reach[OWN], inverse[OWN], step[OWN], terms[OWN];
+  float bar[OWN], coded[OWN], residual[OWN], reach[OWN], terms[OWN];
+#if !FR_HALF
+  float inverse[OWN], step[OWN];
+#endif
 #pragma unroll
   for (int j = 0; j < OWN; ++j) {
     const fr_i64 number = first + j * 32 + lane;
@@ -31,7 +42,10 @@ __global__ void __launch_bounds__(128) fr_screen(const uint4 *items, fr_i64 step
     const fr_query &q = queries[real ? number : 0];
     bar[j] = real ? fr_lowered(q.cut) : FR_NEVER;
     coded[j] = real ? q.coded : 0.0f, residual[j] = real ? q.residual : 0.0f, reach[j] = real ? q.reach : 0.0f;
-    step[j] = real ? q.step : 1.0f, inverse[j] = 1.0f / step[j], terms[j] = real ? q.beta : 0.0f;
+    terms[j] = real ? q.beta : 0.0f;
+#if !FR_HALF
+    step[j] = real ? q.step : 1.0f, inverse[j] = 1.0f / step[j];
+#endif
   }
   __syncthreads();
   for (fr_i64 panel = begin + (fr_i64)blockIdx.x * 4 + warp; panel < end; panel += (fr_i64)gridDim.x * 4) {
@@ -47,6 +61,14 @@ __global__ void __launch_bounds__(128) fr_screen(const uint4 *items, fr_i64 step
     __syncwarp();
 #pragma unroll
     for (int j = 0; j < OWN; ++j) {
+#if FR_HALF
+      float x = bar[j] - coded[j] * m[FR_RESIDUAL] - residual[j] * m[FR_NORM] - FR_FLOOR;
+      if (beta) x = x - terms[j] * (beta_error * m[FR_BETA_ABS]);
+      if (j * 32 + lane < WIDE) {
+        thresholds[warp][j * 32 + lane] = bar[j] == FR_NEVER ? FR_INFINITY : x;
+        if (beta) beta_steps[warp][j * 32 + lane] = terms[j];
+      }
+#else
       const float per = inverse[j] * m[FR_INVERSE];
       float x = bar[j] - coded[j] * m[FR_RESIDUAL] - residual[j] * m[FR_NORM];
       if (beta) x = x - terms[j] * (beta_error * m[FR_BETA_ABS]) - 2.0f * (step[j] * m[FR_SCALE]);
@@ -57,9 +79,10 @@ __global__ void __launch_bounds__(128) fr_screen(const uint4 *items, fr_i64 step
         thresholds[warp][j * 32 + lane] = bar[j] == FR_NEVER ? 0x7fffffff : __float2int_rz(x) - 3;
         if (beta) beta_steps[warp][j * 32 + lane] = terms[j] * per;
       }
+#endif
     }
     __syncwarp();
-    int sum[2][FR_TILES][4];
+    fr_product sum[2][FR_TILES][4];
 #pragma unroll
     for (int tile = 0; tile < FR_TILES; ++tile)
 #pragma unroll
@@ -73,8 +96,8 @@ __global__ void __launch_bounds__(128) fr_screen(const uint4 *items, fr_i64 step
       for (int tile = 0; tile < FR_TILES; ++tile) {
         const uint2 query = of_queries[(tile * steps + s) * 32 + lane];
         const unsigned q[2] = {query.x, query.y};
-        fr_mma_s8_m16n8k32(sum[0][tile], a, q);
-        fr_mma_s8_m16n8k32(sum[1][tile], b, q);
+        FR_PRODUCT(sum[0][tile], a, q);
+        FR_PRODUCT(sum[1][tile], b, q);
       }
     }
     bool hit = false;
@@ -82,13 +105,17 @@ __global__ void __launch_bounds__(128) fr_screen(const uint4 *items, fr_i64 step
     for (int tile = 0; tile < FR_TILES; ++tile)
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
-        const int threshold = thresholds[warp][tile * 8 + pair + c];
+        const fr_product threshold = thresholds[warp][tile * 8 + pair + c];
         if (beta) {
           const float per = beta_steps[warp][tile * 8 + pair + c];
 #pragma unroll
           for (int r = 0; r < 4; ++r) {  // items group, group + 8, group + 16, group + 24
             const float x = beta[panel * FR_PANEL + group + 8 * r] * per;
+#if FR_HALF
+            sum[r / 2][tile][r % 2 * 2 + c] += x;
+#else
             sum[r / 2][tile][r % 2 * 2 + c] += __float2int_rn(fminf(fmaxf(x, -0x1p30f), 0x1p30f));
+#endif
           }
         }
 #pragma unroll
@@ -99,21 +126,22 @@ __global__ void __launch_bounds__(128) fr_screen(const uint4 *items, fr_i64 step
     for (int tile = 0; tile < FR_TILES; ++tile)
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
-        const int threshold = thresholds[warp][tile * 8 + pair + c];
+        const fr_product threshold = thresholds[warp][tile * 8 + pair + c];
 #pragma unroll
         for (int r = 0; r < 4; ++r) {
-          const int dot = sum[r / 2][tile][r % 2 * 2 + c];
+          const fr_product dot = sum[r / 2][tile][r % 2 * 2 + c];
           if (dot <= threshold) continue;
           const fr_i64 position = panel * FR_PANEL + group + 8 * r, number = first + tile * 8 + pair + c;
           if (order[position] == FR_PADDING) continue;
           const fr_query &q = queries[number];
-          const float value = (float)dot * (q.step * m[FR_SCALE]);
+          const float value = FR_HALF ? (float)dot : (float)dot * (q.step * m[FR_SCALE]);
           fr_append(number, value - fr_error(q, m, beta_error), position, counts, entries, cap);
         }
       }
   }
 }
 
+#if !FR_HALF
 // The same for values that a product of floats left in `values` (count, width), positions first..first + width.  Four
 // columns a thread; width is a multiple of FR_PANEL.
 __global__ void __launch_bounds__(FR_THREADS) fr_sift(const float4 *values, fr_i64 width, const float *meta, const float *beta,
@@ -136,4 +164,5 @@ __global__ void __launch_bounds__(FR_THREADS) fr_sift(const float4 *values, fr_i
     }
   }
 }
+#endif
 }

@@ -32,6 +32,9 @@ def cupy(
     return fake_cupy.install(monkeypatch, tmp_path)
 
 
+WIDE = ("mixed scales", "tiny")  # kinds of which int8 says nothing
+
+
 def assert_top(top: fr.TopK, expected: tuple[np.ndarray, np.ndarray], what: str = "") -> None:
     rows, scores = top.rows.get(), top.scores.get()
     assert (rows.dtype, scores.dtype) == (np.int64, np.float32), what
@@ -40,7 +43,9 @@ def assert_top(top: fr.TopK, expected: tuple[np.ndarray, np.ndarray], what: str 
 
 
 @pytest.mark.parametrize("kind", DRAWS)
-def test_every_kind_of_items_equals_the_oracle(cupy: fake_cupy.Fake, kind: str) -> None:
+def test_every_kind_of_items_equals_the_oracle(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     number = list(DRAWS).index(kind)
     rng, metric = np.random.default_rng(number), METRICS[number % 3]
     items = draw(kind, rng, 200, 20)
@@ -49,15 +54,19 @@ def test_every_kind_of_items_equals_the_oracle(cupy: fake_cupy.Fake, kind: str) 
     )
     bias = None if number % 2 else rng.standard_normal(200).astype(np.float32)
     expected = best(score_matrix(queries, items, metric, bias), 20)
-    for precision in ("int8", "float32"):
+    for precision in ("int8", "float32", "bfloat16"):
+        if precision == "bfloat16":
+            monkeypatch.setattr(device_index, "LOOSE", -1.0)
         index = fr.Index(
-            cupy.asarray(items), metric, None if bias is None else cupy.asarray(bias), precision=precision
-        )
+            cupy.asarray(items), metric, None if bias is None else cupy.asarray(bias),
+            precision="float32" if precision == "float32" else "int8",
+        )  # fmt: skip
+        assert index._card.half == (precision == "bfloat16" and len(index._card.meta) > 1) or kind in WIDE
         with cupy.nothing_waits():
             top = index.topk(cupy.asarray(queries), 20)
         assert_top(top, expected, f"{kind} {metric} {precision}")
     assert {"fr_sift", "fr_tighten", "fr_conclude"} <= set(cupy.launches())
-    assert "fr_screen" in cupy.launches() or kind in ("mixed scales", "tiny")  # where codes say nothing
+    assert "fr_screen" in cupy.launches()
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -139,8 +148,12 @@ def test_cases_of_the_registry(cupy: fake_cupy.Fake) -> None:
         assert_top(operation(**there), (expected.rows, expected.scores), f"case {number}")
 
 
+@pytest.mark.parametrize("loose", [0.5, -1.0])
 @pytest.mark.parametrize("q", [1, 8, 9, 17, 33, 65])
-def test_every_width_of_the_tile(cupy: fake_cupy.Fake, q: int) -> None:
+def test_every_width_of_the_tile(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch, q: int, loose: float
+) -> None:
+    monkeypatch.setattr(device_index, "LOOSE", loose)
     rng = np.random.default_rng(q)
     items, queries = draw("gamma norms", rng, 130, 70), draw("normal", rng, q, 70)
     index = fr.Index(cupy.asarray(items), precision="int8")
@@ -203,17 +216,41 @@ def home_of(cupy: fake_cupy.Fake, number: int, array: np.ndarray) -> Any:
         return cupy.asarray(array)
 
 
-def test_loose_codes_are_left_for_floats(cupy: fake_cupy.Fake) -> None:
+def test_loose_codes_are_left_for_bfloat16_and_for_floats(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(8)
-    items, queries = draw("normal", rng, 200, 64) * 1e-3, draw("normal", rng, 3, 64)
+    items, queries = draw("normal", rng, 200, 160), draw("normal", rng, 3, 160)
     items[:, 0] = 100  # one value stretches the steps until they say nothing of the others
-    items[:, 1:] = np.sign(items[:, 1:]) * 0.3
-    for index in (
-        fr.Index(cupy.asarray(items), precision="int8"),
-        fr.Index(items, precision="int8").to("cuda"),
-    ):
-        assert index._card.codes is None or index._card.coded
-        assert_top(index.topk(cupy.asarray(queries), 5), oracle(queries, items, 5))
+    items[:, 1:] = np.sign(items[:, 1:]) * 0.37
+    for most in (6144, 32):  # dimensions for bfloat16
+        monkeypatch.setattr(device_index, "MAX_DIM_HALF", most)
+        for metric in METRICS:
+            for index in (
+                fr.Index(cupy.asarray(items), metric, precision="int8"),
+                fr.Index(items, metric, precision="int8").to("cuda"),
+            ):
+                assert index._card.half == (index._card.codes is not None) == (most > 160)
+                assert_top(index.topk(cupy.asarray(queries), 5), oracle(queries, items, 5, metric))
+
+
+@pytest.mark.parametrize("d", [1, 16, 96])
+def test_roundings_of_bfloat16_along_the_query(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch, d: int
+) -> None:
+    """Residuals parallel to the query, where Cauchy-Schwarz is an equality: half a unit of bfloat16 either way."""
+    monkeypatch.setattr(device_index, "LOOSE", -1.0)
+    rng = np.random.default_rng(d)
+    direction = rng.choice([-1.0, 1.0], d)
+    whole = rng.integers(128, 256, (300, d)) * rng.choice([-1.0, 1.0], (300, d))
+    items = (whole + 0.499 * rng.choice([-1.0, 1.0], (300, 1)) * direction).astype(np.float32)
+    queries = (direction * np.array([[1.0], [1e-3], [1.00390625]])).astype(np.float32)
+    for metric in METRICS:
+        index = fr.Index(cupy.asarray(items), metric, precision="int8")
+        expected = best(score_matrix(queries, items, metric), 40)
+        for order in ("forward", "reverse"):
+            with cuda_host.thread_order(order):
+                assert_top(index.topk(cupy.asarray(queries), 40), expected, f"{metric} {order}")
 
 
 def test_several_cards(cupy: fake_cupy.Fake) -> None:

@@ -749,14 +749,19 @@ inline void fr_mma_s8_m16n8k32(int *c, const unsigned *a, const unsigned *b, FR_
     return (unsigned)sum;
   }, file, line);
 }
-// C (16 x 8, float) += A (16 x 16, bfloat16, rows) B (16 x 8, bfloat16, columns).  The hardware may cut bits of the sum
-// where this rounds once, so only an answer with a bound on that error may rest on it.
+// C (16 x 8, float) += A (16 x 16, bfloat16, rows) B (16 x 8, bfloat16, columns).  As tensor cores have been seen to do
+// (Fasi et al. 2021), every addend is cut to 24 bits from the largest of them on, and the sum is cut, not rounded: only
+// an answer with a bound on that error may rest on it.
 inline void fr_mma_bf16_m16n8k16(float *c, const unsigned *a, const unsigned *b, FR_HOST_SITE) {
   fr_host_mma("fr_mma_bf16_m16n8k16", (unsigned *)c, a, b, [](const FrHostMma *lanes, int row, int column, unsigned before) {
-    double sum = fr_host_bits<float>(before);
-    for (int k = 0; k < 16; ++k)
-      sum += (double)fr_host_bf16(lanes[row % 8 * 4 + k % 8 / 2].a[row / 8 + 2 * (k / 8)], k % 2) *
-             (double)fr_host_bf16(lanes[column * 4 + k % 8 / 2].b[k / 8], k % 2);
+    double addends[17] = {fr_host_bits<float>(before)}, largest = fabs(addends[0]), sum = 0.0;
+    for (int k = 0; k < 16; ++k) {
+      addends[k + 1] = (double)fr_host_bf16(lanes[row % 8 * 4 + k % 8 / 2].a[row / 8 + 2 * (k / 8)], k % 2) *
+                       (double)fr_host_bf16(lanes[column * 4 + k % 8 / 2].b[k / 8], k % 2);
+      if (fabs(addends[k + 1]) > largest) largest = fabs(addends[k + 1]);
+    }
+    const double unit = largest > 0.0 && largest < INFINITY ? ldexp(1.0, ilogb(largest) - 23) : 0.0;
+    for (double x : addends) sum += unit > 0.0 ? trunc(x / unit) * unit : x;
     return fr_host_bits<unsigned>(__double2float_rz(sum));
   }, file, line);
 }
