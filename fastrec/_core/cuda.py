@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import math
 import os
 import re
 import tempfile
@@ -117,6 +118,13 @@ def free_bytes(device: int) -> int:
     with on(device) as cupy:
         free, _ = cupy.cuda.runtime.memGetInfo()
         return int(free) + int(cupy.get_default_memory_pool().free_bytes())
+
+
+def pinned(xp: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array of the host in pinned memory, from which copies to a card run beside its work; not filled."""
+    size = math.prod(shape)
+    memory = xp.cuda.alloc_pinned_memory(max(1, size * np.dtype(dtype).itemsize))
+    return np.frombuffer(memory, dtype, size).reshape(shape)
 
 
 def blocks(count: int, each: int, most: int = 4096) -> int:

@@ -37,7 +37,7 @@ _FIRST = 1024  # positions of the first stretch
 _QUERIES = 4096  # of a pass over the items
 _MEMORY = 256 << 20  # bytes of scratch of a search
 _PRODUCT = 32 << 20  # bytes of a product of floats: what stays in the cache of a large card
-_STAGE = 64 << 20  # bytes of items that travel at a time, where they do not all fit
+_STAGE = 64 << 20  # bytes of items and codes that travel at a time, where they do not all fit
 _BLOCKS = 4224
 _GROUP = 65_535  # of blocks in y
 BFLOAT16_TYPE = np.dtype([("bfloat16", np.uint16)])  # how bfloat16 bits travel (fastrec.ranking.index)
@@ -181,22 +181,20 @@ class DeviceIndex:
             step = max(1, _STAGE // (PANEL * 32 * self.steps))
             for begin in range(0, panels, step):
                 end = min(panels, begin + step)
-                self.codes[begin:end] = self._fragments(xp, codes, begin, end)
+                some = np.ascontiguousarray(_by_panel(codes, index.shape[1])[begin:end])
+                self.codes[begin:end] = self._laid_out(xp, xp.asarray(some))
         elif loose:
             self._pack_halves(xp, bool(index._meta[-1, 2]))
         return self
 
-    def _fragments(self, xp: Any, codes: Any, begin: int, end: int) -> Any:
+    def _laid_out(self, xp: Any, some: Any) -> Any:
         """Panels of the CPU's codes, ``[panel][d/4][32][4]`` bytes + 128, laid out as fr_code_at has them."""
-        groups = -(-self.shape[1] // 4)
-        some = codes.reshape(-1, groups, PANEL, 4)[begin:end]
-        raw = xp.full((end - begin, 8 * self.steps, PANEL, 4), 128, xp.uint8)
-        raw[:, :groups] = xp.asarray(np.ascontiguousarray(some))
+        count, groups = some.shape[:2]
+        raw = xp.full((count, 8 * self.steps, PANEL, 4), 128, xp.uint8)
+        raw[:, :groups] = some
         # [panel][step][half of 32 dimensions][t][half of the items][upper eight][g][4]
-        parts = (
-            (raw ^ 0x80).reshape(end - begin, self.steps, 2, 4, 2, 2, 8, 4).transpose(0, 1, 4, 6, 3, 2, 5, 7)
-        )
-        return xp.ascontiguousarray(parts).reshape(end - begin, self.steps, 2, 32, 16).view(xp.int8)
+        parts = (raw ^ 0x80).reshape(count, self.steps, 2, 4, 2, 2, 8, 4).transpose(0, 1, 4, 6, 3, 2, 5, 7)
+        return xp.ascontiguousarray(parts).reshape(count, self.steps, 2, 32, 16).view(xp.int8)
 
     def _kernel(self, file: str, name: str) -> cuda.Kernel:
         return cuda.kernel(file, name, FR_ITEM=ITEM_CODES[self.dtype])
@@ -350,23 +348,19 @@ class DeviceIndex:
     def _stretches(self, xp: Any, first: int, growth: int) -> Iterator[tuple[int, int, Any, Any]]:
         """(begin, end) panels, each stretch `growth` times all before, with the items and codes that are to be read."""
         begin, panels = 0, self.panels
-        each = self.shape[1] * PANEL * (4 if self.dtype == "float32" else 2) + (32 * PANEL * self.steps)
-        most = max(1, _STAGE // max(1, each)) if self.host is not None else panels
+        stages = None if self.host is None else _Stages(xp, self.host, self.shape[1], self.steps)
         while begin < panels:
             size = max(first // PANEL, growth * begin)
-            end = min(panels, begin + min(size, most))
-            if self.host is None:
+            end = min(panels, begin + (size if stages is None else min(size, stages.most)))
+            if stages is None:
                 yield begin, end, self.items, self.codes
             else:
-                _, codes, order = self.host
-                # Copies and kernels share a stream, so the stage of one stretch may be used again by the next.
-                yield (
-                    begin,
-                    end,
-                    self._gathered(xp, order[begin * PANEL : end * PANEL]),
-                    None if codes is None else self._fragments(xp, codes, begin, end),
-                )
+                items, codes = stages.bring(begin, end)
+                yield begin, end, items, None if codes is None else self._laid_out(xp, codes)
+                stages.used()
             begin = end
+        if stages is not None:
+            stages.close()
 
     def _gathered(self, xp: Any, rows: Any) -> Any:
         """Rows of the host's items, brought to the card in this order; padding repeats row 0."""
@@ -408,6 +402,74 @@ class DeviceIndex:
                 self.meta, self.beta, self.order, cuda.i64(at * PANEL), states, beta_error, counts, entries,
                 cuda.i64(entries.shape[1]),
             )  # fmt: skip
+
+
+def _by_panel(codes: np.ndarray, d: int) -> np.ndarray:
+    return codes.reshape(-1, -(-d // 4), PANEL, 4)
+
+
+class _Stages:
+    """Two places on the card, and two in pinned memory, through which stretches of a host's index pass in turn.
+
+    While the card works on one stretch, the host gathers the next into pinned memory, and a stream of its own copies
+    it.  A place on the card is written again only after the kernels that read it (an event of theirs, which the copy
+    waits for), and a place in pinned memory only after the copy out of it (an event that the host waits for, two
+    stretches late).  Nothing waits for the kernels.
+    """
+
+    def __init__(self, xp: Any, host: tuple[Any, Any, Any], d: int, steps: int) -> None:
+        self._items, codes, self._order = host
+        self._codes: Any = None if codes is None else _by_panel(codes, d)
+        each = self._items.itemsize * d * PANEL + 32 * PANEL * steps
+        self.most = max(1, min(_STAGE // max(1, each), len(self._order) // PANEL))
+        self._work, self._copies = xp.cuda.get_current_stream(), xp.cuda.Stream(non_blocking=True)
+        self._places = [[self._pair(xp, part) for part in (self._items, self._codes)] for _ in range(2)]
+        self._copied: list[Any] = [None, None]
+        self._read: list[Any] = [None, None]
+        self._turn = 0
+        # The card's places were somebody else's before, in the order of the stream that works.
+        self._copies.wait_event(self._work.record())
+
+    def _pair(self, xp: Any, part: Any) -> tuple[Any, Any] | None:
+        if part is None:
+            return None
+        shape = (self.most * PANEL, *part.shape[1:]) if part is self._items else (self.most, *part.shape[1:])
+        return cuda.pinned(xp, shape, part.dtype), xp.empty(shape, part.dtype)
+
+    def bring(self, begin: int, end: int) -> tuple[Any, Any]:
+        """Items, by position, and codes of panels begin..end, on their way; the working stream waits for them."""
+        turn = self._turn
+        if self._copied[turn] is not None:
+            self._copied[turn].synchronize()
+        if self._read[turn] is not None:
+            self._copies.wait_event(self._read[turn])
+        rows = self._order[begin * PANEL : end * PANEL]
+        found: list[Any] = [None, None]
+        for which, pair in enumerate(self._places[turn]):
+            if pair is None:
+                continue
+            pinned, there = (half[: len(rows) if which == 0 else end - begin] for half in pair)
+            if which == 0:
+                chosen = np.where(rows == 0xFFFFFFFF, 0, rows).astype(np.intp)
+                np.take(self._items, chosen, axis=0, out=pinned, mode="clip")
+            else:
+                np.copyto(pinned, self._codes[begin:end])
+            there.set(pinned, stream=self._copies)
+            found[which] = there
+        self._copied[turn] = self._copies.record()
+        self._work.wait_event(self._copied[turn])
+        return found[0], found[1]
+
+    def used(self) -> None:
+        """What reads the last stretch has been launched."""
+        self._read[self._turn] = self._work.record()
+        self._turn = 1 - self._turn
+
+    def close(self) -> None:
+        """Before the pinned memory goes back: its last copies."""
+        for copied in self._copied:
+            if copied is not None:
+                copied.synchronize()
 
 
 def _float_error(d: int) -> float:

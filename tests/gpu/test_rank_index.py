@@ -130,6 +130,39 @@ def test_an_index_from_the_host(
             assert index.to("cuda:0") is index
 
 
+def test_streaming_overlaps_copies_with_work(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies run on a stream of their own, as late as events let them, and write over nothing that is still read."""
+    rng = np.random.default_rng(12)
+    items, queries = draw("normal", rng, 900, 40), draw("normal", rng, 4, 40)
+    host = fr.Index(items, precision="int8")
+    monkeypatch.setattr(device_index, "_STAGE", 40 * 4 * 96)
+    monkeypatch.setattr(cupy.cuda.runtime, "memGetInfo", lambda: (0, 0))
+    index, there = host.to("cuda"), cupy.asarray(queries)
+    begin = len(cupy.log)
+    top = index.topk(there, 9)
+    log = cupy.log[begin:]
+    assert_top(top, oracle(queries, items, 9))
+    stretches = cupy.launches().count("fr_screen")
+    assert stretches > 6
+    # The host waits for nothing but copies out of pinned memory: before it writes there again, and at the end.
+    assert [entry[1] for entry in log if entry[0] == "sync"] == ["copies"] * stretches
+    places: dict[int, Any] = {}  # of the card -> the event after what reads them
+    waited: list[Any] = []
+    reads: list[int] = []
+    for entry in log:
+        if entry[0] == "copy":
+            if entry[2] in places:
+                assert places.pop(entry[2]) in waited, "a copy over a stretch that kernels may still read"
+            reads.append(entry[2])
+        elif entry[0] == "wait" and entry[1] != "default":
+            waited.append(entry[2])
+        elif entry[0] == "record" and entry[1] == "default" and reads:
+            places.update(dict.fromkeys(reads, entry[2]))
+            reads.clear()
+    assert len({entry[2] for entry in log if entry[0] == "copy"}) == 4  # two places for items, two for codes
+    assert sum(entry[0] == "copy" for entry in log) == 2 * stretches
+
+
 def csr_of_there(cupy: fake_cupy.Fake, mask: np.ndarray) -> Any:
     indptr, indices = csr_of(mask)
     return cupy.asarray(indptr.astype(np.int64)), cupy.asarray(indices)

@@ -81,11 +81,15 @@ class Array:
         with np.errstate(all="ignore"):  # a card does not warn
             return self._fake.wrap(self._array.astype(dtype, copy=copy), self.device.id)
 
-    def set(self, array: np.ndarray) -> None:
+    def set(self, array: np.ndarray, stream: Any = None) -> None:
         assert type(array) is np.ndarray
         assert array.shape == self.shape
         assert array.dtype == self.dtype
-        self._array[...] = array
+        if stream is None:
+            self._array[...] = array
+        else:  # as late as it may be: when somebody waits for it
+            self._fake.log.append(("copy", stream.ptr, self._array.ctypes.data))
+            stream.pending.append(lambda: np.copyto(self._array, array))
 
     def get(self) -> np.ndarray:
         self._fake.log.append(("sync", "get"))
@@ -302,26 +306,46 @@ class Fake(types.ModuleType):
 
             __hash__ = None  # type: ignore[assignment]
 
+        class Mark:
+            """An event: what a stream was given before it was recorded."""
+
+            def __init__(self, stream: ExternalStream) -> None:
+                self.stream, self.until = stream, stream.done + len(stream.pending)
+
+            def happen(self) -> None:
+                while self.stream.done < self.until:
+                    self.stream.pending.pop(0)()
+                    self.stream.done += 1
+
+            def synchronize(self) -> None:
+                fake.log.append(("sync", "copies"))
+                self.happen()
+
         class ExternalStream:
-            def __init__(self, pointer: int, device_id: int = -1) -> None:
-                self.pointer = pointer
+            """Copies wait in it until an event after them is waited for; kernels run at once."""
+
+            def __init__(self, pointer: Any, device_id: int = -1) -> None:
+                self.ptr, self.pending, self.done = pointer, [], 0
 
             def __enter__(self) -> ExternalStream:
-                self._before, fake.stream = fake.stream, self.pointer
+                self._before, fake.stream = fake.stream, self.ptr
                 return self
 
             def __exit__(self, *_: Any) -> None:
                 fake.stream = self._before
 
+            def wait_event(self, event: Mark) -> None:
+                fake.log.append(("wait", self.ptr, event))
+                event.happen()
+
+            def record(self) -> Mark:
+                mark = Mark(self)
+                fake.log.append(("record", self.ptr, mark))
+                return mark
+
         class Stream(ExternalStream):
             def __init__(self, non_blocking: bool = False) -> None:
                 super().__init__(id(self))
-
-            def wait_event(self, event: Any) -> None:
-                fake.log.append(("wait",))
-
-            def record(self) -> Any:
-                return "event"
 
         runtime = types.SimpleNamespace(
             getDevice=lambda: fake._current,
@@ -349,7 +373,7 @@ class Fake(types.ModuleType):
             Device=Device, ExternalStream=ExternalStream, Stream=Stream, runtime=runtime, nvrtc=Nvrtc(self),
             memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError), Event=Event,
             get_elapsed_time=lambda start, end: 2.0,
-            get_current_stream=lambda: types.SimpleNamespace(ptr=self.stream),
+            get_current_stream=lambda: ExternalStream(self.stream), alloc_pinned_memory=bytearray,
         )  # fmt: skip
 
     def __getattr__(self, name: str) -> Any:
