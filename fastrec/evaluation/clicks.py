@@ -587,10 +587,10 @@ def evaluate_clicks(
     any number of threads, any instruction set, and whichever other metrics are asked for.  O(n) time; scratch 16 to 48
     bytes a row.
 
-    On a card (CuPy or torch arrays, all on one): binary labels without weights, integer groups, and ``auc, gauc, ap,
-    ks, best_f1, logloss, ne, rig, pcoc, brier, ece, mce, mse, rmse, mae``; the result has ``.values``, ``.counts``,
-    ``.undefined`` and ``.parameters``.  AUC and GAUC are those of the CPU to the bit, the others to 1e-12.  The call
-    waits for the card; scratch 40 bytes a row, 64 with float64 scores.
+    On a card (CuPy or torch arrays, all on one): binary labels, integer groups, and ``auc, gauc, ap, ks, best_f1,
+    logloss, ne, rig, pcoc, brier, ece, mce, mse, rmse, mae``; the result has ``.values``, ``.counts``, ``.undefined``
+    and ``.parameters``.  AUC and GAUC without weights are those of the CPU to the bit, the others to 1e-12.  The call
+    waits for the card; scratch 40 bytes a row, 72 with weights, 24 more with float64 scores.
 
     Raises
     ------
@@ -620,7 +620,8 @@ def evaluate_clicks(
         threads=threads,
     )
     if _is_on_card(y_true, y_prob, groups, weights):
-        return _on_card(y_true, y_prob, groups, weights, request)
+        with arrays.stream_of(y_true, y_prob, groups, weights):
+            return _on_card(y_true, y_prob, groups, weights, request)
     return evaluate_rows(read_rows(y_true, y_prob, groups, weights, request), request, stacklevel=3)
 
 
@@ -642,6 +643,7 @@ def _on_card(y_true: Any, y_prob: Any, groups: Any, weights: Any, request: Reque
     from fastrec.evaluation import clicks_on_device
 
     sums = _Sums()
+    sums.weighted = weights is not None
     wanted = request.wanted
     rank, points, counts, eps = clicks_on_device.sums_of(
         y_true, y_prob, groups, weights, wanted=wanted, needs=request.needs, eps=request.eps,

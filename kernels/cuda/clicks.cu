@@ -116,35 +116,163 @@ extern "C" __global__ void __launch_bounds__(256) fr_click_groups(const fr_u64 *
   }
 }
 
-// Sums of a chunk of rows: {y, p, loss, (p - y)^2, |p - y|} and, where bins are asked for, {rows, y, p} of each of
-// `bins` + 1 bins, the last for p = 1.  A thread owns a bin and adds its rows in order.
+// ---- with weights: words are sorted, and `weights` in their order ---------------------------------------------------------
+// Sums of weights are float64, so their order matters: within a chunk a fixed tree, chunk after chunk.
+
+// {weight of positives, of negatives} of each chunk of rows.
+extern "C" __global__ void __launch_bounds__(FR_THREADS) fr_click_masses(const fr_u64 *words, const double *weights, fr_i64 n,
+                                                                         double *masses) {
+  __shared__ double positive[FR_THREADS], negative[FR_THREADS];
+  const int t = (int)threadIdx.x;
+  const fr_i64 first = blockIdx.x * (fr_i64)FR_ROWS;
+  double p = 0.0, q = 0.0;
+  for (fr_i64 i = first + t; i < first + FR_ROWS && i < n; i += FR_THREADS) {
+    if (words[i] & 1) p += weights[i];
+    else q += weights[i];
+  }
+  positive[t] = p, negative[t] = q;
+  __syncthreads();
+  for (int d = FR_THREADS / 2; d; d /= 2) {
+    if (t < d) positive[t] += positive[t + d], negative[t] += negative[t + d];
+    __syncthreads();
+  }
+  if (t == 0) masses[2 * blockIdx.x] = positive[0], masses[2 * blockIdx.x + 1] = negative[0];
+}
+
+// Weight of positives, and of negatives, before each row and in all: (n + 1).
+extern "C" __global__ void __launch_bounds__(FR_THREADS) fr_click_prefix(const fr_u64 *words, const double *weights, fr_i64 n,
+                                                                         const double *masses, double *positives,
+                                                                         double *negatives) {
+  __shared__ double p[FR_THREADS], q[FR_THREADS], before[2];
+  const int t = (int)threadIdx.x;
+  const fr_i64 first = blockIdx.x * (fr_i64)FR_ROWS;
+  if (t < 2) {
+    double sum = 0.0;
+    for (unsigned c = 0; c < blockIdx.x; ++c) sum += masses[2 * c + t];
+    before[t] = sum;
+    if (first == 0) (t ? negatives : positives)[0] = 0.0;
+  }
+  for (fr_i64 base = first; base < first + FR_ROWS && base < n; base += FR_THREADS) {
+    const fr_i64 i = base + t;
+    const bool here = i < n, clicked = here && (words[i] & 1);
+    p[t] = clicked ? weights[i] : 0.0;
+    q[t] = here && !clicked ? weights[i] : 0.0;
+    __syncthreads();
+    for (int d = 1; d < FR_THREADS; d *= 2) {
+      const double more_p = t >= d ? p[t - d] : 0.0, more_q = t >= d ? q[t - d] : 0.0;
+      __syncthreads();
+      p[t] += more_p, q[t] += more_q;
+      __syncthreads();
+    }
+    if (here) positives[i + 1] = before[0] + p[t], negatives[i + 1] = before[1] + q[t];
+    __syncthreads();
+    if (t == 0) before[0] += p[FR_THREADS - 1];
+    if (t == 1) before[1] += q[FR_THREADS - 1];
+    __syncthreads();
+  }
+}
+
+// Sums of a chunk of rows: {pairs in order, precision, ks, f1}.  A row adds its own weight times what its block of ties
+// sees, so that no difference of large sums is taken.
+extern "C" __global__ void __launch_bounds__(FR_THREADS) fr_click_weighted(const fr_u64 *words, const double *weights, fr_i64 n,
+                                                                           const fr_i64 *number, const fr_i64 *starts,
+                                                                           const double *positives, const double *negatives,
+                                                                           double *sums) {
+  __shared__ double tree[4][FR_THREADS];
+  const int t = (int)threadIdx.x;
+  const fr_i64 first = blockIdx.x * (fr_i64)FR_ROWS;
+  const double all = positives[n], others = negatives[n];
+  double pairs = 0.0, precision = 0.0, ks = -1.0, f1 = -1.0;
+  for (fr_i64 i = first + t; i < first + FR_ROWS && i < n; i += FR_THREADS) {
+    const fr_i64 block = number[i] - 1, from = starts[block], to = starts[block + 1];
+    const double w = weights[i], tp = positives[to], fp = negatives[to];
+    if (w > 0.0) {
+      if (words[i] & 1) precision += w * (tp / (tp + fp));
+      else pairs += w * (0.5 * (positives[from] + tp));
+    }
+    ks = fmax(ks, fabs(tp * others - fp * all));
+    if (all + tp + fp > 0.0) f1 = fmax(f1, 2.0 * tp / (tp + fp + all));
+  }
+  tree[0][t] = pairs, tree[1][t] = precision, tree[2][t] = ks, tree[3][t] = f1;
+  __syncthreads();
+  for (int d = FR_THREADS / 2; d; d /= 2) {
+    if (t < d) {
+      tree[0][t] += tree[0][t + d], tree[1][t] += tree[1][t + d];
+      tree[2][t] = fmax(tree[2][t], tree[2][t + d]), tree[3][t] = fmax(tree[3][t], tree[3][t + d]);
+    }
+    __syncthreads();
+  }
+  if (t < 4) sums[4 * blockIdx.x + t] = tree[t][0];
+}
+
+// {weight of positives, of negatives, of pairs in order} of each group, by a warp; `within` (n) is scratch.
+extern "C" __global__ void __launch_bounds__(FR_THREADS) fr_click_weighted_groups(
+    const fr_u64 *words, const double *weights, const fr_i64 *number, const fr_i64 *starts, const fr_i64 *offsets, fr_i64 groups,
+    double *within, double *sums) {
+  const int lane = (int)threadIdx.x & 31;
+  const fr_i64 warps = (fr_i64)gridDim.x * (FR_THREADS / 32);
+  for (fr_i64 g = (fr_i64)blockIdx.x * (FR_THREADS / 32) + threadIdx.x / 32; g < groups; g += warps) {
+    const fr_i64 from = offsets[g], to = offsets[g + 1];
+    double positive = 0.0, negative = 0.0, pairs = 0.0;
+    for (fr_i64 base = from; base < to; base += 32) {  // weight of the group's positives up to and with each row
+      const fr_i64 i = base + lane;
+      const bool here = i < to, clicked = here && (words[i] & 1);
+      double sum = clicked ? weights[i] : 0.0;
+      if (here && !clicked) negative += weights[i];
+      for (int d = 1; d < 32; d *= 2) {
+        const double more = __shfl_up_sync(0xffffffffu, sum, (unsigned)d);
+        if (lane >= d) sum += more;
+      }
+      if (here) within[i] = positive + sum;
+      positive += __shfl_sync(0xffffffffu, sum, 31);
+    }
+    __syncwarp();
+    for (fr_i64 i = from + lane; i < to; i += 32) {
+      if (words[i] & 1) continue;
+      const fr_i64 block = number[i] - 1, start = starts[block], end = starts[block + 1];
+      pairs += weights[i] * (0.5 * ((start > from ? within[start - 1] : 0.0) + within[end - 1]));
+    }
+    for (int d = 16; d; d /= 2) {
+      negative += __shfl_xor_sync(0xffffffffu, negative, d);
+      pairs += __shfl_xor_sync(0xffffffffu, pairs, d);
+    }
+    if (lane == 0) sums[3 * g] = positive, sums[3 * g + 1] = negative, sums[3 * g + 2] = pairs;
+  }
+}
+
+// ---- rows in any order ---------------------------------------------------------------------------------------------------
+
+// Sums of a chunk of rows: {w, w y, w p, w loss, w (p - y)^2, w |p - y|} and, where bins are asked for, {w, w y, w p} of
+// each of `bins` + 1 bins, the last for p = 1.  A thread owns a bin and adds its rows in order.  No weights: all 1.
 extern "C" __global__ void __launch_bounds__(FR_THREADS) fr_click_points(
-    const unsigned char *labels, const float *p32, const double *p64, fr_i64 n, int loss, double eps, const double *edges,
-    int bins, double *sums, double *bin_sums) {
-  __shared__ double tree[FR_THREADS], prob[FR_THREADS];
+    const unsigned char *labels, const float *p32, const double *p64, const double *weights, fr_i64 n, int loss, double eps,
+    const double *edges, int bins, double *sums, double *bin_sums) {
+  __shared__ double tree[FR_THREADS], prob[FR_THREADS], weight[FR_THREADS];
   __shared__ int where[FR_THREADS];  // bin << 1 | label
   const int t = (int)threadIdx.x;
   const fr_i64 first = blockIdx.x * (fr_i64)FR_ROWS;
-  double total[5] = {0.0, 0.0, 0.0, 0.0, 0.0}, mine[3] = {0.0, 0.0, 0.0};
+  double total[6] = {0.0, 0.0, 0.0, 0.0, 0.0, 0.0}, mine[3] = {0.0, 0.0, 0.0};
   for (fr_i64 base = first; base < first + FR_ROWS && base < n; base += FR_THREADS) {
     const fr_i64 i = base + t;
     if (i < n) {
-      const double p = p32 ? (double)p32[i] : p64[i], y = (double)labels[i];
-      total[0] += y;
-      total[1] += p;
-      if (loss) {
+      const double p = p32 ? (double)p32[i] : p64[i], y = (double)labels[i], w = weights ? weights[i] : 1.0;
+      total[0] += w;
+      total[1] += w * y;
+      total[2] += w * p;
+      if (loss && w > 0.0) {
         double likelihood = labels[i] ? p : 1.0 - p;
         likelihood = likelihood < eps ? eps : likelihood > 1.0 - eps ? 1.0 - eps : likelihood;
-        total[2] -= log(likelihood);
+        total[3] -= w * log(likelihood);
       }
-      total[3] += (p - y) * (p - y);
-      total[4] += fabs(p - y);
+      total[4] += w * ((p - y) * (p - y));
+      total[5] += w * fabs(p - y);
       if (bins) {
         int b = (int)(p * (double)bins);
         while (b > 0 && p < edges[b]) --b;
         while (b < bins && p >= edges[b + 1]) ++b;
         where[t] = b << 1 | labels[i];
         prob[t] = p;
+        weight[t] = w;
       }
     }
     if (bins) {
@@ -153,22 +281,22 @@ extern "C" __global__ void __launch_bounds__(FR_THREADS) fr_click_points(
         const int rows = n - base < FR_THREADS ? (int)(n - base) : FR_THREADS;
         for (int j = 0; j < rows; ++j) {
           if (where[j] >> 1 != t) continue;
-          mine[0] += 1.0;
-          mine[1] += (double)(where[j] & 1);
-          mine[2] += prob[j];
+          mine[0] += weight[j];
+          mine[1] += weight[j] * (double)(where[j] & 1);
+          mine[2] += weight[j] * prob[j];
         }
       }
       __syncthreads();
     }
   }
-  for (int s = 0; s < 5; ++s) {
+  for (int s = 0; s < 6; ++s) {
     tree[t] = total[s];
     __syncthreads();
     for (int d = FR_THREADS / 2; d; d /= 2) {
       if (t < d) tree[t] += tree[t + d];
       __syncthreads();
     }
-    if (t == 0) sums[5 * blockIdx.x + s] = tree[0];
+    if (t == 0) sums[6 * blockIdx.x + s] = tree[0];
     __syncthreads();
   }
   if (bins && t <= bins)

@@ -90,6 +90,10 @@ def test_evaluate_clicks(cupy: Any, dtype: Any, n: int) -> None:
     assert got.counts == expected.counts
     np.testing.assert_allclose(list(got.values), list(expected.values), rtol=1e-12)
     assert got["auc"] == expected["auc"] or n == 1
+    columns = *columns, rng.random(n)
+    expected = fr.evaluate_clicks(*columns, metrics=metrics, undefined="nan")
+    got = fr.evaluate_clicks(*map(cupy.asarray, columns), metrics=metrics, undefined="nan")
+    np.testing.assert_allclose(list(got.values), list(expected.values), rtol=1e-12)
 
 
 def test_replicates(cupy: Any) -> None:

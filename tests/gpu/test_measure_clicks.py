@@ -53,6 +53,25 @@ def test_equals_the_cpu(cupy: fake_cupy.Fake, dtype: Any, order: Any) -> None:
         assert f"{n} rows on a card" in repr(got)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("order", ["forward", "reverse", 7])
+def test_weights(cupy: fake_cupy.Fake, dtype: Any, order: Any) -> None:
+    for n, distinct in ((1, 0), (2, 1), (17, 3), (256, 0), (300, 10), (3000, 0), (70_000, 400)):
+        if n > 5000 and order != "reverse":
+            continue
+        y, p, groups = rows(n, distinct, dtype)
+        rng = np.random.default_rng(n)
+        for weights in (rng.random(n) * 10.0 ** rng.integers(-3, 4, n), rng.integers(0, 3, n) + (n < 3)):
+            expected = fr.evaluate_clicks(y, p, groups, weights, metrics=METRICS, undefined="nan")
+            with cuda_host.thread_order(order):
+                got = fr.evaluate_clicks(
+                    *map(cupy.asarray, (y, p, groups, weights)), metrics=METRICS, undefined="nan"
+                )
+            assert got.counts == expected.counts
+            assert got.undefined == expected.undefined
+            np.testing.assert_allclose(list(got.values), list(expected.values), rtol=1e-12, atol=1e-15)
+
+
 def test_scores_of_any_size_and_sign(cupy: fake_cupy.Fake) -> None:
     rng = np.random.default_rng(0)
     wide = rng.standard_normal(500) * 10.0 ** rng.integers(-300, 300, 500)
@@ -71,7 +90,14 @@ def test_refusals(cupy: fake_cupy.Fake) -> None:
         ((there[0], p), {}, "all arrays must be on one device"),
         ((there[0], there[1][:9]), {}, r"`y_prob` must have shape \(50,\)"),
         ((there[0], there[1]), {"metrics": ["pauc"]}, "'pauc' runs on the CPU only"),
-        ((there[0], there[1]), {"weights": there[1]}, "`weights` are taken on the CPU only"),
+        ((there[0], there[1]), {"weights": p}, "all arrays must be on one device"),
+        (
+            (there[0], there[1]),
+            {"weights": there[1] - 9},
+            "`weights` must be finite and not negative; row 0 is",
+        ),
+        ((there[0], there[1]), {"weights": there[1] * 0}, "`weights` must not be all 0"),
+        ((there[0], there[1]), {"weights": there[1][:7]}, r"`weights` must have shape \(50,\)"),
         ((there[0], there[1]), {"metrics": "gauc"}, "`groups` must be given for 'gauc'"),
         ((there[0], there[1], there[1]), {"metrics": "gauc"}, "`groups` must hold integers on a card"),
         ((there[0], there[1]), {"metrics": "ece@300"}, "more than 255 bins"),
