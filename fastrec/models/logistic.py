@@ -430,8 +430,9 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
     fit reach the optimum to many digits.
 
     Samples on a card (CuPy, torch through DLPack, dense or CSR of cupyx; labels are numbers) are fitted there, in the
-    same order of additions: the coefficients have the CPU's bits, and stay on the card, as do predictions.  (A weighted
-    AUC that is monitored has 1e-12 of the CPU's, which could stop a fit at another epoch.)  Orders of samples are drawn on the host and copied; an epoch brings one loss back, and an evaluation of L-BFGS a gradient.
+    same order of additions: the coefficients have the CPU's bits, and stay on the card, as do predictions.  (A
+    weighted AUC that is monitored is within 1e-12 of the CPU's, which could stop a fit at another epoch.)  Orders of
+    samples are drawn on the host and copied; an epoch brings one loss back, and an evaluation of L-BFGS a gradient.
     A model takes samples where its coefficients are, and :meth:`to` moves them; before a model is pickled for another
     machine, move it to ``"cpu"``.
 

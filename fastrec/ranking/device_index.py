@@ -34,6 +34,8 @@ LIMIT_DIM = 16_384  # the bounds of the proof; beyond it, everything is scored c
 LOOSE = 0.5  # residual over norm, times the root of d: beyond it int8 is left for bfloat16, or for floats
 _SHARED = 96 << 10  # bytes of shared memory for the codes of a block's queries
 _FIRST = 1024  # positions of the first stretch
+FEW = 32  # queries, each with a block that raises its threshold, that leave most of a card idle
+MOST_GROWTH = 16  # of stretches, for few queries
 _QUERIES = 4096  # of a pass over the items
 _MEMORY = 256 << 20  # bytes of scratch of a search
 _PRODUCT = 32 << 20  # bytes of a product of floats: what stays in the cache of a large card
@@ -260,14 +262,33 @@ class DeviceIndex:
         if chosen is not None and len(chosen):
             rows[...] = xp.where(rows >= 0, chosen[xp.maximum(rows, 0)], -1)
 
-    def _room(self, k: int) -> tuple[int, int, int, int]:
-        """For ``k``: positions of the first stretch, entries of a query's buffer, of its best, and as sorted."""
-        first = -(-max(_FIRST, 2 * k) // PANEL) * PANEL
-        return first, 4 * first, 2 * k + 2 * THREADS, width(k)
+    def _room(self, k: int, growth: float = 3.0) -> tuple[int, int, int]:
+        """For ``k``: entries of a query's buffer, of its best, and as sorted."""
+        return (4 if growth <= 3.0 else 16) * self._first(k), 2 * k + 2 * THREADS, width(k)
+
+    def _first(self, k: int) -> int:
+        """Positions of the first stretch."""
+        return -(-max(_FIRST, 2 * k) // PANEL) * PANEL
+
+    def _growth(self, k: int, count: int) -> float:
+        """How many times all items before it a stretch has.
+
+        Its survivors are about that many times k, or twice as many, and half the buffer is theirs.  Many queries keep
+        the card busy whatever the number of rounds, and few survivors are soonest handled; few queries leave it idle
+        while a block each raises its threshold, so that rounds are what counts.
+        """
+        first = self._first(k)
+        if 8 * k > first:
+            return 1.0
+        if count > FEW:
+            return 3.0
+        times = max(1.0, self.panels * PANEL / first)
+        rounds = max(1, math.ceil(math.log(times) / math.log(1 + MOST_GROWTH)))
+        return max(3.0, times ** (1 / rounds) - 1)
 
     def _group(self, columns: int) -> int:
         """Queries of a pass, by the memory that each needs."""
-        _, cap, room, wide = self._room(max(1, min(columns, self.shape[0])))
+        cap, room, wide = self._room(max(1, min(columns, self.shape[0])))
         each = 8 * (cap + room + wide) + STATE + (32 * self.steps if self.coded else 4 * self.shape[1])
         most = _MEMORY // each
         if not self.coded:
@@ -286,7 +307,8 @@ class DeviceIndex:
     ) -> None:
         (n, d), count, columns = self.shape, len(queries), rows.shape[1]
         k = max(1, min(columns, n))
-        first, cap, room, wide = self._room(k)
+        growth = self._growth(k, count)
+        cap, room, wide = self._room(k, growth)
         panels, coded, streamed = self.panels, self.coded, self.host is not None
         metric = cuda.i32(METRICS.index(self.metric))
         tiles = self._tiles(count)
@@ -319,7 +341,7 @@ class DeviceIndex:
                 self.special, cuda.i64(len(self.special)), totals, *lists, cuda.f32(floor), cuda.i64(k), states, best,
                 cuda.i64(room),
             )  # fmt: skip
-        for begin, end, items, of_items in self._stretches(xp, first, 3 if 8 * k <= first else 1):
+        for begin, end, items, of_items in self._stretches(xp, self._first(k), growth):
             origin = begin if streamed else 0
             if coded:
                 self._screen(begin, end, origin, of_items, tiles, codes, states, beta_error, counts, entries)
@@ -345,12 +367,12 @@ class DeviceIndex:
             tiles //= 2
         return tiles
 
-    def _stretches(self, xp: Any, first: int, growth: int) -> Iterator[tuple[int, int, Any, Any]]:
+    def _stretches(self, xp: Any, first: int, growth: float) -> Iterator[tuple[int, int, Any, Any]]:
         """(begin, end) panels, each stretch `growth` times all before, with the items and codes that are to be read."""
         begin, panels = 0, self.panels
         stages = None if self.host is None else _Stages(xp, self.host, self.shape[1], self.steps)
         while begin < panels:
-            size = max(first // PANEL, growth * begin)
+            size = max(first // PANEL, math.ceil(growth * begin))
             end = min(panels, begin + (size if stages is None else min(size, stages.most)))
             if stages is None:
                 yield begin, end, self.items, self.codes

@@ -11,6 +11,12 @@ typedef int fr_product;
 #define FR_PRODUCT fr_mma_s8_m16n8k32
 #endif
 
+#if FR_TILES == 8  // 128 registers without a spill, left to itself
+#define FR_BOUNDS __launch_bounds__(128)
+#else
+#define FR_BOUNDS __launch_bounds__(128, FR_TILES == 4 ? 4 : 8)
+#endif
+
 extern "C" {
 
 // Panels begin..end against FR_TILES * 8 queries a block (blockIdx.y); each of the four warps takes panels in turn.
@@ -19,7 +25,7 @@ extern "C" {
 // read once and used for every tile of queries, whose fragments wait in shared memory (steps * FR_TILES * 256 bytes of it,
 // dynamic).  An item matters only if its product reaches the threshold of (query, panel), which the warp computes for all
 // of its queries first; so the loop ends in one compare a product, and the rare hit goes to the query's buffer.
-__global__ void __launch_bounds__(128) fr_screen(const uint4 *items, fr_i64 steps, const float *meta, const float *beta,
+__global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const float *meta, const float *beta,
                                                  const fr_u32 *order, fr_i64 origin, fr_i64 begin, fr_i64 end,
                                                  const uint2 *codes, const fr_query *queries, fr_i64 count, float beta_error,
                                                  fr_u32 *counts, fr_u64 *entries, fr_i64 cap) {
@@ -88,7 +94,7 @@ __global__ void __launch_bounds__(128) fr_screen(const uint4 *items, fr_i64 step
 #pragma unroll
       for (int r = 0; r < 8; ++r) sum[r / 4][tile][r % 4] = 0;
     const uint4 *codes_of = items + (panel - origin) * steps * 64 + lane;
-#pragma unroll 2
+#pragma unroll(FR_TILES > 2 ? 2 : 4)
     for (fr_i64 s = 0; s < steps; ++s) {
       const uint4 low = codes_of[s * 64], high = codes_of[s * 64 + 32];
       const unsigned a[4] = {low.x, low.y, low.z, low.w}, b[4] = {high.x, high.y, high.z, high.w};

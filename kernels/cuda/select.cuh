@@ -14,6 +14,7 @@ struct fr_room {  // shared memory of a block that selects or sorts
     fr_u64 tile[FR_TILE];
   };
   fr_u32 sums[FR_THREADS / 32];
+  fr_u64 ones[FR_THREADS / 32], any[FR_THREADS / 32];
   fr_u32 bin, above, inside;
   fr_u32 count;
   fr_u64 least;
@@ -36,20 +37,41 @@ __device__ __forceinline__ fr_i64 fr_key_row(fr_u64 key) { return (fr_i64)(fr_u3
 // A number that k of the n keys reach and no more (k >= 1): at most the k-th largest of them.  Where there are not more
 // than k, it is 1, the smallest key there can be.
 //
-// Radix selection from the top, 11 bits at a time: count the keys of each bin among those that share the prefix found
-// so far, step into the bin that holds the k-th, stop when all of it is wanted.
+// Radix selection, 11 bits at a time from the first that differs on (scores of one query share sign and exponent): count
+// the keys of each bin among those that share the prefix found so far, step into the bin that holds the k-th, stop when
+// all of it is wanted.
 __device__ inline fr_u64 fr_divide(const fr_u64 *keys, fr_i64 n, fr_i64 k, fr_room &room) {
   const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
-  fr_u64 prefix = 0;
-  fr_u32 want = (fr_u32)k;
   if (n <= k) return 1;
-  for (int left = 64; left > 0;) {
+  fr_u64 ones = ~0ull, any = 0;  // bits that all keys have, that one has
+  fr_u32 here = 0;
+#pragma unroll 4
+  for (fr_i64 i = thread; i < n; i += FR_THREADS) {
+    const fr_u64 key = keys[i];
+    if (key) ones &= key, any |= key, ++here;
+  }
+  for (int other = 16; other; other /= 2) {
+    ones &= __shfl_xor_sync(FR_ALL, ones, other);
+    any |= __shfl_xor_sync(FR_ALL, any, other);
+    here += __shfl_xor_sync(FR_ALL, here, other);
+  }
+  if (lane == 0) room.ones[warp] = ones, room.any[warp] = any, room.sums[warp] = here;
+  __syncthreads();
+  here = 0;
+  for (int w = 0; w < FR_THREADS / 32; ++w) ones &= room.ones[w], any |= room.any[w], here += room.sums[w];
+  __syncthreads();
+  if (here <= k) return 1;
+  int left = 64 - __clzll((fr_i64)(ones ^ any));  // keys differ, so there is a bit that does
+  fr_u64 prefix = left == 64 ? 0 : any >> left;
+  fr_u32 want = (fr_u32)k;
+  while (left > 0) {
     const int width = left < 11 ? left : 11, shift = left - width;
     for (int i = thread; i < FR_BINS; i += FR_THREADS) room.bins[i] = 0;
     __syncthreads();
+#pragma unroll 4
     for (fr_i64 i = thread; i < n; i += FR_THREADS) {
       const fr_u64 key = keys[i];
-      if (left == 64 || key >> left == prefix) atomicAdd(&room.bins[(key >> shift) & (FR_BINS - 1) & ((1u << width) - 1)], 1u);
+      if (key && (left == 64 || key >> left == prefix)) atomicAdd(&room.bins[key >> shift & ((1u << width) - 1)], 1u);
     }
     __syncthreads();
     // Thread t looks at eight bins, the first thread at the largest: how many keys lie in them, and in all before?
@@ -80,7 +102,6 @@ __device__ inline fr_u64 fr_divide(const fr_u64 *keys, fr_i64 n, fr_i64 k, fr_ro
     left = shift;
     prefix = prefix << width | bin;
     __syncthreads();  // the room may be used again
-    if (prefix == 0) return 1;  // keys begin with a bit among the first eleven (see fr_ordered of -inf)
     if (inside == want) return prefix << left;
   }
   return prefix;
@@ -114,24 +135,40 @@ __device__ inline fr_u64 fr_smallest(const fr_u64 *keys, fr_i64 n, fr_u64 from, 
   return least;
 }
 
-// Move the keys for which `stays` holds to the front, in their order; returns how many.
+// Move the keys for which `stays` holds to the front; returns how many.  Four keys a thread at a time, whose tests wait
+// for memory together.
 template <class Test>
 __device__ inline fr_i64 fr_filter(fr_u64 *keys, fr_i64 n, Test stays, fr_room &room) {
+  enum { EACH = 4 };
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   fr_i64 kept = 0;
-  for (fr_i64 at = 0; at < n; at += FR_THREADS) {
-    const fr_i64 i = at + threadIdx.x;
-    const fr_u64 key = i < n ? keys[i] : 0;
-    const bool keep = key != 0 && stays(key);
-    const fr_u32 votes = __ballot_sync(FR_ALL, keep);
-    if (lane == 0) room.sums[warp] = __popc(votes);
+  for (fr_i64 at = 0; at < n; at += EACH * FR_THREADS) {
+    fr_u64 key[EACH];
+    bool keep[EACH];
+#pragma unroll
+    for (int j = 0; j < EACH; ++j) {
+      const fr_i64 i = at + j * FR_THREADS + threadIdx.x;
+      key[j] = i < n ? keys[i] : 0;
+    }
+    fr_u32 own = 0, votes[EACH];
+#pragma unroll
+    for (int j = 0; j < EACH; ++j) {
+      keep[j] = key[j] != 0 && stays(key[j]);
+      votes[j] = __ballot_sync(FR_ALL, keep[j]);
+      own += __popc(votes[j]);
+    }
+    if (lane == 0) room.sums[warp] = own;
     __syncthreads();  // all have read theirs, too
-    fr_i64 to = kept + __popc(votes & ((1u << lane) - 1));
+    fr_i64 to = kept;
     for (int w = 0; w < FR_THREADS / 32; ++w) {
       if (w < warp) to += room.sums[w];
       kept += room.sums[w];
     }
-    if (keep) keys[to] = key;
+#pragma unroll
+    for (int j = 0; j < EACH; ++j) {
+      if (keep[j]) keys[to + __popc(votes[j] & ((1u << lane) - 1))] = key[j];
+      to += __popc(votes[j]);
+    }
     __syncthreads();
   }
   return kept;

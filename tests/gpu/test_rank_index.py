@@ -244,6 +244,29 @@ def test_queries_in_groups_and_memory_that_runs_out(
         index.topk(there[:1], 300)
 
 
+def test_few_queries_take_few_rounds(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round is a screen and a block a query: for few queries stretches grow faster, and buffers with them."""
+    monkeypatch.setattr(device_index, "FEW", 2)
+    rng = np.random.default_rng(9)
+    items, queries = draw("normal", rng, 3000, 16), draw("normal", rng, 4, 16)
+    index, rounds = fr.Index(cupy.asarray(items), precision="int8"), []
+    for count in (1, 2, 3, 4):
+        before = cupy.launches().count("fr_tighten")
+        assert_top(index.topk(cupy.asarray(queries[:count]), 5), oracle(queries[:count], items, 5))
+        rounds.append(cupy.launches().count("fr_tighten") - before)
+    assert rounds == [3, 3, 4, 4]
+    card = index._card
+    monkeypatch.setattr(device_index, "_FIRST", 1024)
+    for panels in (1, 100, 312_500, 3_000_000):
+        card.order = range(32 * panels)  # only its length is asked for
+        growth = card._growth(100, 1)
+        assert 3 <= growth <= 16
+        cap, _, _ = card._room(100, growth)
+        assert cap >= 8 * 100 * growth, "half of it holds four times the survivors that are expected"
+        assert card._growth(100, 3) == 3
+        assert card._growth(200, 1) == 1
+
+
 def home_of(cupy: fake_cupy.Fake, number: int, array: np.ndarray) -> Any:
     with cupy.cuda.Device(number):
         return cupy.asarray(array)
