@@ -70,11 +70,11 @@ def adopt(value: Any, name: str) -> Any:
         return value.view(np.ndarray)
     cupy = cupy_if_loaded()
     if cupy is not None and isinstance(value, cupy.ndarray):
-        return value
+        return _there(value, name)
     if hasattr(value, "__dlpack_device__"):
         return _through_dlpack(value, name)
     if hasattr(value, "__cuda_array_interface__"):
-        return _require_cupy(name).asarray(value)
+        return _there(_require_cupy(name).asarray(value), name)
     if isinstance(value, _PLAIN) or hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
         return _on_host(value, name)
     remedy = ""
@@ -86,6 +86,18 @@ def adopt(value: Any, name: str) -> Any:
         f"`{name}` must be an array (NumPy, CuPy, torch, pandas, polars, Arrow, or anything with __dlpack__ or "
         f"__array__); got {type(value).__name__}{remedy}"
     )
+
+
+def _there(array: Any, name: str) -> Any:
+    """An array of a card, whose loads fault where an element does not lie at a multiple of its size."""
+    size = array.dtype.itemsize
+    if array.size and (array.data.ptr % size or any(step % size for step in array.strides)):
+        raise ValueError(
+            f"`{name}` is misaligned: its {array.dtype} elements lie {array.data.ptr % size} bytes off a multiple of "
+            f"{size} or {array.strides} bytes apart, and a GPU cannot read them so. Copy the bytes into an array of "
+            f"that type first"
+        )
+    return array
 
 
 def _on_host(value: Any, name: str) -> Any:
@@ -106,7 +118,7 @@ def _through_dlpack(value: Any, name: str) -> Any:
     if getattr(value, "requires_grad", False):
         value = value.detach()
     if kind in _DLPACK_CUDA:
-        return _require_cupy(name).from_dlpack(value)
+        return _there(_require_cupy(name).from_dlpack(value), name)
     if kind not in _DLPACK_CPU:
         where = _DLPACK_NAMES.get(kind, f"DLPack device type {kind}")
         raise TypeError(f"`{name}` is on {where}, which fastrec cannot reach; pass a NumPy or CuPy array")

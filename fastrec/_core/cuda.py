@@ -120,6 +120,25 @@ def free_bytes(device: int) -> int:
         return int(free) + int(cupy.get_default_memory_pool().free_bytes())
 
 
+@contextlib.contextmanager
+def room_for(what: str) -> Iterator[None]:
+    """An allocation that fails inside becomes a ``MemoryError`` that says what there was no room for."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"there is no room on the GPU for {what}: {error}. Free memory there (CuPy keeps what was freed: "
+            "`cupy.get_default_memory_pool().free_all_blocks()`), or pass fewer rows at a time"
+        ) from error
+
+
+def settle() -> None:
+    """Wait for CuPy's current stream: what was just brought to a card or built there may be used on any stream."""
+    require().cuda.get_current_stream().synchronize()
+
+
 def pinned(xp: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     """An array of the host in pinned memory, from which copies to a card run beside its work; not filled."""
     size = math.prod(shape)

@@ -90,9 +90,14 @@ class Operation:
             raise ValueError(f"operation {self.name!r} has no path {path!r}; it has {', '.join(self._paths)}")
         first = next((arguments[n] for n in self.arrays if arguments.get(n) is not None), None)
         with _arrays.current(first):
-            if path != "reference":
-                return self._paths[path](**arguments)
-            return self._paths["reference"](_arrays.namespace(first), **arguments)
+            try:
+                if path != "reference":
+                    return self._paths[path](**arguments)
+                return self._paths["reference"](_arrays.namespace(first), **arguments)
+            except MemoryError as error:
+                if type(error).__name__ != "OutOfMemoryError":  # CuPy's
+                    raise
+                raise _named(error, self, arguments) from error
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with _arrays.stream_of(*args, *kwargs.values()):
@@ -104,6 +109,15 @@ class Operation:
 
     def __repr__(self) -> str:
         return f"<operation {self.name}: {', '.join(self._paths)}>"
+
+
+def _named(error: MemoryError, operation: Operation, arguments: Mapping[str, Any]) -> MemoryError:
+    found = ((name, arguments.get(name)) for name in operation.arrays)
+    sizes = ", ".join(f"`{n}` {'x'.join(map(str, a.shape))} {a.dtype}" for n, a in found if a is not None)
+    return MemoryError(
+        f"there is no room on the GPU for {operation.name} of {sizes}: {error}. Free memory there (CuPy keeps what was "
+        "freed: `cupy.get_default_memory_pool().free_all_blocks()`), or pass fewer rows at a time"
+    )
 
 
 def operation(

@@ -83,7 +83,7 @@ def sums_of(
     if groups is None and "groups" in needs:
         which = ", ".join(repr(one.name) for one in wanted if "groups" in one.definition.needs)
         raise ValueError(f"`groups` must be given for {which}: the group (user, query, ...) of each row")
-    with cuda.on(y) as xp:
+    with cuda.on(y) as xp, cuda.room_for(f"the click metrics of {n} rows"):
         if p.dtype not in (np.float32, np.float64):
             p = p.astype(np.float32 if p.dtype.itemsize < 3 else np.float64)
         probable = next((one.name for one in wanted if one.definition.probabilities), None)

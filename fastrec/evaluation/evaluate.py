@@ -109,17 +109,18 @@ def evaluate(
         recall_denominator=recall_denominator, precision_average=precision_average, score_precision=score_precision,
         seed=seed,
     )  # fmt: skip
-    adopted = read_run(run, queries)
-    judgements = (
-        truth
-        if isinstance(truth, Truth)
-        else Truth(
-            truth,
-            queries=_row_queries(truth, queries, adopted),
-            subtopics=True if any(column.metric.subtopics for column in columns) else None,
+    with arrays.stream_of(run, truth):
+        adopted = read_run(run, queries)
+        judgements = (
+            truth
+            if isinstance(truth, Truth)
+            else Truth(
+                truth,
+                queries=_row_queries(truth, queries, adopted),
+                subtopics=True if any(column.metric.subtopics for column in columns) else None,
+            )
         )
-    )
-    return evaluate_adopted(adopted, judgements, columns, policy, weights, threads, per_query)
+        return evaluate_adopted(adopted, judgements, columns, policy, weights, threads, per_query)
 
 
 def _row_queries(truth: Any, queries: Any, run: Run) -> Any:

@@ -204,6 +204,7 @@ class Truth:
         cupy = cuda.require()
         with cuda.on(int(number) if number else int(cupy.cuda.runtime.getDevice())):
             part._ptr, part._ids, part._gains = (None if a is None else cupy.asarray(a) for a in host)
+            cuda.settle()
         return part
 
     @property

@@ -800,7 +800,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
                 f"L-BFGS stopped after {found.nit} iterations with a gradient of {abs(found.jac).max():.3g} "
                 f"(tol={self.tol:g}); scale the features or raise max_iter",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         self._set(found.x if xp is np else xp.asarray(found.x))
         self._moments = None

@@ -38,6 +38,9 @@ def moved(model: Any, device: str | int) -> Any:
         else:
             with cuda.on(int(place.partition(":")[2])) as xp:
                 there._moments = (xp.asarray(first), xp.asarray(second), done)
+    if place != arrays.CPU:
+        with cuda.on(int(place.partition(":")[2])):
+            cuda.settle()
     return there
 
 
@@ -116,7 +119,8 @@ class DevicePass:
         self._x, self._target, self._weight = x, target, weight
         self._solver, self._l2, self._intercept = solver, l2, intercept
         self._beta1, self._beta2, self._epsilon = beta1, beta2, epsilon
-        with cuda.on(x.values) as xp:
+        self._what = f"a pass over {x.rows} samples of {x.columns} features"
+        with cuda.on(x.values) as xp, cuda.room_for(self._what):
             batch = -(-x.rows // batches)
             self._gradient = xp.zeros((1 if x.sparse else slices) * (x.columns + 1))
             self._slice_losses, self._done = xp.empty(slices), xp.zeros(1, np.uint32)
@@ -134,7 +138,7 @@ class DevicePass:
         """As ``Pass.step``; waits for the card at its end, for the loss."""
         n, power1, power2 = self._x.rows, self._beta1**done, self._beta2**done
         whole, rest = divmod(n, self.batches)
-        with cuda.on(self._x.values) as xp:
+        with cuda.on(self._x.values) as xp, cuda.room_for(self._what):
             loss = xp.zeros(1)
             runs = self._columns_of_batches(xp, order, whole, rest) if self._x.sparse else None
             for k in range(self.batches):

@@ -128,6 +128,7 @@ class DeviceIndex:
         self._pack(shuffled)
         if self.codes is not None and _is_loose(self.meta.get(), d):
             self._pack_halves(xp, shuffled)
+        cuda.settle()
         return self
 
     def _pack(self, shuffled: bool) -> None:
@@ -175,6 +176,7 @@ class DeviceIndex:
         bits = index._items if index._dtype == "float32" else index._items.view(np.uint16)
         if stream:
             self.host = (bits, codes, index._order)
+            cuda.settle()
             return self
         self.items = xp.asarray(np.ascontiguousarray(bits))
         if codes is not None:
@@ -187,6 +189,7 @@ class DeviceIndex:
                 self.codes[begin:end] = self._laid_out(xp, xp.asarray(some))
         elif loose:
             self._pack_halves(xp, bool(index._meta[-1, 2]))
+        cuda.settle()
         return self
 
     def _laid_out(self, xp: Any, some: Any) -> Any:

@@ -106,9 +106,11 @@ class Index:
         if self._device == arrays.CPU:
             self._pack(workers)
             return
+        from fastrec._core import cuda
         from fastrec.ranking.device_index import DeviceIndex
 
-        with arrays.current(self._items):
+        sizes = f"an index of {n} items of {d} dimensions"
+        with arrays.stream_of(items, bias), arrays.current(self._items), cuda.room_for(sizes):
             self._card = DeviceIndex.pack(
                 arrays.namespace(self._items),
                 self._items,

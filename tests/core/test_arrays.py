@@ -114,7 +114,9 @@ def test_a_gpu_array_without_cupy_says_what_to_install(kind: int, monkeypatch: p
 
 
 def test_the_cuda_array_interface_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    adopted = object()
+    adopted = types.SimpleNamespace(
+        size=3, dtype=np.dtype("f4"), strides=(4,), data=types.SimpleNamespace(ptr=4096)
+    )
     fake = types.ModuleType("cupy")
     fake.ndarray = type("ndarray", (), {})  # type: ignore[attr-defined]
     fake.asarray = lambda value: adopted  # type: ignore[attr-defined]

@@ -338,6 +338,9 @@ class Fake(types.ModuleType):
                 fake.log.append(("wait", self.ptr, event))
                 event.happen()
 
+            def synchronize(self) -> None:
+                fake.log.append(("sync", "stream"))
+
             def record(self) -> Mark:
                 mark = Mark(self)
                 fake.log.append(("record", self.ptr, mark))
