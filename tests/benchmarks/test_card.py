@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 import fastrec as fr
 from fastrec.benchmarks import card
-from fastrec.benchmarks.cases import on_card, on_card_measure  # noqa: F401  # registers
+from fastrec.benchmarks.cases import on_card, on_card_measure, on_card_weigh  # noqa: F401  # registers
 from fastrec.cli.app import build
 from fastrec.ranking import device_index
 
@@ -88,6 +89,53 @@ def test_a_wrong_answer_is_not_timed_and_ends_with_1(
     code, text = invoke()
     assert code == 1
     assert "differs" in text
+
+
+@needs_host
+def test_peers_where_they_are_installed(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that answers is timed, one whose interface has changed is shown as not run."""
+
+    class Search(types.ModuleType):
+        @staticmethod
+        def build(items: Any, metric: str) -> Any:
+            assert metric == "inner_product"
+            return items
+
+        @staticmethod
+        def search(items: Any, queries: Any, k: int) -> Any:
+            found = fr.topk(queries.get(), items.get(), k)
+            return found.scores, found.rows
+
+    class Changed(types.ModuleType):
+        HAS_CUDA, Matrix = True, staticmethod(lambda array: array)
+
+        class KnnQuery:
+            def topk(self, items: Any, queries: Any) -> None: ...
+
+    neighbors = types.ModuleType("cuvs.neighbors")
+    neighbors.brute_force = Search("cuvs.neighbors.brute_force")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cuvs", types.ModuleType("cuvs"))
+    monkeypatch.setitem(sys.modules, "cuvs.neighbors", neighbors)
+    monkeypatch.setitem(sys.modules, "implicit.gpu", Changed("implicit.gpu"))
+
+    def small(lab: card.Card) -> card.Case:
+        return on_card._search(lab, 16, 3, "a goal", sizes=((3, 150),) * 3)
+
+    monkeypatch.setattr(card, "CASES", {"rank/small": ("small", small)})
+    rows = {row["contender"]: row for row in card.measure([], "quick", 0, 1)["rows"]}
+    assert rows["cuVS brute force"]["verdict"] == "1.0000 of the ids"
+    assert rows["cuVS brute force"]["warm_ms"]
+    changed = rows["implicit KnnQuery (ids to the host)"]
+    assert changed["verdict"].startswith("not run: TypeError")
+    assert not changed["warm_ms"]
+
+
+@needs_host
+@pytest.mark.parametrize("name", ["weigh", "train"])
+def test_cases_of_weighing_and_training_agree_with_the_cpu(cupy: fake_cupy.Fake, name: str) -> None:
+    rows = card.measure([name], "quick", 0, 1)["rows"]
+    assert len(rows) in (2, 3)
+    assert all(row["agrees"] and row["warm_ms"] for row in rows), rows
 
 
 def test_what_does_not_fit_is_skipped_and_said(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -94,9 +96,10 @@ def _search(
                 f"{OURS}, nothing excluded", lambda: index.topk(there, k), lambda top: _same(top, plain)
             )
         )
-    elif card.torch:
-        for mode in (False, True):
+    else:
+        for mode in (False, True) if card.torch else ():
             contenders.append(_torch(card.torch, there, there_items, k, mode, expected))
+        contenders += _peers(card, there, there_items, k, expected)
     return Case(f"Q={q:,} N={n:,} d={d} k={k}", contenders, count=float(q) * n, unit="scores",
                 bytes=float(n) * d if q == 1 else 0.0, goal=goal)  # fmt: skip
 
@@ -124,6 +127,51 @@ def _torch(torch: Any, queries: Any, items: Any, k: int, tf32: bool, expected: f
     return Contender(name, lambda: on_stream(run), lambda ids: _share(ids, expected))
 
 
+def _peers(card: Card, queries: Any, items: Any, k: int, expected: fr.TopK) -> list[Contender]:
+    """The exact searches of cuVS, faiss and implicit on a card, where they are installed."""
+    found = []
+    n, d = items.shape
+
+    def check(ids: Any) -> Verdict:
+        return _share_of(card.xp.asarray(ids)[: len(expected)].get(), expected)
+
+    try:
+        cuvs = importlib.import_module("cuvs.neighbors").brute_force
+    except ImportError:
+        pass
+    else:
+        built = functools.cache(lambda: cuvs.build(items, metric="inner_product"))
+        found.append(Contender("cuVS brute force", lambda: cuvs.search(built(), queries, k)[1], check))
+    try:
+        import faiss
+
+        on_gpu = hasattr(faiss, "StandardGpuResources")  # the CPU's faiss has no such thing
+    except ImportError:
+        on_gpu = False
+    if on_gpu and card.torch and k <= 2048:
+
+        @functools.cache
+        def flat() -> Any:
+            import faiss.contrib.torch_utils  # lets an index take tensors where they are
+
+            index = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), d)
+            index.add(card.torch.from_dlpack(items))
+            return index
+
+        u = card.torch.from_dlpack(queries)
+        found.append(Contender("faiss GpuIndexFlatIP", lambda: flat().search(u, k)[1], check))
+    try:
+        from implicit.gpu import HAS_CUDA, KnnQuery, Matrix
+    except ImportError:
+        HAS_CUDA = False
+    if HAS_CUDA and k < n:
+        query, matrices = KnnQuery(), (Matrix(items), Matrix(queries))
+        found.append(
+            Contender("implicit KnnQuery (ids to the host)", lambda: query.topk(*matrices, k)[0], check)
+        )
+    return found
+
+
 def _same(top: fr.TopK, expected: fr.TopK) -> Verdict:
     few = len(expected)
     rows, scores = top.rows[:few].get(), top.scores[:few].get()
@@ -133,7 +181,9 @@ def _same(top: fr.TopK, expected: fr.TopK) -> Verdict:
 
 def _share(ids: Any, expected: fr.TopK) -> Verdict:
     """How many ids of a peer are ours, whatever their order."""
-    few = len(expected)
-    found = ids[:few].cpu().numpy()
+    return _share_of(ids[: len(expected)].cpu().numpy(), expected)
+
+
+def _share_of(found: np.ndarray, expected: fr.TopK) -> Verdict:
     share = float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, expected.rows)]))
     return Verdict(share > 0.99, f"{share:.4f} of the ids")
