@@ -173,14 +173,18 @@ def require_numba() -> ModuleType:
 def launch_numba(kernel: Any, blocks: int, threads: int, *args: Any) -> None:
     """Launch a kernel of Numba with CuPy arrays, on the current device and CuPy's current stream, not waited for."""
     cupy, target = require(), require_numba()
-    from numba.core.errors import NumbaError
+    import warnings
+
+    from numba.core.errors import NumbaError, NumbaPerformanceWarning
 
     # Without `sync=False` Numba would wait for the stream that CuPy names in an array's interface.
     there = [target.as_cuda_array(a, sync=False) if isinstance(a, cupy.ndarray) else a for a in args]
     stream = target.external_stream(int(cupy.cuda.get_current_stream().ptr))
     with target.gpus[int(cupy.cuda.runtime.getDevice())]:
         try:
-            kernel[blocks, threads, stream](*there)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NumbaPerformanceWarning)  # of small grids
+                kernel[blocks, threads, stream](*there)
         except NumbaError as error:
             raise TypeError(
                 f"Numba cannot compile {kernel.__name__!r} for CUDA; keep to loops and arithmetic, or work on the CPU: "
@@ -304,7 +308,8 @@ class Kernel:
         if 0 in grid:
             return
         function = self._function()
-        if shared > 48 << 10 and function.max_dynamic_shared_size_bytes < shared:
+        # Without asking, a block has 48 KB, of which its static arrays take their part.
+        if shared and function.max_dynamic_shared_size_bytes < shared:
             function.max_dynamic_shared_size_bytes = shared
         function(grid, (block,), tuple(np.uint64(0) if a is None else a for a in args), shared_mem=shared)
 

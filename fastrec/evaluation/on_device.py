@@ -151,7 +151,7 @@ def tally(counts: Any) -> tuple[int, int, int, int, int]:
     """`kernels.tally` of counts on a card; waits for it."""
     with cuda.on(counts) as cupy:
         totals = cupy.zeros(5, np.uint64)
-        totals[4] = 2**64 - 1
+        totals[4] = np.uint64(2**64 - 1)
         queries = len(counts)
         cuda.kernel("tally.cu", "fr_rank_tally")(
             min(-(-queries // 256), 1024), 256, counts, cuda.i64(queries), totals

@@ -193,6 +193,15 @@ def test_every_width_of_the_tile(
     assert_top(index.topk(cupy.asarray(queries), 3), oracle(queries, items, 3))
 
 
+def test_codes_that_fill_the_shared_memory_one_has_unasked(cupy: fake_cupy.Fake) -> None:
+    """48 KB of codes, d = 768 and 64 queries, leave none for the kernel's own arrays: more must be asked for."""
+    rng = np.random.default_rng(10)
+    items, queries = draw("normal", rng, 70, 768), draw("normal", rng, 40, 768)
+    index = fr.Index(cupy.asarray(items), precision="int8")
+    assert index._card.steps * 8 * 256 == 48 << 10
+    assert_top(index.topk(cupy.asarray(queries), 3), oracle(queries, items, 3))
+
+
 def test_more_survivors_than_there_is_room(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Near-duplicates that codes cannot tell apart, and rising scores that all survive: buffers overflow."""
     monkeypatch.setattr(device_index, "_FIRST", 32)

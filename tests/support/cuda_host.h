@@ -466,6 +466,10 @@ inline char *map_guarded(uint64_t bytes, char **whole, uint64_t *size) {
 extern "C" char *fr_host_map(uint64_t bytes, char **whole, uint64_t *size) { return fr_host::map_guarded(bytes, whole, size); }
 extern "C" void fr_host_unmap(char *whole, uint64_t size) { munmap(whole, size); }
 extern "C" int fr_host_protect(char *whole, uint64_t size) { return mprotect(whole, size, PROT_READ); }
+extern "C" uint64_t fr_host_static() {
+  using namespace fr_host;
+  return __start_fr_shared ? (uint64_t)(__stop_fr_shared - __start_fr_shared) : 0;
+}
 extern "C" const fr_host::Report *fr_host_report() { return &fr_host::report; }
 #define FR_HOST_EXPORT(name)                                                                                    \
   extern "C" const char *fr_signature_##name() { return fr_host::signature(&name); }                            \

@@ -156,6 +156,8 @@ class Module:
         self.library.fr_host_unmap.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
         self.library.fr_host_protect.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
         self.library.fr_host_report.restype = ctypes.POINTER(_Report)
+        self.library.fr_host_static.restype = ctypes.c_uint64
+        self.static: int = self.library.fr_host_static()  # bytes of shared memory of all its kernels together
 
     def get_function(self, name: str) -> Kernel:
         if not hasattr(self.library, f"fr_launch_{name}"):
@@ -214,10 +216,9 @@ class _Region:
 class Kernel:
     """A kernel with the call of ``cupy.RawKernel``: ``kernel(grid, block, args, shared_mem=0)``."""
 
-    max_dynamic_shared_size_bytes = SHARED_UNASKED
-
     def __init__(self, module: Module, name: str) -> None:
         self.module, self.name = module, name
+        self.max_dynamic_shared_size_bytes = SHARED_UNASKED - module.static
         signature = getattr(module.library, f"fr_signature_{name}")
         signature.restype = ctypes.c_char_p
         self.parameters = signature().decode().split(";")[:-1]
@@ -234,10 +235,11 @@ class Kernel:
         seconds: float = 120.0,
     ) -> None:
         grid, block = self._shape(grid, "grid"), self._shape(block, "block")
-        if shared_mem > min(self.max_dynamic_shared_size_bytes, SHARED):
+        most = min(self.max_dynamic_shared_size_bytes, SHARED - self.module.static)
+        if shared_mem and shared_mem > most:
             raise Error(
-                f"{self.name}: {shared_mem} bytes of shared memory; the kernel may use "
-                f"{min(self.max_dynamic_shared_size_bytes, SHARED)} (max_dynamic_shared_size_bytes)"
+                f"{self.name}: {shared_mem} bytes of shared memory; the kernel may use {most} "
+                "(max_dynamic_shared_size_bytes)"
             )
         if len(args) != len(self.parameters):
             raise Error(f"{self.name} takes {len(self.parameters)} arguments; got {len(args)}")

@@ -236,11 +236,10 @@ class RawModule:
 
 
 class RawKernel:
-    max_dynamic_shared_size_bytes = 48 << 10
-
     def __init__(self, module: RawModule, name: str) -> None:
         self.fake, self.name, self.device = module.fake, name, module.device
         self.kernel = module.module.get_function(name)
+        self.max_dynamic_shared_size_bytes = self.kernel.max_dynamic_shared_size_bytes
 
     def __call__(self, grid: Any, block: Any, args: Any, *, shared_mem: int = 0) -> None:
         assert self.device == self.fake.cuda.runtime.getDevice(), "a kernel was loaded on another device"
