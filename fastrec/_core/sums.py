@@ -8,20 +8,25 @@ import numpy as np
 
 
 def total(values: Any) -> float:
-    """The sum of a vector, halves added to each other until one number is left; waits for a card.
+    """The sum of a vector, one half added to the other until one number is left; waits for a card.
 
     Elementwise additions round alike in NumPy and CuPy, whose own ``sum`` take different orders.  Scratch: 4 bytes a
     value; the error grows with the logarithm of the length.
     """
-    if len(values) == 0:
-        return 0.0
     values = values.astype(np.float64, copy=False)
-    while len(values) > 1:
-        half = (len(values) + 1) // 2
-        folded = values[:half].copy()
-        folded[: len(values) - half] += values[half:]
-        values = folded
-    return float(values[0])
+    if len(values) < 2:
+        return float(values[0]) if len(values) else 0.0
+    half, odd = divmod(len(values), 2)
+    sums = values[:half] + values[half : 2 * half]
+    while True:
+        if odd:
+            sums[:1] += values[-1:]
+        if len(sums) == 1:
+            return float(sums[0])
+        values = sums
+        half, odd = divmod(len(values), 2)
+        sums = values[:half]
+        sums += values[half : 2 * half]
 
 
 def mean(values: Any, weight: Any = None) -> float:
