@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from types import ModuleType
 from typing import Any, TypeVar, cast
@@ -185,14 +185,26 @@ def stream_of(*values: Any) -> AbstractContextManager[Any]:
 
 
 def following(function: Function) -> Function:
-    """``function`` on torch's current stream, where an argument is a torch tensor on a card (see `stream_of`)."""
+    """``function`` with the card of its first argument that is on one current, and on torch's current stream there,
+    where an argument is a torch tensor (see `stream_of`)."""
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        with stream_of(*args, *kwargs.values()):
+        values = (*args, *kwargs.values())
+        with stream_of(*values), _card_of(values):
             return function(*args, **kwargs)
 
     return cast(Function, run)
+
+
+def _card_of(values: Iterable[Any]) -> AbstractContextManager[Any]:
+    cupy = cupy_if_loaded()
+    if cupy is not None:
+        for value in values:
+            array = getattr(value, "data", None) if hasattr(value, "tocsr") else value
+            if isinstance(array, cupy.ndarray):
+                return array.device
+    return nullcontext()
 
 
 def current(array: Any) -> AbstractContextManager[Any]:

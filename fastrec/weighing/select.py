@@ -49,9 +49,10 @@ class Selection:
     @property
     def mask(self) -> Any:
         """(rows,) bool: which rows were kept."""
-        kept = arrays.namespace(self.index).zeros(self.rows, dtype=bool)
-        kept[self.index] = True
-        return kept
+        with arrays.current(self.index):
+            kept = arrays.namespace(self.index).zeros(self.rows, dtype=bool)
+            kept[self.index] = True
+            return kept
 
 
 @operation(arrays=("scores", "groups"))

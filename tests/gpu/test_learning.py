@@ -238,6 +238,39 @@ def test_arrays_of_two_devices(cupy: fake_cupy.Fake) -> None:
     assert_same_bits(second.predict_proba(other).get(), host.predict_proba(X))
 
 
+def test_a_card_that_is_not_the_current_one(cupy: fake_cupy.Fake) -> None:
+    """The fake refuses arrays of two devices that meet, as temporaries made on the current one would."""
+    cupy.devices = 2
+    X, y, weight = problem(120, 5)
+    sparse = csr_matrix(np.where(X > 0.3, X, 0))
+    with cupy.cuda.Device(1):
+        there = [cupy.asarray(a) for a in (X, y, weight)]
+        csr = Csr(cupy, sparse)
+    for samples, form in ((there[0], X), (csr, sparse)):
+        for settings in ({}, {"early_stopping": True, "validation_fraction": 0.3}, {"solver": "sgd"}):
+            model = fr.models.LogisticRegression(epochs=2, **settings).fit(form, y, weight)
+            card = fr.models.LogisticRegression(epochs=2, **settings).fit(samples, *there[1:])
+            assert card.coef_.device.id == 1
+            assert_same_bits(card.coef_.get(), model.coef_)
+        assert_same_bits(card.predict_proba(samples).get(), model.predict_proba(form))
+        assert_same_bits(card.predict_log_proba(samples).get(), model.predict_log_proba(form))
+        assert_same_bits(card.predict(samples).get(), model.predict(form))
+        card.partial_fit(samples, there[1])
+        for method in SCORES:
+            got = fr.importance(card, samples, there[1], method, sample_weight=there[2])
+            assert got.device.id == 1
+    for strategy in ("stratified", "sample", "top", "random"):
+        kept = fr.select(there[2], n=9, strategy=strategy, y=there[1])
+        assert kept.index.device.id == kept.mask.device.id == 1
+    metrics = ["auc", "logloss", "ece"]
+    p = weight / 1.2
+    with cupy.cuda.Device(1):
+        there_p = cupy.asarray(p)
+    expected = fr.evaluate_clicks(y, p, weights=weight, metrics=metrics)
+    got = fr.evaluate_clicks(there[1], there_p, weights=there[2], metrics=metrics)
+    np.testing.assert_allclose(list(got.values), list(expected.values), rtol=1e-12)
+
+
 def test_errors(cupy: fake_cupy.Fake) -> None:
     X, y, _ = problem(40, 3)
     there = cupy.asarray(X)
