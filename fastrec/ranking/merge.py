@@ -65,20 +65,23 @@ def merge_topk(tops: Sequence[TopK], k: int | None = None, *, offsets: Sequence[
         labels = np.concatenate([top.labels for top in tops])
     if offsets is not None and len(offsets) != len(tops):
         raise ValueError(f"`offsets` must have one entry per shard ({len(tops)}); got {len(offsets)}")
-    xp = arrays.namespace(tops[0].rows)
-    moved = []
-    for number, top in enumerate(tops):
-        shift = 0 if offsets is None else checks.integer(offsets[number], f"offsets[{number}]", low=0)
-        moved.append(xp.where(top.rows >= 0, top.rows + shift, -1))
-    rows = xp.concatenate(moved, axis=1)
-    scores = xp.concatenate([top.scores for top in tops], axis=1)
-    # `best` on (Q, S k) at once: invalid last, then score, then row
-    key = xp.where((rows >= 0) & ~xp.isnan(scores), -scores, xp.nan)
-    first = xp.argsort(rows, axis=1, kind="stable")
-    key = xp.take_along_axis(key, first, axis=1)
-    place = xp.take_along_axis(first, xp.argsort(key, axis=1, kind="stable"), axis=1)[:, :k]  # NaN sorts last
-    out_rows, out_scores = order.empty(xp, len(rows), k)
-    width = place.shape[1]
-    out_rows[:, :width] = xp.take_along_axis(rows, place, axis=1)
-    out_scores[:, :width] = xp.take_along_axis(scores, place, axis=1)
-    return TopK(out_rows, out_scores, labels)
+    with arrays.current(tops[0].rows):
+        xp = arrays.namespace(tops[0].rows)
+        moved = []
+        for number, top in enumerate(tops):
+            shift = 0 if offsets is None else checks.integer(offsets[number], f"offsets[{number}]", low=0)
+            moved.append(xp.where(top.rows >= 0, top.rows + shift, -1))
+        rows = xp.concatenate(moved, axis=1)
+        scores = xp.concatenate([top.scores for top in tops], axis=1)
+        # `best` on (Q, S k) at once: invalid last, then score, then row
+        key = xp.where((rows >= 0) & ~xp.isnan(scores), -scores, xp.nan)
+        first = xp.argsort(rows, axis=1, kind="stable")
+        key = xp.take_along_axis(key, first, axis=1)
+        place = xp.take_along_axis(first, xp.argsort(key, axis=1, kind="stable"), axis=1)[
+            :, :k
+        ]  # NaN sorts last
+        out_rows, out_scores = order.empty(xp, len(rows), k)
+        width = place.shape[1]
+        out_rows[:, :width] = xp.take_along_axis(rows, place, axis=1)
+        out_scores[:, :width] = xp.take_along_axis(scores, place, axis=1)
+        return TopK(out_rows, out_scores, labels)

@@ -60,6 +60,24 @@ def test_strided_arrays_are_read_as_they_are(cupy: fake_cupy.Fake) -> None:
                 np.testing.assert_array_equal(one, other, err_msg=name)
 
 
+def test_every_verb_works_on_a_card_that_is_not_the_current_one(cupy: fake_cupy.Fake) -> None:
+    cupy.devices = 2
+    x = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
+    here = {name: bits(call(cupy.asarray(x))) for name, call in calls(cupy).items()}
+    with cupy.cuda.Device(1):
+        there, every = cupy.asarray(x), calls(cupy)
+        ids = cupy.asarray(np.arange(60).reshape(12, 5))
+        truth = fr.Truth([[5 * q + 2] for q in range(12)]).to("cuda")
+    for name, call in every.items():
+        for one, other in zip(bits(call(there)), here[name], strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=name)
+    index = fr.Index(there, bias=there[:, 0])
+    top = index.topk(there[:3], 4, candidates=ids[0])
+    assert top.rows.device.id == fr.merge_topk([top, top], 4).rows.device.id == 1
+    assert fr.evaluate(ids, truth, ["mrr", "ndcg@3"])["mrr"] == pytest.approx(1 / 3)
+    assert cupy.cuda.runtime.getDevice() == 0
+
+
 def test_misaligned_arrays(cupy: fake_cupy.Fake) -> None:
     raw = np.zeros(60 * 16 + 3, np.uint8)
     x = cupy.wrap(raw[3:].view(np.float32).reshape(60, 4), 0)

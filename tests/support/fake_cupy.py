@@ -288,17 +288,19 @@ class Fake(types.ModuleType):
         class Device:
             def __init__(self, number: int | None = None) -> None:
                 self.id = fake._current if number is None else number
+                self._before: list[int] = []  # an array's is entered again and again
 
             @property
             def compute_capability(self) -> str:
                 return fake.capability
 
             def __enter__(self) -> Device:
-                self._before, fake._current = fake._current, self.id
+                self._before.append(fake._current)
+                fake._current = self.id
                 return self
 
             def __exit__(self, *_: Any) -> None:
-                fake._current = self._before
+                fake._current = self._before.pop()
 
             def __eq__(self, other: Any) -> bool:
                 return isinstance(other, Device) and self.id == other.id
