@@ -587,10 +587,10 @@ def evaluate_clicks(
     any number of threads, any instruction set, and whichever other metrics are asked for.  O(n) time; scratch 16 to 48
     bytes a row.
 
-    On a card (CuPy or torch arrays, all on one): binary labels, integer groups, and ``auc, gauc, ap, ks, best_f1,
-    logloss, ne, rig, pcoc, brier, ece, mce, mse, rmse, mae``; the result has ``.values``, ``.counts``, ``.undefined``
-    and ``.parameters``.  AUC and GAUC without weights are those of the CPU to the bit, the others to 1e-12.  The call
-    waits for the card; scratch 40 bytes a row, 72 with weights, 24 more with float64 scores.
+    On a card (CuPy or torch arrays, all on one): binary labels, integer groups, and every metric but ``ace`` and
+    ``field_ece``; the result has ``.values``, ``.counts``, ``.undefined`` and ``.parameters``.  AUC and GAUC without
+    weights are those of the CPU to the bit, the others to 1e-12.  The call waits for the card; scratch 40 bytes a row,
+    72 with weights, 24 more with float64 scores.
 
     Raises
     ------
@@ -644,18 +644,21 @@ def _on_card(y_true: Any, y_prob: Any, groups: Any, weights: Any, request: Reque
 
     sums = _Sums()
     sums.weighted = weights is not None
-    wanted = request.wanted
-    rank, points, counts, eps = clicks_on_device.sums_of(
-        y_true, y_prob, groups, weights, wanted=wanted, needs=request.needs, eps=request.eps,
-        bins=sorted({one.parameter for one in wanted if one.metric in ("ece", "mce")}),
-    )  # fmt: skip
-    if rank is not None:
-        sums.rank = rank
-    for bins, point in points.items():
+    sums.zero_division = request.zero_division
+    found = clicks_on_device.sums_of(
+        y_true, y_prob, groups, weights, wanted=request.wanted, needs=request.needs, eps=request.eps
+    )
+    if found.rank is not None:
+        sums.rank = found.rank
+    if found.pair is not None:
+        sums.pair = found.pair
+    sums.partial, sums.gain = found.partial, found.gain
+    sums.confusion = {cut: Confusion(*parts) for cut, parts in found.confusion.items()}
+    for bins, point in found.points.items():
         sums.point, sums.bins[bins] = point, point.bins
     result = clicks_on_device.CardClicks()
-    result.counts = counts
-    _fill(result, sums, request, eps, stacklevel=4)
+    result.counts = found.counts
+    _fill(result, sums, request, found.eps, stacklevel=4)
     return result
 
 

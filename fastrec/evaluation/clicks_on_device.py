@@ -8,13 +8,15 @@ host, which is all that leaves the card.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from fastrec._core import arrays, checks, cuda
-from fastrec.evaluation.click_sums import MAX_ROWS, PointSums, RankSums, totals
+from fastrec._core import sums as _sums
+from fastrec.evaluation.click_sums import MAX_ROWS, PairSums, PointSums, RankSums, totals
 from fastrec.evaluation.named_values import NamedValues
 
 TIES, ROWS, BINS = 4096, 65536, 255  # FR_TIES and FR_ROWS of clicks.cu; bins that have a thread each
@@ -36,8 +38,33 @@ METRICS = frozenset(
         "mse",
         "rmse",
         "mae",
+        "r2",
+        "xauc",
+        "pauc",
+        "gain",
+        "lift",
+        "accuracy",
+        "precision",
+        "recall",
+        "specificity",
+        "f1",
+        "mcc",
     )
 )
+
+
+@dataclass
+class Found:
+    """What was summed of rows on a card; dictionaries are by parameter."""
+
+    counts: dict[str, int]
+    eps: float
+    rank: RankSums | None = None
+    points: dict[int, PointSums] = field(default_factory=dict)
+    pair: PairSums | None = None
+    partial: dict[float, float] = field(default_factory=dict)
+    gain: dict[float, float] = field(default_factory=dict)
+    confusion: dict[float, tuple[float, float, float, float]] = field(default_factory=dict)
 
 
 class CardClicks(NamedValues):
@@ -62,10 +89,16 @@ def _column(value: Any, name: str, size: int | None = None) -> Any:
 
 
 def sums_of(
-    y_true: Any, y_prob: Any, groups: Any, weights: Any, *, wanted: list[Any], needs: set[str], bins: list[int],
+    y_true: Any,
+    y_prob: Any,
+    groups: Any,
+    weights: Any,
+    *,
+    wanted: list[Any],
+    needs: set[str],
     eps: float | None,
-) -> tuple[RankSums | None, dict[int, PointSums], dict[str, int], float]:  # fmt: skip
-    """(rank sums, point sums by bins, counts, eps) of rows on a card; refuses what the CPU does, and more."""
+) -> Found:
+    """The sums that metrics need of rows on a card; refuses what the CPU does, and more."""
     for one in wanted:
         if one.metric not in METRICS:
             raise TypeError(
@@ -96,20 +129,44 @@ def sums_of(
         if codes is not None:
             dense, n_groups = _dense(xp, codes, n)
         eps = float(np.finfo(p.dtype).eps) if eps is None else eps
-        rank = None
-        if needs & {"rank", "groups"}:
-            rank = (
-                rank_sums(xp, labels, p, dense, n_groups, pooled="rank" in needs)
-                if w is None
-                else weighted_rank_sums(xp, labels, p, w, dense, n_groups, pooled="rank" in needs)
-            )
+        found = Found(counts, eps)
+
+        def parameters(*names: str) -> list[Any]:
+            return sorted({one.parameter for one in wanted if one.metric in names})
+
+        for cut in parameters("accuracy", "precision", "recall", "specificity", "f1", "mcc"):
+            found.confusion[cut] = confusion(labels, p, w, cut)
+        if needs & {"rank", "groups", "pairs"}:
+            words_of, values, of_groups = _Words(xp, labels, p), dict(_NO_RANKS), [np.empty(0)] * 3
+            if needs & {"rank", "pairs"}:
+                curve = _CountCurve(xp, words_of) if w is None else _MassCurve(xp, words_of, w)
+                values = curve.values
+                found.partial = {limit: curve.partial(limit) for limit in parameters("pauc")}
+                found.gain = {share: curve.gain(share) for share in parameters("gain", "lift")}
+                pairs = values["positive"] * values["negative"]
+                # With two targets the pairs are those that the sweep has counted.
+                found.pair = PairSums(pairs, pairs - values["pairs"], 0.0)
+            if dense is not None and "groups" in needs:
+                of_groups = (
+                    group_sums(xp, words_of(dense), n_groups)
+                    if w is None
+                    else weighted_group_sums(xp, words_of(dense), w, n_groups)
+                )
             if dense is not None:
-                single = (rank.group_positive == 0) | (rank.group_negative == 0)
+                single = (of_groups[0] == 0) | (of_groups[1] == 0)
                 counts |= {"groups": n_groups, "single_class_groups": int(single.sum())}
-        points = {}
-        if needs & {"point", "loss", "bins"}:
-            points = {b: point_sums(xp, labels, p, w, b, "loss" in needs, eps) for b in bins or [0]}
-        return rank, points, counts, eps
+            found.rank = RankSums(
+                **values, ks_score=math.nan, f1_score=math.nan, positive2=math.nan, negative2=math.nan,
+                partial=np.empty(0), gain=np.empty(0), mass_bins=np.zeros((0, 3)), group_positive=of_groups[0],
+                group_negative=of_groups[1], group_pairs=of_groups[2],
+            )  # fmt: skip
+        if needs & {"point", "loss", "bins", "spread"}:
+            for bins in parameters("ece", "mce") or [0]:
+                point = point_sums(xp, labels, p, w, bins, "loss" in needs, eps)
+                centre = point.label / point.weight
+                spread = point.label * (1.0 - centre) ** 2 + (point.weight - point.label) * centre**2
+                found.points[bins] = replace(point, spread=spread)
+        return found
 
 
 def _refuse(xp: ModuleType, y: Any, p: Any, w: Any, probable: str | None) -> None:
@@ -155,69 +212,198 @@ def _blocks_of_ties(xp: ModuleType, words: Any) -> tuple[Any, Any]:
     return number, starts
 
 
-def _ties(xp: ModuleType, words: Any) -> tuple[Any, Any, Any]:
-    """(starts of the tie blocks, positives before each row, number of tie blocks) of sorted words."""
-    n = len(words)
-    positives = xp.zeros(n + 1, np.int64)
+def _positives(xp: ModuleType, words: Any) -> Any:
+    """How many positives are in front of each of the sorted words, and in all."""
+    positives = xp.zeros(len(words) + 1, np.int64)
     positives[1:] = xp.cumsum((words & np.uint64(1)).astype(np.int64))
-    number, starts = _blocks_of_ties(xp, words)
-    return starts, positives, number[-1:]
+    return positives
 
 
 def _blocks(n: int) -> int:
     return min(-(-n // 256), _GRID)
 
 
-def rank_sums(xp: ModuleType, labels: Any, p: Any, groups: Any, n_groups: int, *, pooled: bool) -> RankSums:
-    """:class:`RankSums` without weights, partial areas and gains.
+_NO_RANKS = dict.fromkeys(("positive", "negative", "pairs", "precision", "ks", "f1"), math.nan)
 
-    Scratch: 40 bytes a row, and 24 more for float64 scores; two sorts where there are groups.
-    """
-    n = len(p)
-    words_of = _Words(xp, labels, p)
-    nan = math.nan
-    values = dict.fromkeys(("positive", "negative", "pairs", "precision", "ks", "f1"), nan)
-    if pooled:
-        starts, positives, blocks = _ties(xp, xp.sort(words_of(None)))
-        chunks = -(-n // TIES)
-        doubles, integers = xp.empty((chunks, 3), np.float64), xp.empty((chunks, 3), np.int64)
-        cuda.kernel("clicks.cu", "fr_click_sweep")(
-            chunks, 256, starts, positives, blocks, cuda.i64(n), doubles, integers
-        )
-        floats, counts = doubles.get(), integers.get()
-        positive = float(positives[n:].get()[0])
-        negative = n - positive
+
+def confusion(labels: Any, p: Any, w: Any, cut: float) -> tuple[float, float, float, float]:
+    """Weight of the true and false positives, false and true negatives of a threshold; waits for the card."""
+    clicked, chosen = labels != 0, p >= p.dtype.type(cut)
+    parts = (clicked & chosen, ~clicked & chosen, clicked & ~chosen, ~(clicked | chosen))
+    if w is None:
+        tp, fp, fn, tn = (float(int(part.sum(dtype=np.int64))) for part in parts)
+    else:
+        tp, fp, fn, tn = (_sums.total(w * part) for part in parts)
+    return tp, fp, fn, tn
+
+
+class _Curve:
+    """Rows in falling order of score: the sums over all of them, and parts of the curve that they draw."""
+
+    n: int
+    number: Any  # of each row's block of ties, from 1 on
+    starts: Any  # of the blocks, and n
+    values: dict[str, float]
+
+    def before(self, row: int) -> tuple[float, float]:
+        """Weight of the positives and of the negatives in front of a row."""
+        raise NotImplementedError
+
+    def reach(self, wanted: float, *, negatives: bool) -> int:
+        """The row at which the weight of rows, or of the negatives among them, reaches ``wanted``."""
+        raise NotImplementedError
+
+    def pairs(self, blocks: int, rows: int) -> float:
+        """Weight of the pairs in order within the first blocks of ties, which end before row ``rows``."""
+        raise NotImplementedError
+
+    def block(self, row: int) -> tuple[int, int, int]:
+        """Blocks in front of that of ``row``, its first row, and one past its last."""
+        number = int(self.number[row])
+        begin, end = self.starts[number - 1 : number + 1].get().tolist()
+        return number - 1, begin, end
+
+    def gain(self, share: float) -> float:
+        """As ``Order.gain`` of click_sums.py."""
+        wanted = share * (self.values["positive"] + self.values["negative"])
+        _, begin, end = self.block(self.reach(wanted, negatives=False))
+        (tp, fp), (tp_end, fp_end) = self.before(begin), self.before(end)
+        size = (tp_end + fp_end) - (tp + fp)
+        return tp + (tp_end - tp) * min(max((wanted - (tp + fp)) / size, 0.0), 1.0) if size else tp
+
+    def partial(self, max_fpr: float) -> float:
+        """As ``Order.partial``."""
+        negative = self.values["negative"]
+        limit = max_fpr * negative
+        if limit >= negative or not negative:
+            return self.values["pairs"]
+        blocks, begin, end = self.block(self.reach(limit, negatives=True))
+        (tp, fp), (tp_end, fp_end) = self.before(begin), self.before(end)
+        slope, width = (tp_end - tp) / (fp_end - fp), limit - fp
+        return self.pairs(blocks, begin) + width * (tp + slope * width / 2)
+
+
+class _CountCurve(_Curve):
+    """Without weights: counts, which are exact.  Scratch: 40 bytes a row."""
+
+    def __init__(self, xp: ModuleType, words_of: _Words) -> None:
+        words = xp.sort(words_of(None))
+        self._xp, self.n = xp, len(words)
+        self._positives = _positives(xp, words)
+        self.number, self.starts = _blocks_of_ties(xp, words)
+        floats, counts = self._sweep(self.number[-1:])
+        positive = float(int(self._positives[-1]))
+        negative = self.n - positive
         both = positive * negative
-        values = {
+        self.values = {
             "positive": positive,
             "negative": negative,
             "pairs": int(counts[:, 0].sum()) / 2,
             "precision": math.fsum(floats[:, 0].tolist()),
-            "ks": float(floats[:, 1].max()) / both if both else nan,
+            "ks": float(floats[:, 1].max()) / both if both else math.nan,
             "f1": float(floats[:, 2].max()),
         }
-    empty = np.empty(0)
-    of_groups = [empty, empty, empty]
-    if groups is not None:
-        ordered = xp.sort(words_of(groups))
-        starts, positives, blocks = _ties(xp, ordered)
-        offsets = _offsets(xp, ordered, n_groups)
-        pairs2 = xp.zeros(n_groups, np.uint64)
-        cuda.kernel("clicks.cu", "fr_click_groups")(
-            _blocks(n), 256, ordered, starts, positives, blocks, offsets, pairs2
+
+    def _sweep(self, blocks: Any) -> tuple[np.ndarray, np.ndarray]:
+        chunks = -(-self.n // TIES)
+        doubles, integers = self._xp.empty((chunks, 3), np.float64), self._xp.empty((chunks, 3), np.int64)
+        cuda.kernel("clicks.cu", "fr_click_sweep")(
+            chunks, 256, self.starts, self._positives, blocks, cuda.i64(self.n), doubles, integers
         )
-        ends, before = offsets.get(), positives[offsets].get()
-        positive_of, rows_of = np.diff(before).astype(float), np.diff(ends).astype(float)
-        of_groups = [positive_of, rows_of - positive_of, pairs2.get().astype(np.int64) / 2]
-    return _rank_sums(values, of_groups)
+        return doubles.get(), integers.get()
+
+    def before(self, row: int) -> tuple[float, float]:
+        positives = int(self._positives[row])
+        return float(positives), float(row - positives)
+
+    def reach(self, wanted: float, *, negatives: bool) -> int:
+        if not negatives:
+            return min(int(wanted), self.n - 1)
+        running = self._xp.arange(1, self.n + 1) - self._positives[1:]
+        return min(_place(self._xp, running.astype(np.float64), wanted), self.n - 1)
+
+    def pairs(self, blocks: int, rows: int) -> float:
+        return int(self._sweep(self._xp.full(1, blocks, np.int64))[1][:, 0].sum()) / 2
 
 
-def _rank_sums(values: dict[str, Any], of_groups: list[np.ndarray]) -> RankSums:
-    nan, empty = math.nan, np.empty(0)
-    return RankSums(
-        **values, ks_score=nan, f1_score=nan, positive2=nan, negative2=nan, partial=empty, gain=empty,
-        mass_bins=np.zeros((0, 3)), group_positive=of_groups[0], group_negative=of_groups[1], group_pairs=of_groups[2],
+class _MassCurve(_Curve):
+    """With weights, sorted along with their rows; to 1e-12, for weights are added.  Scratch: 72 bytes a row."""
+
+    def __init__(self, xp: ModuleType, words_of: _Words, weights: Any) -> None:
+        words = words_of(None)
+        order = xp.argsort(words)
+        self._xp, self.n = xp, len(words)
+        self._words, self._weights = words[order], weights[order]
+        self.number, self.starts = _blocks_of_ties(xp, self._words)
+        chunks = -(-self.n // ROWS)
+        masses = xp.empty((chunks, 2), np.float64)
+        self._positives, self._negatives = (xp.empty(self.n + 1, np.float64) for _ in range(2))
+        rows = (self._words, self._weights, cuda.i64(self.n))
+        cuda.kernel("clicks.cu", "fr_click_masses")(chunks, 256, *rows, masses)
+        cuda.kernel("clicks.cu", "fr_click_prefix")(
+            chunks, 256, *rows, masses, self._positives, self._negatives
+        )
+        found = self._sweep(self.n)
+        positive, negative = self.before(self.n)
+        both = positive * negative
+        self.values = {
+            "positive": positive,
+            "negative": negative,
+            "pairs": math.fsum(found[:, 0].tolist()),
+            "precision": math.fsum(found[:, 1].tolist()),
+            "ks": float(found[:, 2].max()) / both if both else math.nan,
+            "f1": float(found[:, 3].max()),
+        }
+
+    def _sweep(self, rows: int) -> np.ndarray:
+        chunks = -(-rows // ROWS)
+        sums = self._xp.empty((chunks, 4), np.float64)
+        cuda.kernel("clicks.cu", "fr_click_weighted")(
+            chunks, 256, self._words, self._weights, cuda.i64(rows), self.number, self.starts, self._positives,
+            self._negatives, sums,
+        )  # fmt: skip
+        return sums.get()
+
+    def before(self, row: int) -> tuple[float, float]:
+        return float(self._positives[row]), float(self._negatives[row])
+
+    def reach(self, wanted: float, *, negatives: bool) -> int:
+        running = self._negatives[1:] if negatives else self._positives[1:] + self._negatives[1:]
+        return min(_place(self._xp, running, wanted), self.n - 1)
+
+    def pairs(self, blocks: int, rows: int) -> float:
+        return math.fsum(self._sweep(rows)[:, 0].tolist())
+
+
+def _place(xp: ModuleType, running: Any, wanted: float) -> int:
+    return int(xp.searchsorted(running, xp.full(1, wanted, np.float64))[0])
+
+
+def group_sums(xp: ModuleType, words: Any, n_groups: int) -> list[np.ndarray]:
+    """Positives, negatives and pairs in order of each group; another sort."""
+    n, ordered = len(words), xp.sort(words)
+    positives, (number, starts) = _positives(xp, ordered), _blocks_of_ties(xp, ordered)
+    offsets = _offsets(xp, ordered, n_groups)
+    pairs2 = xp.zeros(n_groups, np.uint64)
+    cuda.kernel("clicks.cu", "fr_click_groups")(
+        _blocks(n), 256, ordered, starts, positives, number[-1:], offsets, pairs2
+    )
+    ends, before = offsets.get(), positives[offsets].get()
+    positive_of, rows_of = np.diff(before).astype(float), np.diff(ends).astype(float)
+    return [positive_of, rows_of - positive_of, pairs2.get().astype(np.int64) / 2]
+
+
+def weighted_group_sums(xp: ModuleType, words: Any, weights: Any, n_groups: int) -> list[np.ndarray]:
+    """The same with weights."""
+    order = xp.argsort(words)
+    words, ordered = words[order], weights[order]
+    number, starts = _blocks_of_ties(xp, words)
+    sums = xp.empty((n_groups, 3), np.float64)
+    cuda.kernel("clicks.cu", "fr_click_weighted_groups")(
+        min(-(-n_groups // 8), _GRID), 256, words, ordered, number, starts, _offsets(xp, words, n_groups),
+        cuda.i64(n_groups), xp.empty(len(words), np.float64), sums,
     )  # fmt: skip
+    return list(sums.get().T)
 
 
 class _Words:
@@ -243,57 +429,6 @@ def _offsets(xp: ModuleType, ordered: Any, n_groups: int) -> Any:
     """Where each group begins among sorted words, and n."""
     bounds = xp.arange(n_groups + 1).astype(np.uint64) << np.uint64(33)
     return xp.searchsorted(ordered, bounds).astype(np.int64)
-
-
-def weighted_rank_sums(
-    xp: ModuleType, labels: Any, p: Any, weights: Any, groups: Any, n_groups: int, *, pooled: bool
-) -> RankSums:
-    """:class:`RankSums` of rows with weights, without partial areas and gains; to 1e-12, for weights are added.
-
-    Words are sorted with their places (a sort of pairs).  Scratch: 72 bytes a row, and 24 more for float64 scores.
-    """
-    n, nan = len(p), math.nan
-    words_of = _Words(xp, labels, p)
-    values = dict.fromkeys(("positive", "negative", "pairs", "precision", "ks", "f1"), nan)
-    chunks = -(-n // ROWS)
-    if pooled:
-        words = words_of(None)
-        order = xp.argsort(words)
-        words, ordered = words[order], weights[order]
-        number, starts = _blocks_of_ties(xp, words)
-        masses, sums = xp.empty((chunks, 2), np.float64), xp.empty((chunks, 4), np.float64)
-        positives, negatives = xp.empty(n + 1, np.float64), xp.empty(n + 1, np.float64)
-        cuda.kernel("clicks.cu", "fr_click_masses")(chunks, 256, words, ordered, cuda.i64(n), masses)
-        cuda.kernel("clicks.cu", "fr_click_prefix")(
-            chunks, 256, words, ordered, cuda.i64(n), masses, positives, negatives
-        )
-        cuda.kernel("clicks.cu", "fr_click_weighted")(
-            chunks, 256, words, ordered, cuda.i64(n), number, starts, positives, negatives, sums
-        )
-        found = sums.get()
-        positive, negative = (float(part[n:].get()[0]) for part in (positives, negatives))
-        both = positive * negative
-        values = {
-            "positive": positive,
-            "negative": negative,
-            "pairs": math.fsum(found[:, 0].tolist()),
-            "precision": math.fsum(found[:, 1].tolist()),
-            "ks": float(found[:, 2].max()) / both if both else nan,
-            "f1": float(found[:, 3].max()),
-        }
-    of_groups = [np.empty(0)] * 3
-    if groups is not None:
-        words = words_of(groups)
-        order = xp.argsort(words)
-        words, ordered = words[order], weights[order]
-        number, starts = _blocks_of_ties(xp, words)
-        sums = xp.empty((n_groups, 3), np.float64)
-        cuda.kernel("clicks.cu", "fr_click_weighted_groups")(
-            min(-(-n_groups // 8), _GRID), 256, words, ordered, number, starts, _offsets(xp, words, n_groups),
-            cuda.i64(n_groups), xp.empty(n, np.float64), sums,
-        )  # fmt: skip
-        of_groups = list(sums.get().T)
-    return _rank_sums(values, of_groups)
 
 
 def point_sums(

@@ -84,7 +84,8 @@ def test_evaluate_clicks(cupy: Any, dtype: Any, n: int) -> None:
     rng = np.random.default_rng(n)
     p = rng.random(n).astype(dtype)
     columns = rng.random(n) < p, p, rng.integers(0, max(n // 50, 1), n)
-    metrics = ["auc", "gauc", "ap", "ks", "best_f1", "logloss", "ne", "pcoc", "brier", "ece", "mce"]
+    metrics = ["auc", "gauc", "ap", "ks", "best_f1", "logloss", "ne", "pcoc", "brier", "ece", "mce", "pauc", "lift",
+               "f1", "mcc", "r2", "xauc"]  # fmt: skip
     expected = fr.evaluate_clicks(*columns, metrics=metrics, undefined="nan")
     got = fr.evaluate_clicks(*map(cupy.asarray, columns), metrics=metrics, undefined="nan")
     assert got.counts == expected.counts

@@ -18,8 +18,9 @@ pytestmark = pytest.mark.skipif(
     reason="the host emulator of CUDA needs g++ and Linux",
 )
 METRICS = ["auc", "gauc", "gauc@uniform", "ap", "ks", "best_f1", "logloss", "ne", "rig", "pcoc", "brier", "ece",
-           "ece@5", "mce", "mse", "rmse", "mae"]  # fmt: skip
-EXACT = ["auc", "gauc", "gauc@uniform"]
+           "ece@5", "mce", "mse", "rmse", "mae", "r2", "xauc", "pauc", "pauc@0.5", "pauc@1", "gain@0.01", "gain@0.3",
+           "lift", "accuracy", "precision@0.3", "recall", "specificity", "f1", "mcc@0.6"]  # fmt: skip
+EXACT = ["auc", "gauc", "gauc@uniform", "accuracy", "recall"]
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_refusals(cupy: fake_cupy.Fake) -> None:
     for arguments, kinds, message in (
         ((there[0], p), {}, "all arrays must be on one device"),
         ((there[0], there[1][:9]), {}, r"`y_prob` must have shape \(50,\)"),
-        ((there[0], there[1]), {"metrics": ["pauc"]}, "'pauc' runs on the CPU only"),
+        ((there[0], there[1]), {"metrics": ["ace"]}, "'ace' runs on the CPU only"),
         ((there[0], there[1]), {"weights": p}, "all arrays must be on one device"),
         (
             (there[0], there[1]),
