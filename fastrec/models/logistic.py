@@ -683,7 +683,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
             w = None if weight is None else weight[rows]
             return features(matrix[rows]), target[rows], None if w is None else w / (sums.mean(w) or 1.0)
 
-        return part(~held), part(held)
+        return part(xp.flatnonzero(~held)), part(xp.flatnonzero(held))
 
     def _trainer(self, x: Features, target: Any, weight: Any, solver: str | None = None) -> Any:
         batch: Any = x.rows if solver == "none" else self.batch_size

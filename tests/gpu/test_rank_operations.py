@@ -171,5 +171,28 @@ def test_torch_tensors_are_worked_on_in_torchs_stream(
         [1, 2]
     ]
     assert [entry[-1] for entry in cupy.log if entry[0] == "launch"][-1] == 71
+    cupy.log.clear()
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((40, 3)).astype(np.float32), rng.integers(0, 2, 40)
+    samples, labels, scores = Tensor(X), Tensor(y), Tensor(np.abs(X[:, 0]))
+    model = fr.models.LogisticRegression(epochs=1).fit(samples, labels)
+    assert model.coef_.device.id == 1
+    for call in (
+        lambda: model.predict_proba(samples),
+        lambda: fr.importance(model, samples, labels),
+        lambda: fr.evaluate_clicks(labels, scores, metrics="auc"),
+        lambda: fr.evaluate(
+            Tensor(np.arange(6).reshape(2, 3)), fr.Truth([[1], [5]]).to("cuda:1"), ["mrr", "ndcg"]
+        ),
+        lambda: fr.Index(samples).topk(samples, 3),
+    ):
+        call()
+    launches = {(entry[1], entry[-1]) for entry in cupy.log if entry[0] == "launch"}
+    assert {"fr_logistic_batch", "fr_logistic_map", "fr_click_sweep", "fr_rank_metrics", "fr_pack"} <= {
+        name for name, _ in launches
+    }
+    assert {stream for _, stream in launches} == {71}
+    kept = fr.select(scores, n=5, strategy="top")
+    assert kept.index.device.id == 1
     assert cupy.stream == "default"
     assert cupy.cuda.runtime.getDevice() == 0
