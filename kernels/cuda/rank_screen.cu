@@ -14,7 +14,7 @@ typedef int fr_product;
 #if FR_TILES == 8  // 128 registers without a spill, left to itself
 #define FR_BOUNDS __launch_bounds__(128)
 #else
-#define FR_BOUNDS __launch_bounds__(128, FR_TILES == 4 ? 4 : 8)
+#define FR_BOUNDS __launch_bounds__(128, FR_TILES == 4 ? 4 : FR_TILES == 2 ? 6 : 8)
 #endif
 
 extern "C" {
