@@ -17,6 +17,7 @@ from operations import assert_same_bits
 from scipy.sparse import csr_matrix
 
 import fastrec as fr
+import fastrec.models.logistic  # registers its operation
 from fastrec._core.op import OPERATIONS
 from fastrec.weighing import SCORES
 
