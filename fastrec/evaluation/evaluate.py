@@ -234,6 +234,7 @@ def evaluate_adopted(
             for column in columns
             if micro and column.metric.name == "precision"
         },
+        threads=threads,
     )
     result.numbered, result.rows = truth._queries.values is None, len(truth)
     return result if per_query else result.drop_queries()

@@ -289,8 +289,8 @@ def _cpu(
     values = np.empty((queries, len(compiled)))
     counts = np.empty((queries, len(kernels.COUNTS)), np.int32)
     cutoffs, cutoff_of = _cutoffs(compiled)
-    longest = width if ptr is None else int(np.diff(ptr).max(initial=0))
-    longest_truth = int(np.diff(truth_ptr).max(initial=0))
+    longest = width if ptr is None else _longest(ptr)
+    longest_truth = _longest(truth_ptr) if longest_truth is None else longest_truth
     table, sums = _tables_for(cutoffs, longest, longest_truth, convention)
     gains, worth, ideal, level = _worth(truth_ptr, gains, convention)
     kinds = [kernels.METRICS.index(_kind(c, convention)) for c in compiled]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrec._core import arrays
+from fastrec._core import threads as threading
 from fastrec._kernels import evaluation as kernels
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Evaluation:
         weights: np.ndarray | None = None,
         averages: dict[str, str] | None = None,
         shares: dict[str, np.ndarray] | None = None,
+        threads: int | None = None,
     ) -> None:
         self.metrics = list(metrics)
         self.query_ids = query_ids
@@ -53,7 +55,7 @@ class Evaluation:
         self._values: np.ndarray | None = values
         self._averages = averages or {}
         self._shares = shares or {}
-        sums, undefined = _column_sums(values)
+        sums, undefined = _column_sums(values, threads)
         self.counts = {"undefined": {name: int(n) for name, n in zip(metrics, undefined) if n}} | counts
         self._means = self._average(values, sums, undefined)
 
@@ -196,17 +198,17 @@ class Evaluation:
         return str(self.mean.to_frame().to_html())
 
 
-def _column_sums(values: Any) -> tuple[np.ndarray, np.ndarray]:
+def _column_sums(values: Any, threads: int | None) -> tuple[np.ndarray, np.ndarray]:
     """(M,) sums of the values that are defined, and how many are not: in blocks of rows, then over the blocks."""
     if not isinstance(values, np.ndarray):
         from fastrec.evaluation import on_device
 
         parts, undefined = on_device.column_sums(values)
         return parts.sum(axis=1), undefined
-    rows, columns = values.shape
-    sums, undefined = np.zeros((-(-rows // kernels.SUM_BLOCK), columns)), np.zeros(columns, np.int64)
-    kernels.column_sums(np.ascontiguousarray(values, np.float64), sums, undefined)
-    return np.ascontiguousarray(sums.T).sum(axis=1), undefined
+    shape = -(-len(values) // kernels.SUM_BLOCK), values.shape[1]
+    sums, missing = np.zeros(shape), np.zeros(shape, np.int64)
+    kernels.column_sums(np.ascontiguousarray(values, np.float64), sums, missing, threading.resolve(threads))
+    return np.ascontiguousarray(sums.T).sum(axis=1), missing.sum(axis=0)
 
 
 def _fetched(array: Any) -> np.ndarray:

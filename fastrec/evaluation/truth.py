@@ -100,6 +100,7 @@ class Truth:
             flat, gains = flat[order], gains[order]
             self._subtopics = self._subtopics and self._subtopics.take(order)
         self._ptr, self._ids, self._gains = ptr, flat, gains
+        self._longest = int(np.diff(ptr).max(initial=0))
 
     def _distinct_by_subtopic(
         self, ptr: np.ndarray, flat: np.ndarray, gains: Any, topics: Any, duplicates: str

@@ -21,6 +21,7 @@ const int64_t TINY_LIST = 255;    // positions that fit a byte
 const int TINY_BITS = 14;
 const int64_t SHORT_LIST = 4096;  // longer lists use an ordinary hash table
 const int SHORT_BITS = 16;
+const int64_t POWERS = 256;       // powers of a persistence that are kept
 
 FR_INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -310,6 +311,16 @@ FR_INLINE double power(double base, int64_t exponent) {
   return result;
 }
 
+// A column of the result.
+struct Step {
+  int32_t kind, cutoff;     // fr_rank_metric, place among the cutoffs
+  int32_t last;             // one past the last of the columns of this kind that follow one another
+  int64_t k;
+  const double *parameter;  // two
+  int64_t function;
+  const double *powers;     // [i] parameter[0]^i, of the metrics that need them
+};
+
 // One query: its list, what was found in it, and the prefix sums.
 template <class I>
 struct Query {
@@ -376,6 +387,10 @@ struct Query {
     sorted_values = (double *)bump.take(8 * 2 * (events_max + 1));
     cascade.sums = (double *)bump.take(8 * (events_max + 1));
     biased.sums = (double *)bump.take(8 * (events_max + 1));
+    int64_t biased_columns = 0;
+    for (int m = 0; m < j->metrics; ++m) biased_columns += is_biased(j->kinds[m]);
+    steps = (Step *)bump.take((int64_t)sizeof(Step) * j->metrics);
+    power_tables = (double *)bump.take(8 * POWERS * biased_columns);
     overlap = (int32_t *)bump.take(4 * ((longest > j->longest_truth ? longest : j->longest_truth) + 1));
     const bool topics = j->topic_ptr != nullptr;
     judgement_at = (int64_t *)bump.take(topics ? 8 * (longest + 1) : 0);
@@ -397,11 +412,35 @@ struct Query {
       wants_ap |= job->kinds[m] == FR_AP;
       wants_dcg |= job->kinds[m] == FR_DCG || job->kinds[m] == FR_NDCG;
     }
+    plan();
     if (job->all_relevant)
       for (int64_t e = 0; e < events_max; ++e) {
         gain[e] = value[e] = 1.0;
         hits[e + 1] = (int32_t)e + 1;
       }
+  }
+
+  static bool is_biased(int kind) {
+    return kind == FR_RBP || kind == FR_GRADED_RBP || kind == FR_RBP_RESIDUAL || kind == FR_NORMAL_RBP;
+  }
+
+  // The columns, and the powers that those by rank-biased precision multiply by: of the same p they share a table.
+  void plan() {
+    double *next = power_tables;
+    for (int m = 0; m < job->metrics; ++m) {
+      const int c = job->cutoff_of[m];
+      steps[m] = {job->kinds[m], c, m + 1, job->cutoffs[c], job->parameters + 2 * m, job->functions[m], nullptr};
+      if (!is_biased(job->kinds[m])) continue;
+      const double p = steps[m].parameter[0];
+      for (int o = 0; o < m && !steps[m].powers; ++o)
+        if (steps[o].powers && steps[o].parameter[0] == p) steps[m].powers = steps[o].powers;
+      if (steps[m].powers) continue;
+      for (int64_t i = 0; i < POWERS; ++i) next[i] = power(p, i);
+      steps[m].powers = next;
+      next += POWERS;
+    }
+    for (int m = job->metrics - 2; m >= 0; --m)
+      if (steps[m].kind == steps[m + 1].kind) steps[m].last = steps[m + 1].last;
   }
 
   FR_INLINE bool is_relevant(double g) const { return job->strict ? g > job->level : g >= job->level; }
@@ -776,6 +815,15 @@ struct Query {
   }
   double recall_denominator(int64_t k) const { return (double)(job->recall_capped ? min64(relevant, k) : relevant); }
 
+  // How many relevant items the best list holds among its first k.
+  int64_t best_length(int64_t k) const { return min64(relevant, job->short_lists ? min64(k, n) : k); }
+
+  double reciprocal_rank(int64_t e_end) const {
+    for (int64_t e = 0; e < e_end; ++e)
+      if (hits[e + 1]) return 1.0 / (double)(position[e] + 1);
+    return 0.0;
+  }
+
   static FR_INLINE double ratio(double a, double b) { return b > 0.0 ? a / b : 0.0; }
 
   double f_beta(double h, int64_t k, double beta) const {
@@ -792,6 +840,8 @@ struct Query {
     bool is(double p, int w) const { return known && parameter == p && worth == w; }
   };
   Running cascade, biased;
+  double *power_tables;
+  Step *steps;
 
   FR_NOINLINE double reciprocal_cascade(int64_t e_end, double largest) {  // ERR
     if (cascade.is(largest, 0)) return cascade.sums[e_end];
@@ -826,21 +876,25 @@ struct Query {
   }
 
   // (1 - p) * sum of p^place over the relevant (0), of p^place * gain over all judged (1), of p^place over all judged (2).
-  FR_NOINLINE double rank_biased(int64_t e_end, double p, int worth) {
-    if (biased.is(p, worth)) return biased.sums[e_end];
+  FR_INLINE double rank_biased(const Step &s, int64_t e_end, int worth) {
+    if (!biased.is(s.parameter[0], worth)) sum_rank_biased(s.parameter[0], s.powers, worth);
+    return biased.sums[e_end];
+  }
+
+  FR_NOINLINE void sum_rank_biased(double p, const double *power_of, int worth) {
     double sum = 0.0, weight = 1.0;
     int64_t at = 0;
     biased.sums[0] = 0.0;
     for (int64_t e = 0; e < events; ++e) {
       if (worth == 2 || (worth == 0 ? is_relevant(gain[e]) : gain[e] > 0.0)) {
-        weight *= power(p, position[e] - at);
+        const int64_t gap = position[e] - at;
+        weight *= FR_LIKELY(gap < POWERS) ? power_of[gap] : power(p, gap);
         at = position[e];
         sum += worth == 1 ? weight * gain[e] : weight;
       }
       biased.sums[e + 1] = (1.0 - p) * sum;
     }
     biased = {biased.sums, p, worth, true};
-    return biased.sums[e_end];
   }
 
   // The weight of the first `length` places, (1 - p) * (1 + p + ... + p^(length - 1)).
@@ -876,6 +930,7 @@ struct Query {
   }
 
   FR_NOINLINE double bpref(int64_t e_end) const {
+    if (nonrelevant == 0) return ratio((double)hits[e_end], (double)relevant);
     double sum = 0.0;
     int64_t above = 0;
     const double most = (double)min64(nonrelevant, relevant);
@@ -1156,57 +1211,58 @@ struct Query {
     return ratio(gained, whole);
   }
 
-  FR_NOINLINE double custom(int m, int64_t k, int64_t row, int32_t *counts) {
+  FR_NOINLINE double custom(const Step &s, int m, int64_t row, int32_t *counts) {
     for (int64_t i = 0; i < n; ++i) dense[i] = 0.0;
     for (int64_t e = 0; e < events; ++e) dense[position[e]] = gain[e];
     const int64_t from = job->truth_ptr[row], size = job->truth_ptr[row + 1] - from;
     for (int64_t i = 0; i < size; ++i) dense_ideal[i] = job->gains ? job->gains[from + i] : 1.0;
     int64_t status = 0;
-    const double value = ((fr_rank_custom)(intptr_t)job->functions[m])(
-        dense, n, dense_ideal, size, k == INT64_MAX ? -1 : k, &status);
+    const double value = ((fr_rank_custom)(intptr_t)s.function)(
+        dense, n, dense_ideal, size, s.k == INT64_MAX ? -1 : s.k, &status);
     if (status) counts[FR_COUNT_BAD] = FR_COUNTS + m;
     return value;
   }
 
-  FR_INLINE double column(int m, int64_t row, int32_t *counts) {
-    const int c = job->cutoff_of[m];
-    const int64_t k = job->cutoffs[c], e_end = below[c];
-    const double found = (double)hits[e_end];
-    const double *parameter = job->parameters + 2 * m;
-    switch (job->kinds[m]) {
-      case FR_DCG: return dcg[e_end] * parameter[0];
-      case FR_NDCG: return ratio(dcg[e_end], best[c]);
-      case FR_AP: return ratio(ap[e_end], ap_denominator(k, found));
-      case FR_RR: {
-        for (int64_t e = 0; e < e_end; ++e)
-          if (hits[e + 1]) return 1.0 / (double)(position[e] + 1);
-        return 0.0;
-      }
-      case FR_RECALL: return ratio(found, recall_denominator(k));
-      case FR_PRECISION: return ratio(found, precision_denominator(k));
-      case FR_HIT: return hits[e_end] ? 1.0 : 0.0;
-      case FR_FBETA: return f_beta(found, k, parameter[0]);
-      case FR_RPREC: return ratio(relevant_above(min64(relevant, k)), (double)relevant);
-      case FR_ERR: return reciprocal_cascade(e_end, parameter[0]);
-      case FR_NERR: return ratio(reciprocal_cascade(e_end, parameter[0]), ideal_cascade(row, k, parameter[0]));
-      case FR_RBP: return rank_biased(e_end, parameter[0], 0);
-      case FR_GRADED_RBP: return rank_biased(e_end, parameter[0], 1) / parameter[1];
-      case FR_RBP_RESIDUAL: return 1.0 - rank_biased(e_end, parameter[0], 2);  // all but what is judged
-      case FR_NORMAL_RBP: return ratio(rank_biased(e_end, parameter[0], 0), geometric(parameter[0], min64(relevant, job->short_lists ? min64(k, n) : k)));
-      case FR_BPREF: return bpref(e_end);
-      case FR_INFAP: return inferred_ap(e_end);
-      case FR_IPREC: return interpolated(parameter[0], parameter[1], e_end);
-      case FR_ELEVEN_POINT: return eleven_point(parameter[0], e_end);
-      case FR_AUC: return auc(e_end, k);
-      case FR_LIMITED_AUC: return limited_auc(e_end, k, parameter[0]);
-      case FR_PARTIAL_AUC: return against_first_others(k, relevant);
-      case FR_PARTIAL_TOP: return against_first_others(k, min64(relevant, k));
-      case FR_MEAN_RANK: return mean_rank(e_end);
-      case FR_GAIN_RANK: return gain_rank(e_end);
-      case FR_PAIR_ACCURACY: return pair_accuracy(e_end, k, parameter[0]);
-      case FR_JUDGED: return ratio((double)e_end, (double)min64(k, n));
-      case FR_UNJUDGED: return ratio((double)(min64(k, n) - e_end), (double)min64(k, n));
-      case FR_COMPATIBILITY: return compatibility(row, k, parameter[0]);
+  // `value` of each of the columns m..end-1, given what the column is and how many judged items its cutoff leaves.
+  template <class Value>
+  FR_INLINE void each(int m, int end, double *out, Value value) {
+    for (; m < end; ++m) out[m] = value(steps[m], (int64_t)below[steps[m].cutoff]);
+  }
+
+  // The columns m..end-1, which are of one kind: most often a metric at several cutoffs.
+  FR_INLINE void columns(int m, int end, int64_t row, int32_t *counts, double *out) {
+#define FR_EACH(expression) \
+  return each(m, end, out, [&](const Step &s, int64_t e_end) { (void)s, (void)e_end; return expression; })
+    switch (steps[m].kind) {
+      case FR_DCG: FR_EACH(dcg[e_end] * s.parameter[0]);
+      case FR_NDCG: FR_EACH(ratio(dcg[e_end], best[s.cutoff]));
+      case FR_AP: FR_EACH(ratio(ap[e_end], ap_denominator(s.k, (double)hits[e_end])));
+      case FR_RR: FR_EACH(reciprocal_rank(e_end));
+      case FR_RECALL: FR_EACH(ratio((double)hits[e_end], recall_denominator(s.k)));
+      case FR_PRECISION: FR_EACH(ratio((double)hits[e_end], precision_denominator(s.k)));
+      case FR_HIT: FR_EACH(hits[e_end] ? 1.0 : 0.0);
+      case FR_FBETA: FR_EACH(f_beta((double)hits[e_end], s.k, s.parameter[0]));
+      case FR_RPREC: FR_EACH(ratio(relevant_above(min64(relevant, s.k)), (double)relevant));
+      case FR_ERR: FR_EACH(reciprocal_cascade(e_end, s.parameter[0]));
+      case FR_NERR: FR_EACH(ratio(reciprocal_cascade(e_end, s.parameter[0]), ideal_cascade(row, s.k, s.parameter[0])));
+      case FR_RBP: FR_EACH(rank_biased(s, e_end, 0));
+      case FR_GRADED_RBP: FR_EACH(rank_biased(s, e_end, 1) / s.parameter[1]);
+      case FR_RBP_RESIDUAL: FR_EACH(1.0 - rank_biased(s, e_end, 2));  // all but what is judged
+      case FR_NORMAL_RBP: FR_EACH(ratio(rank_biased(s, e_end, 0), geometric(s.parameter[0], best_length(s.k))));
+      case FR_BPREF: FR_EACH(bpref(e_end));
+      case FR_INFAP: FR_EACH(inferred_ap(e_end));
+      case FR_IPREC: FR_EACH(interpolated(s.parameter[0], s.parameter[1], e_end));
+      case FR_ELEVEN_POINT: FR_EACH(eleven_point(s.parameter[0], e_end));
+      case FR_AUC: FR_EACH(auc(e_end, s.k));
+      case FR_LIMITED_AUC: FR_EACH(limited_auc(e_end, s.k, s.parameter[0]));
+      case FR_PARTIAL_AUC: FR_EACH(against_first_others(s.k, relevant));
+      case FR_PARTIAL_TOP: FR_EACH(against_first_others(s.k, min64(relevant, s.k)));
+      case FR_MEAN_RANK: FR_EACH(mean_rank(e_end));
+      case FR_GAIN_RANK: FR_EACH(gain_rank(e_end));
+      case FR_PAIR_ACCURACY: FR_EACH(pair_accuracy(e_end, s.k, s.parameter[0]));
+      case FR_JUDGED: FR_EACH(ratio((double)e_end, (double)min64(s.k, n)));
+      case FR_UNJUDGED: FR_EACH(ratio((double)(min64(s.k, n) - e_end), (double)min64(s.k, n)));
+      case FR_COMPATIBILITY: FR_EACH(compatibility(row, s.k, s.parameter[0]));
       case FR_ALPHA_DCG:
       case FR_ALPHA_NDCG:
       case FR_ERR_IA:
@@ -1215,20 +1271,21 @@ struct Query {
       case FR_NNRBP:
       case FR_AP_IA:
       case FR_PRECISION_IA:
-      case FR_SUBTOPIC_RECALL: return by_subtopic(job->kinds[m], row, k, parameter);
-      case FR_BY_OTHERS: return by_others((const double *)(intptr_t)job->functions[m], (int64_t)parameter[0]);
-      case FR_RETRIEVED: return (double)min64(n, k);
-      case FR_RELEVANT: return (double)relevant;
-      case FR_RELEVANT_RETRIEVED: return found;
-      default: return custom(m, k, row, counts);
+      case FR_SUBTOPIC_RECALL: FR_EACH(by_subtopic(s.kind, row, s.k, s.parameter));
+      case FR_BY_OTHERS: FR_EACH(by_others((const double *)(intptr_t)s.function, (int64_t)s.parameter[0]));
+      case FR_RETRIEVED: FR_EACH((double)min64(n, s.k));
+      case FR_RELEVANT: FR_EACH((double)relevant);
+      case FR_RELEVANT_RETRIEVED: FR_EACH((double)hits[e_end]);
+      default: FR_EACH(custom(s, (int)(&s - steps), row, counts));
     }
+#undef FR_EACH
   }
 
   // Expected values over every order of the tied blocks (McSherry and Najork, 2008): each block of the list with a
   // judged item in it is visited once for a column.
-  FR_NOINLINE double averaged_column(int m, int64_t row, int32_t *counts) {
-    const int c = job->cutoff_of[m], kind = job->kinds[m];
-    int64_t k = min64(job->cutoffs[c], n);
+  FR_NOINLINE void averaged_column(int m, int64_t row, int32_t *counts, double *out) {
+    const int kind = steps[m].kind;
+    int64_t k = min64(steps[m].k, n);
     if (kind == FR_RPREC) k = min64(k, relevant);
     double gained = 0.0, found = 0.0, precisions = 0.0, none = 1.0, first = 0.0, before = 0.0;
     for (int64_t e = 0; e < events;) {
@@ -1255,19 +1312,20 @@ struct Query {
       none *= miss;
       before += rel;
     }
-    const int64_t cut = job->cutoffs[c];
+    const int64_t cut = steps[m].k;
+    const double *parameter = steps[m].parameter;
     switch (kind) {
-      case FR_DCG: return gained * job->parameters[2 * m];
-      case FR_NDCG: return ratio(gained, best[c]);
-      case FR_RECALL: return ratio(found, recall_denominator(cut));
-      case FR_PRECISION: return ratio(found, precision_denominator(cut));
-      case FR_FBETA: return f_beta(found, cut, job->parameters[2 * m]);
-      case FR_RPREC: return ratio(found, (double)relevant);
-      case FR_AP: return ratio(precisions, ap_denominator(cut, found));
-      case FR_RR: return first;
-      case FR_HIT: return 1.0 - none;
-      case FR_RELEVANT_RETRIEVED: return found;
-      default: return column(m, row, counts);  // does not depend on the order inside a block, or refused by the caller
+      case FR_DCG: out[m] = gained * parameter[0]; return;
+      case FR_NDCG: out[m] = ratio(gained, best[steps[m].cutoff]); return;
+      case FR_RECALL: out[m] = ratio(found, recall_denominator(cut)); return;
+      case FR_PRECISION: out[m] = ratio(found, precision_denominator(cut)); return;
+      case FR_FBETA: out[m] = f_beta(found, cut, parameter[0]); return;
+      case FR_RPREC: out[m] = ratio(found, (double)relevant); return;
+      case FR_AP: out[m] = ratio(precisions, ap_denominator(cut, found)); return;
+      case FR_RR: out[m] = first; return;
+      case FR_HIT: out[m] = 1.0 - none; return;
+      case FR_RELEVANT_RETRIEVED: out[m] = found; return;
+      default: columns(m, m + 1, row, counts, out);  // as the order inside a block does not matter, or was refused
     }
   }
 
@@ -1319,9 +1377,9 @@ struct Query {
     counts[FR_COUNT_HITS] = hits[events];
     cascade.known = biased.known = false;
     if (tied && job->ties == FR_TIES_AVERAGE)
-      for (int m = 0; m < job->metrics; ++m) out[m] = averaged_column(m, row, counts);
+      for (int m = 0; m < job->metrics; ++m) averaged_column(m, row, counts, out);
     else
-      for (int m = 0; m < job->metrics; ++m) out[m] = column(m, row, counts);
+      for (int m = 0; m < job->metrics; m = steps[m].last) columns(m, steps[m].last, row, counts, out);
   }
 };
 

@@ -95,6 +95,7 @@ AP_DENOMINATORS = ("relevant", "capped", "cutoff", "hits", "length")
 COUNTS = ("retrieved", "relevant", "hits", "duplicates", "tied", "bad")
 cdef enum:
     ROWS = 128
+    BLOCKS = 64  # of rows, a task
 SUM_BLOCK = ROWS  # rows that are added up in order; part of the definition of a mean
 NO_CUTOFF = 0x7FFFFFFFFFFFFFFF
 BAD_SCORE, BAD_PADDING = 1, 2
@@ -220,16 +221,32 @@ def tally(const int32_t[:, ::1] counts):
     return totals.missing, totals.empty, totals.duplicates, totals.tied, totals.bad
 
 
-def column_sums(const double[:, ::1] values, double[:, ::1] sums, int64_t[::1] undefined) -> None:
+cdef struct _Sums:
+    const double *values
+    int64_t rows
+    int64_t columns
+    double *sums
+    int64_t *undefined
+
+cdef void _add_up(void *context, int64_t task, int worker) noexcept nogil:
+    cdef _Sums *work = <_Sums *>context
+    cdef int64_t block
+    for block in range(task * BLOCKS, min((task + 1) * BLOCKS, (work.rows + ROWS - 1) // ROWS)):
+        kernels.fr_column_sums(work.values, work.columns, block * ROWS, min((block + 1) * ROWS, work.rows),
+                               work.sums + block * work.columns, work.undefined + block * work.columns)
+
+
+def column_sums(const double[:, ::1] values, double[:, ::1] sums, int64_t[:, ::1] undefined, int threads) -> None:
     """Sums over each SUM_BLOCK rows of ``values`` (Q, M), one a row of ``sums``, without NaN; their number is added to
-    ``undefined`` (M,)."""
-    cdef int64_t rows = values.shape[0], columns = values.shape[1], block
-    if rows == 0 or columns == 0:
+    that row of ``undefined``."""
+    cdef _Sums work
+    work.rows, work.columns = values.shape[0], values.shape[1]
+    if work.rows == 0 or work.columns == 0:
         return
+    work.values, work.sums, work.undefined = &values[0, 0], &sums[0, 0], &undefined[0, 0]
+    cdef int64_t tasks = (sums.shape[0] + BLOCKS - 1) // BLOCKS
     with nogil:
-        for block in range(sums.shape[0]):
-            kernels.fr_column_sums(&values[0, 0], columns, block * ROWS, min((block + 1) * ROWS, rows), &sums[block, 0],
-                                   &undefined[0])
+        parallel_for(_add_up, &work, tasks, <int>min(threads, tasks))
 
 
 def first_repeat(const int64_t[::1] ptr, const int64_t[::1] ids, int64_t longest):
