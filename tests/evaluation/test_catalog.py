@@ -13,7 +13,9 @@ import scipy.sparse as sp
 from subprocesses import USABLE_ISAS, output_of
 
 import fastrec as fr
-from fastrec.evaluation.catalog import METRICS, catalog_counts, list_similarity
+from fastrec.evaluation.catalog_counts import catalog_counts
+from fastrec.evaluation.catalog_metrics import METRICS
+from fastrec.evaluation.list_similarity import list_similarity
 
 N_ITEMS, N_USERS = 60, 25
 SAME = {"rtol": 1e-12, "atol": 1e-12}

@@ -1,0 +1,189 @@
+"""What ``evaluate_catalog`` is given, checked and brought into one form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastrec._core import arrays, checks
+from fastrec.evaluation.catalog_metrics import METRICS
+from fastrec.ranking.result import TopK
+
+
+def list_ids(top: Any, items: Any) -> tuple[np.ndarray, int | None]:
+    """(Q, k) item rows, and the number of items where the input tells it."""
+    known = None
+    if isinstance(top, TopK):
+        known = None if top.labels is None else len(top.labels)
+        top = top.rows
+        items = None
+    if items is not None:
+        return _rows_of(top, items), len(items)
+    ids = arrays.adopt(top, "top")
+    if arrays.device(ids) != arrays.CPU:
+        raise TypeError(
+            f"`top` is on {arrays.device(ids)}; catalogue metrics run on the CPU: pass its `.get()`"
+        )
+    if ids.dtype.kind not in "iu":
+        raise TypeError(
+            f"`top` must hold integer item rows; got dtype {ids.dtype}. Give the items' ids as `items=` to look them up"
+        )
+    if ids.ndim != 2:
+        raise ValueError(f"`top` must have shape (lists, k); got {ids.shape}")
+    return np.ascontiguousarray(ids, np.int32 if ids.dtype == np.int32 else np.int64), known
+
+
+def _rows_of(top: Any, items: Any) -> np.ndarray:
+    import pandas as pd
+
+    index = pd.Index(items)
+    if not index.is_unique:
+        raise ValueError("`items` must name every item once; some repeat")
+    wanted = np.asarray(top, dtype=object)
+    if wanted.ndim != 2:
+        raise ValueError(f"`top` must have shape (lists, k); got {wanted.shape}")
+    flat = pd.Series(wanted.ravel(), dtype=object)
+    empty = (flat.isna() | (flat == -1)).to_numpy(bool) & ~flat.isin(index).to_numpy(bool)
+    rows = index.get_indexer(pd.Index(flat.to_numpy()))
+    unknown = np.flatnonzero((rows < 0) & ~empty)
+    if len(unknown):
+        raise ValueError(f"`top` holds {flat.iloc[unknown[0]]!r}, which is not in `items`")
+    return np.ascontiguousarray(rows.reshape(wanted.shape), np.int64)
+
+
+def sparse(value: Any, name: str, shape: tuple[int, int]) -> Any:
+    import scipy.sparse as sp
+
+    if value is None:
+        return None
+    if not sp.issparse(value):
+        raise TypeError(
+            f"`{name}` must be a SciPy sparse matrix of shape {shape} (lists x items); got {type(value).__name__}"
+        )
+    if value.shape != shape:
+        raise ValueError(f"`{name}` must have shape {shape} (lists x items); got {value.shape}")
+    matrix = sp.csr_array(value, copy=True)
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def item_popularity(value: Any, n_items: int) -> np.ndarray | None:
+    if value is None:
+        return None
+    popularity = checks.vector(value, "popularity", dtype=np.float64, size=n_items, like="one number an item")
+    if not (np.isfinite(popularity) & (popularity >= 0)).all():
+        raise ValueError("`popularity` must be finite and not negative: how many users each item has")
+    return popularity
+
+
+def unit_vectors(value: Any, n_items: int) -> np.ndarray | None:
+    if value is None:
+        return None
+    vectors = checks.matrix(value, "vectors", dtype=np.float64)
+    if len(vectors) != n_items:
+        raise ValueError(f"`vectors` must have one row an item, ({n_items}, d); got {vectors.shape}")
+    if not np.isfinite(vectors).all():
+        raise ValueError("`vectors` must be finite")
+    largest = np.abs(vectors).max(axis=1, initial=0.0, keepdims=True)
+    scaled = np.divide(
+        vectors, largest, out=np.zeros_like(vectors), where=largest > 0
+    )  # no square may overflow
+    norms = np.sqrt((scaled * scaled).sum(axis=1, keepdims=True))
+    return np.divide(scaled, norms, out=scaled, where=norms > 0)
+
+
+def item_categories(value: Any, n_items: int) -> Any:
+    """Sparse (n_items, C) of 0 and 1, from one label an item or from such a matrix."""
+    import scipy.sparse as sp
+
+    if value is None:
+        return None
+    if not sp.issparse(value) and np.ndim(value) != 2:
+        codes, labels = item_labels(value, "categories", n_items)
+        return sp.csr_array(
+            (np.ones(n_items), (np.arange(n_items), codes)), shape=(n_items, max(len(labels), 1))
+        )
+    matrix = sp.csr_array(value, dtype=np.float64, copy=True)
+    if matrix.shape[0] != n_items:
+        raise ValueError(
+            f"`categories` must have one row an item, ({n_items}, categories); got {matrix.shape}"
+        )
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    matrix.data[:] = 1.0
+    return matrix
+
+
+def item_labels(value: Any, name: str, n_items: int) -> tuple[np.ndarray, Any]:
+    import pandas as pd
+
+    if np.ndim(value) != 1 or len(value) != n_items:
+        raise ValueError(f"`{name}` must have shape ({n_items},), one label an item; got {np.shape(value)}")
+    codes, labels = pd.factorize(pd.Series(value), sort=False)
+    if (codes < 0).any():
+        raise ValueError(f"`{name}` must label every item; item {int(np.argmin(codes))} has no label")
+    return codes, pd.Index(labels)
+
+
+def group_shares(value: Any, groups: tuple[np.ndarray, Any] | None) -> np.ndarray | None:
+    if value is None:
+        return None
+    if groups is None:
+        raise ValueError("`target` needs `item_groups`: the shares it gives are theirs")
+    labels = list(groups[1])
+    if not hasattr(value, "keys"):
+        raise TypeError(f"`target` must map each group to its share; got {type(value).__name__}")
+    missing = [label for label in labels if label not in value]
+    if missing or len(value) != len(labels):
+        raise ValueError(f"`target` must give a share for each of {labels}; got {list(value.keys())}")
+    target = np.array([checks.number(value[label], f"target[{label!r}]", low=0.0) for label in labels])
+    if not target.sum():
+        raise ValueError("`target` must not be all 0")
+    return target
+
+
+NEEDED = {
+    "popularity": "`popularity=` (how many users each item has) or `history=`",
+    "n_users": "`n_users=` (how many users `popularity` was counted over) or `history=`",
+    "history": "`history=` (what each list's user had before, sparse, lists x items)",
+    "truth": "`truth=` (what is relevant to each list's user, sparse, lists x items)",
+    "baseline": "`baseline=` (the lists of an obvious recommender, such as the most popular items)",
+    "vectors": "`vectors=` (one row an item)",
+    "categories": "`categories=` (a label an item, or a sparse items x categories matrix)",
+    "item_groups": "`item_groups=` (a label an item)",
+}
+
+
+def parse(names: Any, width: int) -> dict[str, tuple[str, int]]:
+    if isinstance(names, str):
+        names = [names]
+    wanted = {}
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"`metrics` must hold names; got {type(name).__name__} {name!r}")
+        base, at, text = name.strip().lower().partition("@")
+        if base not in METRICS:
+            raise ValueError(
+                f"`metrics` holds {name!r}, which is not known.{checks.nearest(base, list(METRICS))} "
+                f"Known: {', '.join(sorted(METRICS))}"
+            )
+        if at and not (text.isdecimal() and int(text) > 0):
+            raise ValueError(f"metric {name!r} needs a positive integer after '@' (its cutoff); got {text!r}")
+        wanted[name] = base, int(text) if at else width
+    if not wanted:
+        raise ValueError("`metrics` must name at least one metric; got none")
+    return wanted
+
+
+def catalog_size(n_items: Any, known: int | None, **of_items: Any) -> int:
+    sizes = {name: value.shape[0] if hasattr(value, "shape") else len(value) for name, value in of_items.items()
+             if value is not None}  # fmt: skip
+    if n_items is not None:
+        return checks.integer(n_items, "n_items", low=0)
+    if known is not None:
+        return known
+    if not sizes:
+        raise ValueError("`n_items` must be given: the size of the catalogue, listed or not")
+    return int(next(iter(sizes.values())))

@@ -1,0 +1,276 @@
+"""The metrics of a catalogue by name.  A new one: a function here under ``@_metric``, and a line in the table of
+``fastrec.evaluate_catalog``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastrec.evaluation.catalog_lists import Lists, Undefined
+from fastrec.evaluation.list_similarity import list_similarity
+
+
+@dataclass(frozen=True, slots=True)
+class _Metric:
+    compute: Callable[[Lists, Any], Any]
+    per_list: bool  # `compute` gives a value a list, of which the metric is the mean
+    option: str | None
+
+
+METRICS: dict[str, _Metric] = {}
+
+
+def _metric(
+    name: str, *, per_list: bool = False, option: str | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def add(compute: Callable[..., Any]) -> Callable[..., Any]:
+        METRICS[name] = _Metric(compute, per_list, option)
+        return compute
+
+    return add
+
+
+def _ratio(top: float, bottom: float, why: str) -> float:
+    if not bottom:
+        raise Undefined(why)
+    return top / bottom
+
+
+@_metric("coverage")
+def _(lists: Lists, _: Any) -> float:
+    return _ratio(int(np.count_nonzero(lists.counts)), lists.catalog.n_items, "the catalogue is empty")
+
+
+@_metric("distinct_items")
+def _(lists: Lists, _: Any) -> float:
+    return float(np.count_nonzero(lists.counts))
+
+
+@_metric("user_coverage")
+def _(lists: Lists, _: Any) -> float:
+    return _ratio(lists.used, lists.lists, "there are no lists")
+
+
+@_metric("full_lists")
+def _(lists: Lists, _: Any) -> float:
+    return _ratio(int(np.count_nonzero(lists.lengths >= lists.k)), lists.lists, "there are no lists")
+
+
+def gini(amounts: np.ndarray) -> float:
+    """The Gini coefficient of amounts that are not negative: 0 if all are equal, 1 - 1/n if one has everything."""
+    n, total = len(amounts), amounts.sum()
+    if not total:
+        raise Undefined("no list holds an item")
+    rising = np.sort(amounts).astype(np.float64)
+    return float((np.arange(1 - n, n, 2, dtype=np.float64) * rising).sum() / (n * float(total)))
+
+
+@_metric("gini")
+def _(lists: Lists, _: Any) -> float:
+    return gini(lists.counts)
+
+
+@_metric("gini_exposure")
+def _(lists: Lists, _: Any) -> float:
+    return gini(lists.exposure)
+
+
+@_metric("entropy")
+def _(lists: Lists, _: Any) -> float:
+    lists.some()
+    share = lists.counts[lists.counts > 0] / lists.counts.sum()
+    return float(-(share * np.log2(share)).sum()) + 0.0
+
+
+@_metric("entropy_normalized")
+def _(lists: Lists, _: Any) -> float:
+    return _ratio(
+        METRICS["entropy"].compute(lists, None),
+        math.log2(max(lists.catalog.n_items, 1)),
+        "the catalogue has one item",
+    )
+
+
+@_metric("popularity")
+def _(lists: Lists, _: Any) -> float:
+    return lists.mean_of(lists.catalog.need("popularity"))
+
+
+@_metric("tail_share", option="tail")
+def _(lists: Lists, tail: float) -> float:
+    popularity = lists.catalog.need("popularity")
+    order = lists.catalog.tail_order
+    mass = np.cumsum(popularity[order])
+    if not len(mass) or not mass[-1]:
+        raise Undefined("`popularity` sums to 0")
+    head = (
+        int(np.searchsorted(mass, (1.0 - tail) * mass[-1])) + 1
+    )  # the fewest items with that share of the mass
+    of_tail = np.ones(len(popularity))
+    of_tail[order[:head]] = 0.0
+    return lists.mean_of(of_tail)
+
+
+@_metric("popularity_lift")
+def _(lists: Lists, _: Any) -> float:
+    popularity, history = lists.catalog.need("popularity"), lists.catalog.need("history")
+    sizes = np.diff(history.indptr)
+    known = sizes > 0
+    if not known.any():
+        raise Undefined("`history` is empty")
+    rows = np.repeat(np.arange(len(sizes)), sizes)
+    sums = np.bincount(rows, popularity[history.indices], minlength=len(sizes))
+    before = float((sums[known] / sizes[known]).mean())
+    return _ratio(lists.mean_of(popularity), before, "the items of `history` have popularity 0") - 1.0
+
+
+@_metric("novelty")
+def _(lists: Lists, _: Any) -> float:
+    return lists.mean_of(-np.log2(lists.catalog.user_share)) + 0.0
+
+
+@_metric("surprisal")
+def _(lists: Lists, _: Any) -> float:
+    users = float(lists.catalog.need("n_users"))
+    return _ratio(METRICS["novelty"].compute(lists, None), math.log2(users), "there is one user")
+
+
+@_metric("self_information")
+def _(lists: Lists, _: Any) -> float:
+    popularity = np.maximum(lists.catalog.need("popularity"), 1.0)
+    total = float(lists.catalog.need("popularity").sum())
+    if not total:
+        raise Undefined("`popularity` sums to 0")
+    return lists.mean_of(-np.log2(popularity / total)) + 0.0
+
+
+@_metric("ild", per_list=True)
+def _(lists: Lists, _: Any) -> np.ndarray:
+    units = lists.catalog.need("vectors")
+    return 1.0 - list_similarity(lists.catalog.ids, units, lists.k, threads=lists.catalog.threads)
+
+
+@_metric("ild_category", per_list=True)
+def _(lists: Lists, _: Any) -> np.ndarray:
+    of_item = lists.catalog.need("categories")
+    sizes = np.asarray(of_item.sum(axis=1)).ravel()
+    out = np.full(lists.lists, np.nan)
+    k = lists.ids.shape[1]
+    for start in range(0, lists.lists, 4096 // max(k, 1) + 1):
+        rows = slice(start, start + 4096 // max(k, 1) + 1)
+        ids, listed = lists.ids[rows], lists.listed[rows]
+        chosen = of_item[np.maximum(ids, 0).ravel()].toarray().reshape(*ids.shape, -1)
+        shared = np.einsum("lic,ljc->lij", chosen, chosen)
+        both = sizes[np.maximum(ids, 0)]
+        union = both[:, :, None] + both[:, None, :] - shared
+        distance = 1.0 - np.divide(shared, union, out=np.zeros(shared.shape), where=union > 0)
+        pairs = listed[:, :, None] & listed[:, None, :] & ~np.eye(k, dtype=bool)
+        count = pairs.sum(axis=(1, 2))
+        sums = np.where(pairs, distance, 0.0).sum(axis=(1, 2))
+        np.divide(sums, count, out=out[rows], where=count > 0)
+    return out
+
+
+@_metric("personalization")
+def _(lists: Lists, _: Any) -> float:
+    users = lists.used
+    if users < 2:
+        raise Undefined("fewer than two lists hold an item")
+    if lists.length:
+        counts = lists.counts.astype(np.float64)
+        similar = float((counts * counts).sum()) / lists.length
+    else:
+        each = lists.weighted(1.0 / np.sqrt(np.maximum(lists.lengths, 1))[:, None])
+        similar = float((each * each).sum())
+    return 1.0 - (similar - users) / (users * (users - 1.0))
+
+
+def _relevant(lists: Lists) -> np.ndarray:
+    """(Q, k) bool: which listed items are in the truth."""
+    truth = lists.catalog.need("truth")
+    rows = np.repeat(np.arange(lists.lists), np.diff(truth.indptr))
+    known = np.sort(rows * lists.catalog.n_items + truth.indices)
+    wanted = np.arange(lists.lists)[:, None] * lists.catalog.n_items + lists.ids
+    if not len(known):
+        return np.zeros(lists.ids.shape, bool)
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return lists.listed & (known[at] == wanted)
+
+
+@_metric("serendipity", per_list=True)
+def _(lists: Lists, _: Any) -> np.ndarray:
+    popularity, n = lists.catalog.need("popularity"), lists.catalog.n_items
+    distinct = np.unique(popularity[popularity > 0])
+    rank = len(distinct) - np.searchsorted(distinct, popularity)  # 1 for the most popular; ties share a rank
+    anyone = np.where(popularity > 0, (n + 1.0 - rank) / max(n, 1), 0.0)
+    place = (n - np.arange(lists.ids.shape[1], dtype=np.float64)) / max(n, 1)
+    gain = np.maximum(place - anyone[np.maximum(lists.ids, 0)], 0.0) * _relevant(lists)
+    return np.divide(
+        gain.sum(axis=1), lists.lengths, out=np.full(lists.lists, np.nan), where=lists.lengths > 0
+    )
+
+
+@_metric("unexpectedness", per_list=True)
+def _(lists: Lists, _: Any) -> np.ndarray:
+    base = lists.catalog.need("baseline")[:, : lists.k]
+    shared = np.zeros(lists.lists, np.int64)
+    for column in range(base.shape[1]):
+        shared += ((lists.ids == base[:, column, None]) & lists.listed).any(axis=1)
+    return 1.0 - np.divide(shared, lists.lengths, out=np.full(lists.lists, np.nan), where=lists.lengths > 0)
+
+
+@_metric("epc", per_list=True)
+def _(lists: Lists, _: Any) -> np.ndarray:
+    unknown = 1.0 - np.minimum(lists.catalog.need("popularity") / float(lists.catalog.need("n_users")), 1.0)
+    discount = 1.0 / np.log2(np.arange(lists.ids.shape[1]) + 2.0)
+    gains = np.where(_relevant(lists), unknown[np.maximum(lists.ids, 0)], 0.0) * discount
+    norm = np.where(lists.listed, discount, 0.0).sum(axis=1)
+    return np.divide(gains.sum(axis=1), norm, out=np.full(lists.lists, np.nan), where=norm > 0)
+
+
+@_metric("exposure_gap")
+def _(lists: Lists, _: Any) -> float:
+    lists.some()
+    frame = exposure_shares(lists)
+    return float(np.abs(frame["exposure"] - frame["target"]).sum() / 2)
+
+
+def exposure_shares(lists: Lists) -> dict[str, np.ndarray]:
+    """The share of the exposure each group of items gets, and the share it is due."""
+    codes, labels = lists.catalog.need("item_groups")
+    got = np.bincount(codes, lists.exposure, minlength=len(labels))
+    due = np.bincount(codes, minlength=len(labels)).astype(float)
+    if lists.catalog.target is not None:
+        due = lists.catalog.target
+    return {"exposure": got / max(got.sum(), np.finfo(float).tiny), "target": due / due.sum()}
+
+
+@_metric("miscalibration", per_list=True, option="alpha")
+def _(lists: Lists, alpha: float) -> np.ndarray:
+    import scipy.sparse as sp
+
+    of_item, history = lists.catalog.need("categories"), lists.catalog.need("history")
+    sizes = np.maximum(np.asarray(of_item.sum(axis=1)).ravel(), 1.0)
+    of_item = sp.csr_array(sp.diags_array(1.0 / sizes) @ of_item)
+    indptr = np.concatenate([[0], np.cumsum(lists.lengths)])
+    listed = sp.csr_array(
+        (np.ones(int(indptr[-1])), lists.ids[lists.listed], indptr),
+        shape=(lists.lists, lists.catalog.n_items),
+    )
+    seen = sp.csr_array((np.ones(len(history.indices)), history.indices, history.indptr), shape=history.shape)
+    out = np.full(lists.lists, np.nan)
+    for start in range(0, lists.lists, 4096):
+        rows = slice(start, start + 4096)
+        p, q = (np.asarray((matrix[rows] @ of_item).toarray()) for matrix in (seen, listed))
+        totals = [x.sum(axis=1, keepdims=True) for x in (p, q)]
+        p, q = (x / np.where(t > 0, t, 1.0) for x, t in zip((p, q), totals))
+        smooth = (1 - alpha) * q + alpha * p
+        ratio = np.divide(p, smooth, out=np.ones_like(p), where=p > 0)
+        divergence = (p * np.log(ratio)).sum(axis=1)
+        both = ((totals[0] > 0) & (totals[1] > 0)).ravel()
+        out[rows] = np.where(both, divergence, np.nan)
+    return out
