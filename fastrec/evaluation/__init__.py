@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fastrec.evaluation.accumulate import Accumulator
 from fastrec.evaluation.bootstrap import Bootstrap, bootstrap
+from fastrec.evaluation.catalog import CatalogEvaluation
+from fastrec.evaluation.catalog_accumulator import CatalogAccumulator
 from fastrec.evaluation.click_accumulator import ClickAccumulator
 from fastrec.evaluation.clicks import ClickEvaluation
 from fastrec.evaluation.compare import compare
@@ -20,6 +22,8 @@ from fastrec.evaluation.truth import Truth
 __all__ = [
     "Accumulator",
     "Bootstrap",
+    "CatalogAccumulator",
+    "CatalogEvaluation",
     "ClickAccumulator",
     "ClickEvaluation",
     "Comparison",

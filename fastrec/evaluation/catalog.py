@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastrec._core import arrays, checks
-from fastrec._core import threads as _threads
 from fastrec.evaluation import catalog_input as reading
 from fastrec.evaluation.catalog_lists import Catalog, Lists, Undefined
 from fastrec.evaluation.catalog_metrics import METRICS, exposure_shares
@@ -29,7 +27,7 @@ def evaluate_catalog(
     n_users: int | None = None,
     vectors: Any = None,
     categories: Any = None,
-    metrics: str | Sequence[str] = ("coverage", "gini", "entropy", "personalization"),
+    metrics: str | Sequence[str] = reading.DEFAULT_METRICS,
     *,
     history: Any = None,
     truth: Any = None,
@@ -86,6 +84,7 @@ def evaluate_catalog(
     -------
     CatalogEvaluation
         ``result["coverage"]``, ``.values``, ``.counts``, ``.per_list``, ``.exposure``, ``.to_frame()``.
+        ``fr.evaluation.CatalogAccumulator`` gives the same from batches.
 
     Notes
     -----
@@ -131,57 +130,38 @@ def evaluate_catalog(
     (0.75, 0.5)
     """
     ids, known = reading.list_ids(top, items)
-    lists, width = ids.shape
-    wanted = reading.parse(metrics, width)
-    checks.choice(duplicates, "duplicates", ("error", "count"))
-    checks.choice(undefined, "undefined", ("warn", "nan", "error"))
+    request = reading.read_request(
+        metrics, n_items, popularity, n_users, vectors, categories, item_groups, target, items, tail, alpha, duplicates,
+        undefined, threads, known,
+    )  # fmt: skip
+    return evaluate_lists(reading.read_lists(ids, history, truth, baseline, request.n_items), request)
+
+
+def evaluate_lists(given: reading.Lists, request: reading.Request) -> CatalogEvaluation:
+    """``evaluate_catalog`` after its arguments have been read."""
+    lists, width = given.ids.shape
     if lists > MAX_LISTS:
         raise ValueError(f"`top` must have at most {MAX_LISTS} lists; got {lists}")
-    n_items = reading.catalog_size(n_items, known, popularity=popularity, vectors=vectors, categories=categories,
-                            item_groups=item_groups)  # fmt: skip
-    history = reading.sparse(history, "history", (lists, n_items))
-    counted = reading.item_popularity(popularity, n_items)
-    if history is not None:
-        if counted is None:
-            counted = np.bincount(history.indices, minlength=n_items).astype(np.float64)
+    popularity, n_users = request.popularity, request.n_users
+    if given.history is not None:
+        if popularity is None:
+            popularity = np.bincount(given.history.indices, minlength=request.n_items).astype(np.float64)
         n_users = lists if n_users is None else n_users
-    if n_users is not None:
-        n_users = checks.integer(n_users, "n_users", low=1)
-        if counted is not None and popularity is None and counted.max(initial=0) > n_users:
-            raise ValueError(
-                f"`n_users` must be at least {int(counted.max())}, the users of one item; got {n_users}"
-            )
-    if baseline is not None:
-        baseline = np.asarray(arrays.adopt(baseline, "baseline"))
-        baseline = np.broadcast_to(baseline, (lists, len(baseline))) if baseline.ndim == 1 else baseline
-        if baseline.ndim != 2 or len(baseline) != lists or baseline.dtype.kind not in "iu":
-            raise ValueError(
-                f"`baseline` must hold item rows, ({lists}, k) or (k,); got {baseline.shape} {baseline.dtype}"
-            )
-    groups = None if item_groups is None else reading.item_labels(item_groups, "item_groups", n_items)
-    options = {
-        "tail": checks.number(tail, "tail", low=0.0, high=1.0),
-        "alpha": checks.number(alpha, "alpha", low=0.0, high=1.0),
-    }
+    if n_users is not None and request.popularity is None and popularity is not None:
+        most = int(popularity.max(initial=0))
+        if most > n_users:
+            raise ValueError(f"`n_users` must be at least {most}, the users of one item; got {n_users}")
     catalog = Catalog(
-        ids,
-        n_items,
-        n_users,
-        counted,
-        history,
-        reading.sparse(truth, "truth", (lists, n_items)),
-        baseline,
-        reading.unit_vectors(vectors, n_items),
-        reading.item_categories(categories, n_items),
-        groups,
-        reading.group_shares(target, groups),
-        _threads.resolve(threads),
-    )
-    result = CatalogEvaluation(catalog, duplicates, lists, width)
-    for name, (metric, k) in wanted.items():
+        given.ids, request.n_items, n_users, popularity, given.history, given.truth, given.baseline, request.vectors,
+        request.categories, request.groups, request.target, request.threads,
+    )  # fmt: skip
+    result = CatalogEvaluation(catalog, request.duplicates, lists, width)
+    result._cut(width)  # a fault is one behind every cutoff as well
+    for name, (metric, cutoff) in request.wanted.items():
         definition = METRICS[metric]
+        k = width if cutoff is None else cutoff
         cut = result._cut(k)
-        option = options.get(definition.option or "")
+        option = request.options.get(definition.option or "")
         result.parameters[name] = {"k": k} | ({definition.option: option} if definition.option else {})
         try:
             value = definition.compute(cut, option)
@@ -197,11 +177,11 @@ def evaluate_catalog(
         except LookupError as missing:
             raise ValueError(f"{name!r} needs {reading.NEEDED[str(missing.args[0])]}") from None
         result._values[name] = float(value)
-    if result.undefined and undefined != "nan":
+    if result.undefined and request.undefined != "nan":
         text = "undefined on these lists: " + "; ".join(f"{n}: {why}" for n, why in result.undefined.items())
-        if undefined == "error":
+        if request.undefined == "error":
             raise ValueError(text)
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
     return result
 
 
@@ -233,10 +213,7 @@ class CatalogEvaluation(NamedValues):
         if k not in self._cuts:
             lists = self._catalog.cut(k)
             if lists.duplicate >= 0 and self._duplicates == "error":
-                raise ValueError(
-                    f"`top` must not list an item twice; list {lists.duplicate} does. "
-                    "Pass duplicates='count' to count it twice"
-                )
+                raise reading.listed_twice(lists.duplicate)
             self._cuts[k] = lists
         return self._cuts[k]
 

@@ -2,13 +2,105 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastrec._core import arrays, checks
+from fastrec._core import threads as _threads
 from fastrec.evaluation.catalog_metrics import METRICS
 from fastrec.ranking.result import TopK
+
+DEFAULT_METRICS = ("coverage", "gini", "entropy", "personalization")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked, and what is known about the items: all but the lists."""
+
+    wanted: dict[str, tuple[str, int | None]]
+    n_items: int
+    popularity: np.ndarray | None
+    n_users: int | None
+    vectors: np.ndarray | None
+    categories: Any
+    groups: tuple[np.ndarray, Any] | None
+    target: np.ndarray | None
+    items: Any
+    options: dict[str, float]
+    duplicates: str
+    undefined: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Some lists, as item rows that -1 pads, and what is known about their users."""
+
+    ids: np.ndarray
+    history: Any
+    truth: Any
+    baseline: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_request(
+    metrics: str | Sequence[str] = DEFAULT_METRICS,
+    n_items: int | None = None,
+    popularity: Any = None,
+    n_users: int | None = None,
+    vectors: Any = None,
+    categories: Any = None,
+    item_groups: Any = None,
+    target: Any = None,
+    items: Any = None,
+    tail: float = 0.2,
+    alpha: float = 0.01,
+    duplicates: str = "error",
+    undefined: str = "warn",
+    threads: int | None = None,
+    known: int | None = None,
+) -> Request:
+    """The request of :func:`fastrec.evaluate_catalog`; ``known`` is the size of the catalogue where the lists tell."""
+    wanted = parse(metrics)
+    checks.choice(duplicates, "duplicates", ("error", "count"))
+    checks.choice(undefined, "undefined", ("warn", "nan", "error"))
+    n_items = catalog_size(n_items, known, items=items, popularity=popularity, vectors=vectors, categories=categories,
+                           item_groups=item_groups)  # fmt: skip
+    groups = None if item_groups is None else item_labels(item_groups, "item_groups", n_items)
+    return Request(
+        wanted,
+        n_items,
+        item_popularity(popularity, n_items),
+        None if n_users is None else checks.integer(n_users, "n_users", low=1),
+        unit_vectors(vectors, n_items),
+        item_categories(categories, n_items),
+        groups,
+        group_shares(target, groups),
+        None if items is None else item_index(items),
+        {
+            "tail": checks.number(tail, "tail", low=0.0, high=1.0),
+            "alpha": checks.number(alpha, "alpha", low=0.0, high=1.0),
+        },
+        duplicates,
+        undefined,
+        _threads.resolve(threads),
+    )
+
+
+def read_lists(ids: np.ndarray, history: Any, truth: Any, baseline: Any, n_items: int) -> Lists:
+    """Lists with what is known about their users, which must be of their number."""
+    shape = len(ids), n_items
+    return Lists(
+        ids,
+        sparse(history, "history", shape),
+        sparse(truth, "truth", shape),
+        baseline_lists(baseline, len(ids)),
+    )
 
 
 def list_ids(top: Any, items: Any) -> tuple[np.ndarray, int | None]:
@@ -34,12 +126,25 @@ def list_ids(top: Any, items: Any) -> tuple[np.ndarray, int | None]:
     return np.ascontiguousarray(ids, np.int32 if ids.dtype == np.int32 else np.int64), known
 
 
-def _rows_of(top: Any, items: Any) -> np.ndarray:
+def listed_twice(row: int) -> ValueError:
+    return ValueError(
+        f"`top` must not list an item twice; list {row} does. Pass duplicates='count' to count it twice"
+    )
+
+
+def item_index(items: Any) -> Any:
     import pandas as pd
 
     index = pd.Index(items)
     if not index.is_unique:
         raise ValueError("`items` must name every item once; some repeat")
+    return index
+
+
+def _rows_of(top: Any, items: Any) -> np.ndarray:
+    import pandas as pd
+
+    index = item_index(items)
     wanted = np.asarray(top, dtype=object)
     if wanted.ndim != 2:
         raise ValueError(f"`top` must have shape (lists, k); got {wanted.shape}")
@@ -67,6 +172,18 @@ def sparse(value: Any, name: str, shape: tuple[int, int]) -> Any:
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
     return matrix
+
+
+def baseline_lists(value: Any, lists: int) -> np.ndarray | None:
+    if value is None:
+        return None
+    baseline = np.asarray(arrays.adopt(value, "baseline"))
+    baseline = np.broadcast_to(baseline, (lists, len(baseline))) if baseline.ndim == 1 else baseline
+    if baseline.ndim != 2 or len(baseline) != lists or baseline.dtype.kind not in "iu":
+        raise ValueError(
+            f"`baseline` must hold item rows, ({lists}, k) or (k,); got {baseline.shape} {baseline.dtype}"
+        )
+    return baseline
 
 
 def item_popularity(value: Any, n_items: int) -> np.ndarray | None:
@@ -156,10 +273,11 @@ NEEDED = {
 }
 
 
-def parse(names: Any, width: int) -> dict[str, tuple[str, int]]:
+def parse(names: Any) -> dict[str, tuple[str, int | None]]:
+    """The metric and the cutoff (``None``: whole lists) of each name."""
     if isinstance(names, str):
         names = [names]
-    wanted = {}
+    wanted: dict[str, tuple[str, int | None]] = {}
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"`metrics` must hold names; got {type(name).__name__} {name!r}")
@@ -171,7 +289,7 @@ def parse(names: Any, width: int) -> dict[str, tuple[str, int]]:
             )
         if at and not (text.isdecimal() and int(text) > 0):
             raise ValueError(f"metric {name!r} needs a positive integer after '@' (its cutoff); got {text!r}")
-        wanted[name] = base, int(text) if at else width
+        wanted[name] = base, int(text) if at else None
     if not wanted:
         raise ValueError("`metrics` must name at least one metric; got none")
     return wanted

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from catalogue import N_ITEMS, N_USERS, problem
 from subprocesses import USABLE_ISAS, output_of
 
 import fastrec as fr
@@ -17,29 +18,7 @@ from fastrec.evaluation.catalog_counts import catalog_counts
 from fastrec.evaluation.catalog_metrics import METRICS
 from fastrec.evaluation.list_similarity import list_similarity
 
-N_ITEMS, N_USERS = 60, 25
 SAME = {"rtol": 1e-12, "atol": 1e-12}
-
-
-def problem(ragged: bool, seed: int = 0):
-    rng = np.random.default_rng(seed)
-    ids = np.argsort(rng.random((N_USERS, N_ITEMS)), axis=1)[:, :8]
-    if ragged:
-        ids[rng.random(ids.shape) < 0.3] = -1
-        ids[3] = -1
-        ids[4, 1:] = -1
-    history = sp.csr_array(rng.random((N_USERS, N_ITEMS)) < 0.15)
-    truth = sp.csr_array(rng.random((N_USERS, N_ITEMS)) < 0.3)
-    return {
-        "top": np.ascontiguousarray(ids),
-        "n_items": N_ITEMS,
-        "vectors": rng.standard_normal((N_ITEMS, 7)),
-        "categories": rng.random((N_ITEMS, 4)) < 0.4,
-        "history": history,
-        "truth": truth,
-        "baseline": np.arange(8),
-        "item_groups": rng.integers(0, 3, N_ITEMS),
-    }
 
 
 def lists_of(ids, k):
@@ -299,6 +278,12 @@ def test_bad_input_is_refused(change, error, message):
     good = {"top": np.array([[0, 1], [2, -1]]), "n_items": 5, "metrics": "coverage"}
     with pytest.raises(error, match=message):
         fr.evaluate_catalog(**{**good, **change})
+
+
+@pytest.mark.parametrize(("top", "message"), [([[0, 1, 1]], "list 0 does"), ([[0, 1, 9]], "list 0 holds 9")])
+def test_a_fault_behind_the_cutoff_is_one_too(top, message):
+    with pytest.raises(ValueError, match=message):
+        fr.evaluate_catalog(top, 5, metrics="coverage@1")
 
 
 def test_duplicates_can_be_counted():
