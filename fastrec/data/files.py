@@ -102,9 +102,8 @@ def read_subtopics(path: PathLike) -> Any:
         return read
     frame = read_truth(file)  # names what is wrong with a line
     if found == "trec":
-        lines = [
-            line.split() for line in decode(formats.read_text(file), file).split("\n") if line[:1] != "#"
-        ]
+        text = decode(formats.read_text(file), file)
+        lines = [line.split() for line in text.split("\n") if not line.lstrip(" \t\r").startswith("#")]
         frame.insert(1, "subtopic", [fields[1] for fields in lines if fields])
         return frame
     if found in ("npy", "npz"):

@@ -49,7 +49,9 @@ class Convention:
         before anything is computed (``skip``, "condensed lists").
     short : precision of a list shorter than k divides by ``k`` or by its length (``len``).
     gain : ``linear``, ``exponential`` (2**g - 1), ``binary`` (1 where relevant) or a table {grade: gain}; for dcg and
-        ndcg.  A negative gain counts as 0.
+        ndcg.  A negative gain counts as 0, and so does a grade of 0 or less that the table lacks.  It must know every
+        grade above 0 that the truth holds (trec_eval and ir_measures take a grade that their tables lack as its own
+        gain; another reader would expect 0).
     relevance_level : an item is relevant from this gain on; ``None``: when its gain is above 0.
     discount : of dcg and ndcg, 1 / log2(rank + 1) (``log``) or 1 / log2(max(rank, 2)) (``clipped``, as Järvelin and
         Kekäläinen first defined it).

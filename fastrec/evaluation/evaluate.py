@@ -159,6 +159,8 @@ def evaluate_adopted(
         )
     for column in columns:
         _check(column, truth, policy)
+    if isinstance(policy.gain, Mapping) and any("gain" in column.metric.uses for column in columns):
+        _check_grades(truth, policy.gain)
     rows = _match_queries(run, truth)
     arguments = {
         "ids": run.ids,
@@ -263,6 +265,16 @@ def _check(column: Column, truth: Truth, policy: Convention) -> None:
             raise ValueError(
                 f"`metrics`: max_gain of {column.label!r} is below the truth's largest gain, {truth.max_gain:g}"
             )
+
+
+def _check_grades(truth: Truth, table: Mapping[Any, Any]) -> None:
+    """Refuse a truth with a grade above 0 that the gain table does not know."""
+    lacking, row = truth.first_outside(table)
+    if row >= 0:
+        raise ValueError(
+            f"`gain` has no worth for the grade {lacking:g}, which `truth` holds in query {truth._queries[row]!r}; add "
+            f"it to the table: {lacking:g} as trec_eval has it, or 0 where it is worth nothing"
+        )
 
 
 def _match_queries(run: Run, truth: Truth) -> np.ndarray | None:

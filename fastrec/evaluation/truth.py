@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -227,6 +227,21 @@ class Truth:
         if self._gains is None:
             return 1.0 if len(self._ids) else 0.0
         return float(self._gains.max())
+
+    def first_outside(self, grades: Iterable[float]) -> tuple[float, int]:
+        """The first gain above 0 that is none of ``grades``, and the row of its query; -1 where there is none."""
+        if self._gains is None:
+            judged = self._ptr[1:] > self._ptr[:-1]
+            known = 1.0 in set(grades) or not bool(judged.any())
+            return (0.0, -1) if known else (1.0, int(judged.argmax()))
+        with arrays.current(self._gains):
+            xp = arrays.namespace(self._gains)
+            outside = (self._gains > 0) & ~xp.isin(self._gains, xp.asarray([*grades], np.float64))
+            if not len(outside) or not bool(outside.any()):
+                return 0.0, -1
+            place = int(outside.argmax())
+            row = int(xp.searchsorted(self._ptr, xp.asarray([place]), side="right")[0]) - 1
+            return float(self._gains[place]), row
 
     def __len__(self) -> int:
         return self._queries.size

@@ -114,7 +114,7 @@ def forms(folder: Path) -> Iterator[Any]:
     frame.to_json(folder / "truth.jsonl", orient="records", lines=True)
     (folder / "truth.json").write_text(json.dumps(TRUTH))
     lines = [f"{q} {topic} {item} {gain}\n" for q, topic, item, gain in rows]
-    (folder / "truth.qrels").write_text("# a comment\n\n" + "".join(lines))
+    (folder / "truth.qrels").write_text("# a comment\n\n  # another\n" + "".join(lines))
     for suffix in ("csv", "parquet", "jsonl", "json", "qrels"):
         yield folder / f"truth.{suffix}"
         yield fr.Truth(folder / f"truth.{suffix}", subtopics=True)

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import fastrec as fr
+from fastrec.data import read_truth
 
 FOLDER = Path(os.environ.get("FASTREC_DATA", ""), "metrics")
 pytestmark = pytest.mark.skipif(
@@ -99,6 +100,51 @@ def test_trec_eval_prints_the_same(output: str) -> None:
     ):  # a grade of -1 is "pooled, not judged" to trec_eval, a judgement to us and ir_measures
         names = {theirs: ours for theirs, ours in names.items() if not theirs.startswith("unj")}
     compare(ev, folder / output, names, enough)
+
+
+# recorded output: (run, qrels, values that must be compared); the files are read by path, comments and all
+FILES = {
+    "out.test": ("results.test", "qrels.test", 26),
+    "out.test.a": ("results.test", "qrels.test.with-comments", 65),
+    "out.comment.test": ("results.comment.test.gz", "qrels.comment.test.gz", 26),
+}
+
+
+@pytest.mark.parametrize("output", FILES)
+def test_trec_eval_reads_the_same(output: str) -> None:
+    """What it prints by default, and of judgements with comments."""
+    results, qrels, enough = FILES[output]
+    folder = FOLDER / "trec_eval"
+    ev = fr.evaluate(folder / results, folder / qrels, list(PRINTED), missing="skip")
+    compare(ev, folder / output, {theirs: ours for ours, theirs in PRINTED.items()}, enough)
+
+
+def test_judgements_with_comments_are_those_without() -> None:
+    folder = FOLDER / "trec_eval"
+    plain, commented = (read_truth(folder / name) for name in ("qrels.123.gz", "qrels.comments.123.gz"))
+    ids = ["query", "item"]
+    assert commented["item"].str.contains("#").any()  # no comment: part of the id
+    commented["item"] = commented["item"].str.partition("#")[0]
+    pd.testing.assert_frame_equal(
+        *(frame.sort_values(ids).reset_index(drop=True) for frame in (plain, commented))
+    )
+
+
+def test_scores_of_topics_by_their_means_and_deviations() -> None:
+    """``-Z zscores_file -q``: how many deviations each value is from the mean that other systems have on its topic."""
+    folder = FOLDER / "trec_eval"
+    ev = fr.evaluate(folder / "results.test", folder / "qrels.test", list(PRINTED), missing="skip")
+    table, ours, checked = ev.per_query, {theirs: mine for mine, theirs in PRINTED.items()}, 0
+    printed = {(fields[0], fields[1]): fields[2] for fields in lines(folder / "out.test.aqZ")}
+    for query, measure, mean, deviation in lines(folder / "zscores_file"):
+        score = printed.get((f"Z{measure}", query))
+        if measure not in ours or score is None or float(deviation) == 0:
+            continue
+        got = (table.loc[query, ours[measure]] - float(mean)) / float(deviation)
+        slack = 5.1e-5 + 1.1e-4 / float(deviation) * (1 + abs(got))  # the file has four digits
+        assert abs(got - float(score)) <= slack, (measure, query, got, score)
+        checked += 1
+    assert checked >= 150, checked
 
 
 def test_parameters_of_measures() -> None:

@@ -38,9 +38,24 @@ def test_graded_gain_by_hand() -> None:
     assert value("ndcg@3", run, truth) == pytest.approx(linear, abs=1e-15)
     assert value("ndcg@3", run, truth, gain="exponential") == pytest.approx(exponential, abs=1e-15)
     assert value("ndcg@3", run, truth, ideal="list") == pytest.approx(3.5 / (3 + 1 / math.log2(3)), abs=1e-15)
-    assert value("dcg", run, truth, gain={3: 10, 1: 4}) == pytest.approx(12.0, abs=1e-15)
+    assert value("dcg", run, truth, gain={3: 10, 2: 5, 1: 4}) == pytest.approx(12.0, abs=1e-15)
     # a table that is not monotone: the ideal is by value, not by grade
-    assert value("ndcg", run, truth, gain={1: 10.0}) == pytest.approx(0.5, abs=1e-15)
+    assert value("ndcg", run, truth, gain={1: 10.0, 2: 0, 3: 0}) == pytest.approx(0.5, abs=1e-15)
+
+
+def test_a_gain_table_must_know_every_grade_above_0() -> None:
+    run, truth = {"p": ["a"], "q": ["a", "n", "c"]}, {"p": {"a": 1}, "q": {"a": 3, "b": 2, "c": 1, "n": -1}}
+    message = (
+        "`gain` has no worth for the grade 2, which `truth` holds in query 'q'; add it to the table: 2 as"
+    )
+    for metrics in (["ndcg@10"], ["map", "dcg"]):
+        with pytest.raises(ValueError, match=message):
+            fr.evaluate(run, truth, metrics, gain={3: 10, 1: 4})
+    assert fr.evaluate(run, truth, ["map"], gain={3: 10, 1: 4})["map"] == pytest.approx((1 + 5 / 9) / 2)
+    with pytest.raises(ValueError, match="the grade 1, which `truth` holds in query 'r'"):
+        fr.evaluate(run, {"p": [], "r": ["a"]}, ["ndcg"], gain={2: 3})
+    for nothing in ({"p": []}, {"p": {"a": 0}}, {}):
+        fr.evaluate(run, nothing, ["ndcg"], gain={2: 3})
 
 
 def test_cascade_metrics_by_hand() -> None:

@@ -163,6 +163,18 @@ def test_only_sums_leave_the_card(cupy: fake_cupy.Fake, log: Any) -> None:
         RANK_METRICS(**arguments)
 
 
+def test_a_gain_table_must_know_the_grades_there_too(cupy: fake_cupy.Fake, log: Any) -> None:
+    ids, scores, truth, _ = log
+    run, there, table = TopK(cupy.asarray(ids), cupy.asarray(scores)), truth.to("cuda:0"), {1: 1, 2: 5, 3: 2}
+    expected = fr.evaluate(TopK(ids, scores), truth, ["ndcg@10"], gain=table)
+    np.testing.assert_array_equal(
+        fr.evaluate(run, there, ["ndcg@10"], gain=table).values.get(), expected.values
+    )
+    for where, judged in ((run, there), (TopK(ids, scores), truth)):
+        with pytest.raises(ValueError, match="no worth for the grade 2"):
+            fr.evaluate(where, judged, ["ndcg@10"], gain={1: 1, 3: 2})
+
+
 def test_weights_labels_and_queries_of_a_frame(cupy: fake_cupy.Fake, log: Any) -> None:
     ids, scores, _, judged = log
     labels = np.array([f"item {i:03d}" for i in range(200)], object)

@@ -41,7 +41,7 @@ _FUNCTIONS = {
     "log", "matmul", "maximum", "minimum", "ones", "repeat", "searchsorted", "sort", "sqrt", "stack", "take_along_axis",
     "tile", "where", "zeros", "zeros_like", "rint", "bincount", "clip", "moveaxis", "expm1", "log1p", "sum", "dot",
     "append", "array_split", "mean", "square", "power",
-    "sign", "logical_and", "logical_or", "take", "cos", "sin", "logaddexp", "arctan2",
+    "sign", "logical_and", "logical_or", "take", "cos", "sin", "logaddexp", "arctan2", "isin",
 }  # fmt: skip
 _WAIT = {"flatnonzero", "nonzero", "unique"}
 _CREATE = {"arange", "array", "asarray", "empty", "empty_like", "full", "ones", "zeros", "zeros_like"}
