@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_format
 import operator
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -106,6 +107,7 @@ def evaluate(
     from fastrec.cli.common import check_output, note, split_list
     from fastrec.data import read_run, read_truth, write_frame
     from fastrec.evaluation.metrics import parse
+    from fastrec.evaluation.per_query import shown
 
     names = split_list(metrics or [DEFAULT])
     gates = [Gate.read(text) for text in require or []]
@@ -124,11 +126,13 @@ def evaluate(
         returned = read_run(path)
         for name in ("query", "item"):
             if len(returned) and len(right) and not _overlap(returned[name], right[name]):
-                firsts = f"{returned[name].iloc[0]!r} and {right[name].iloc[0]!r}"
+                firsts = f"{shown(returned[name].iloc[0])} and {shown(right[name].iloc[0])}"
                 note(
                     f"{path}: no {name} of the run is in {truth} (their first: {firsts}); are the ids the same?"
                 )
-        return fr.evaluate(returned, judged, asked, convention, threads=threads)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "no (query|item) of `truth`")  # said above, with the files
+            return fr.evaluate(returned, judged, asked, convention, threads=threads)
 
     result = measure(run)
     values = result.per_query

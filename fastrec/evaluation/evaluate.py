@@ -320,6 +320,8 @@ def _match_items(run: Run, truth: Truth) -> Any:
         if theirs is None:
             return flat
         known_ids, known = ids._integers_of(theirs.array())
+        if len(known) and run.ids.size and not known.any():
+            _warn_of_kinds(f"integers, such as {int(run.ids.reshape(-1)[0])}", repr(theirs[0]))
         low = min(0, int(run.ids.min())) if run.ids.size else 0
         fresh = (
             low - 1 - np.arange(len(known), dtype=np.int64)
@@ -338,8 +340,19 @@ def _match_items(run: Run, truth: Truth) -> Any:
         theirs, flat = Labels.of(ids.fetch(distinct)), codes
     place = run.items.locate(theirs)
     unknown = place < 0
+    if len(place) and run.items.size and run.items.is_text != theirs.is_text and unknown.all():
+        _warn_of_kinds(f"such as {run.items[0]!r}", repr(theirs[0]))
     place[unknown] = run.items.size + np.arange(int(unknown.sum()))
     return ids.like(place, flat)[flat]
+
+
+def _warn_of_kinds(ours: str, theirs: str) -> None:
+    warnings.warn(
+        f"no item of `truth` (such as {theirs}) is in `run` ({ours}): one holds integers, the other text; do their ids "
+        "match?",
+        UserWarning,
+        stacklevel=5,
+    )
 
 
 def _topics(truth: Truth, policy: Convention) -> tuple[np.ndarray, ...]:

@@ -224,8 +224,7 @@ def _factorise(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
         if not pa.types.is_dictionary(text.type):
             codes, firsts = _codes_of_arrow(text)
             return codes, text.take(pa.array(firsts)).to_numpy(zero_copy_only=False)
-        codes = text.indices.to_numpy(zero_copy_only=False)
-        return codes.astype(np.int64), text.dictionary.to_numpy(zero_copy_only=False)
+        return _codes_of_dictionary(text, name)
     if hasattr(values, "cat"):  # pandas categorical
         codes = values.cat.codes.to_numpy()
         distinct = values.cat.categories.to_numpy()
@@ -241,7 +240,10 @@ def _factorise(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
                 return found[0], array[found[1]]
         import pandas as pd
 
-        codes, distinct = pd.factorize(source)
+        try:
+            codes, distinct = pd.factorize(source)
+        except TypeError as error:
+            raise TypeError(f"`{name}` must hold integers or text ({error})") from None
         distinct = np.asarray(distinct)
     if codes.size and codes.min() < 0:
         raise _missing(name)
@@ -272,6 +274,22 @@ def _codes_of_arrow(text: Any) -> tuple[np.ndarray, np.ndarray]:
     held = np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
     count = kernels.encode(None if wide else where, where if wide else None, held, codes, firsts)
     return codes, firsts[:count]
+
+
+def _codes_of_dictionary(column: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """(codes, labels) of an Arrow dictionary array, whose dictionary may hold a label twice, or a null."""
+    codes = column.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    labels = column.dictionary.to_numpy(zero_copy_only=False)
+    if column.dictionary.null_count:
+        absent = column.dictionary.is_null().to_numpy(zero_copy_only=False)
+        if absent[codes].any():
+            raise _missing(name)
+        kept = np.cumsum(~absent) - 1
+        codes, labels = kept[codes], labels[~absent]
+    found = _codes_of(labels) if labels.dtype == object else None
+    if found is None or len(found[1]) == len(labels):
+        return codes, labels
+    return found[0].astype(np.int64)[codes], labels[found[1]]
 
 
 def _as_objects(values: Any) -> np.ndarray:

@@ -60,10 +60,11 @@ def read_run(run: Any, queries: Any = None) -> Run:
         run = read_file(run)
     if type(run).__module__.startswith("ranx"):
         run = run.to_dict()
+    run = mapping_of(run, "run")
     if isinstance(run, Mapping):
         _no_labels(queries, "run")
         return _from_mapping(run)
-    frame = columns_of(run)
+    frame = columns_of(run, "run")
     if frame is not None:
         _no_labels(queries, "run")
         return _from_frame(frame)
@@ -144,7 +145,7 @@ def real_scores(scores: Any) -> Any:
     array = np.asarray(scores)
     if array.dtype.kind not in "fiub":
         try:
-            array = array.astype(np.float64)
+            array = _floats(array)
         except (TypeError, ValueError) as error:
             raise TypeError(f"`score` must hold numbers; got dtype {array.dtype} ({error})") from None
     return np.ascontiguousarray(array, np.float32 if array.dtype in (np.float32, np.float16) else np.float64)
@@ -159,22 +160,45 @@ def csr_of(value: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     return csr.indptr.astype(np.int64), np.ascontiguousarray(indices), csr.data
 
 
-def columns_of(value: Any) -> dict[str, Any] | None:
-    """The columns of a pandas, polars or Arrow frame by name, else ``None``."""
+def mapping_of(value: Any, what: str) -> Any:
+    """A pandas Series of lists or dicts, as grouping makes it, as a dict by its index; anything else as it is."""
+    listed = (list, tuple, set, frozenset, np.ndarray, Mapping)
+    if not (type(value).__module__.startswith("pandas") and type(value).__name__ == "Series" and len(value)):
+        return value
+    if not isinstance(value.iloc[0], listed):
+        return value
+    if not value.index.is_unique:
+        raise ValueError(f"`{what}` has the query {value.index[value.index.duplicated()][0]!r} twice")
+    return dict(zip(value.index, value))
+
+
+def columns_of(value: Any, what: str) -> dict[str, Any] | None:
+    """The columns (and named levels of the index) of a pandas, polars or Arrow frame by name, else ``None``."""
     module = type(value).__module__
     if module.startswith("pandas") and hasattr(value, "columns"):
-        return {str(name): value[name] for name in value.columns}
+        _distinct(list(map(str, value.columns)), what)
+        levels = [name for name in value.index.names if name is not None and name not in value.columns]
+        return {str(name): value.index.get_level_values(name).to_series() for name in levels} | {
+            str(name): value[name] for name in value.columns
+        }
     if module.startswith("polars") and hasattr(value, "collect"):
         value = value.collect()
     if module.startswith("polars") and hasattr(value, "columns"):
         return {name: value[name] for name in value.columns}
     if module.startswith("pyarrow") and hasattr(value, "column_names"):
+        _distinct(value.column_names, what)
         return dict(zip(value.column_names, value.columns))
     if hasattr(value, "__arrow_c_stream__") and not hasattr(value, "__array__"):
         import pyarrow as pa
 
-        return columns_of(pa.table(value))
+        return columns_of(pa.table(value), what)
     return None
+
+
+def _distinct(names: Sequence[str], what: str) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise ValueError(f"`{what}` has the column {twice!r} twice; keep one of them")
 
 
 def pick(frame: dict[str, Any], names: Sequence[str], what: str, *, required: bool = True) -> Any:
@@ -205,10 +229,17 @@ def numbers(values: Any, name: str) -> np.ndarray:
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         try:
-            array = array.astype(np.float64)
+            array = _floats(array)
         except (TypeError, ValueError):
             raise TypeError(f"`{name}` must hold numbers; got dtype {array.dtype}") from None
     return array
+
+
+def _floats(array: np.ndarray) -> np.ndarray:
+    """Numbers among objects or text; dates and complex numbers, which NumPy would turn into some, are none."""
+    if array.dtype.kind not in "OUST":
+        raise TypeError("not numbers")
+    return array.astype(np.float64)
 
 
 def _from_frame(frame: dict[str, Any]) -> Run:
@@ -249,6 +280,7 @@ def listed(entry: Any, name: str) -> Any:
     """The items of one query of a dict: a dict, or anything with a length."""
     if isinstance(entry, (str, bytes)):
         raise TypeError(f"`{name}` must map every query to a dict or a list of items; got the text {entry!r}")
+    _refuse_unordered(entry, name)
     if isinstance(entry, Mapping) or hasattr(entry, "__len__"):
         return entry
     try:
@@ -259,6 +291,11 @@ def listed(entry: Any, name: str) -> Any:
         ) from None
 
 
+def _refuse_unordered(entry: Any, name: str) -> None:
+    if name == "run" and isinstance(entry, (set, frozenset)):
+        raise TypeError("`run` must list the items of a query best first; got a set, which has no order")
+
+
 def objects(values: Any, size: int) -> np.ndarray:
     out = np.empty(size, object)
     out[:] = list(values)
@@ -267,6 +304,8 @@ def objects(values: Any, size: int) -> np.ndarray:
 
 def ragged(rows: Any, name: str) -> tuple[np.ndarray, np.ndarray, Labels | None]:
     """(ptr, flat ids, labels) of a sequence of id arrays."""
+    for row in rows:
+        _refuse_unordered(row, name)
     lists = [row if isinstance(row, (np.ndarray, list, tuple)) else list(row) for row in rows]
     ptr = np.concatenate(([0], np.cumsum([len(row) for row in lists], dtype=np.int64))).astype(np.int64)
     if all(isinstance(row, np.ndarray) and row.dtype.kind in "iu" for row in lists) and lists:
@@ -297,11 +336,20 @@ def _from_rows(run: Any, queries: Any) -> Run:
         try:
             ptr, flat, items = ragged(run, "run")
         except TypeError as error:
+            if str(error).startswith("`run"):
+                raise
             raise TypeError(
                 f"`run` must be a TopK, an id matrix, a frame, a CSR, a dict, lists or a path ({error})"
             ) from None
         return Run(flat, None, ptr, 0, row_labels(queries, len(ptr) - 1, "run"), items)
-    array = arrays.adopt(run, "run")
+    try:
+        array = arrays.adopt(run, "run")
+    except TypeError as error:
+        if isinstance(run, np.ndarray) or hasattr(run, "__array__") or hasattr(run, "__dlpack__"):
+            raise
+        raise TypeError(
+            f"`run` must be a TopK, an id matrix, a frame, a CSR, a dict, lists or a path; got {type(run).__name__}"
+        ) from error
     if array.ndim != 2:
         raise ValueError(f"`run` must be an id matrix of shape (queries, k); got shape {array.shape}")
     labels = row_labels(queries, len(array), "run")
@@ -323,7 +371,7 @@ def _is_rectangle(rows: Sequence[Any]) -> bool:
         raise TypeError("`run` must hold one list of items per query") from None
     if any(isinstance(row, (str, bytes)) for row in rows):
         raise TypeError("`run` must hold one list of items per query; got a list of text")
-    if any(isinstance(row, np.ndarray) for row in rows):
+    if any(isinstance(row, (np.ndarray, set, frozenset)) for row in rows):
         return False
     plain = all(isinstance(item, (int, np.integer)) for row in rows for item in row)
     return len(lengths) == 1 and plain

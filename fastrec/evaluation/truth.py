@@ -339,10 +339,11 @@ def _read(truth: Any, queries: Any, subtopics: bool | None) -> _Parts:
         truth = files.read_subtopics(truth) if subtopics else files.read_truth(truth)
     if type(truth).__module__.startswith("ranx"):
         truth = truth.to_dict()
+    truth = runs.mapping_of(truth, "truth")
     if isinstance(truth, Mapping):
         runs._no_labels(queries, "truth")
         return _from_mapping(truth, subtopics)
-    frame = runs.columns_of(truth)
+    frame = runs.columns_of(truth, "truth")
     if frame is not None:
         runs._no_labels(queries, "truth")
         return _from_frame(frame, subtopics)
@@ -431,7 +432,15 @@ def _from_rows(truth: Any, queries: Any) -> tuple[np.ndarray, np.ndarray, Labels
     if isinstance(truth, (list, tuple)) and not runs._is_rectangle(truth):
         ptr, flat, items = runs.ragged(truth, "truth")
         return ptr, flat, runs.row_labels(queries, len(ptr) - 1, "truth"), items
-    array = ids.host(truth, "truth")
+    try:
+        array = ids.host(truth, "truth")
+    except TypeError as error:
+        if isinstance(truth, np.ndarray) or hasattr(truth, "__array__") or hasattr(truth, "__dlpack__"):
+            raise
+        raise TypeError(
+            "`truth` must be a frame, a dict, a CSR, lists of ids, an id matrix (queries, n) or a path; "
+            f"got {type(truth).__name__}"
+        ) from error
     if array.ndim != 2:
         raise ValueError(
             f"`truth` must be a frame, a dict, a CSR, lists of ids or an id matrix (queries, n); "

@@ -136,7 +136,8 @@ def test_ids_that_never_meet_are_pointed_out(files) -> None:
     RUN.assign(item="sku" + RUN["item"].astype(str)).to_csv("strange.csv", index=False)
     done = files("evaluate", "strange.csv", "truth.csv")
     assert done.code == 0
-    assert "no item of the run is in truth.csv (their first: 'sku0' and " in done.err
+    assert "no item of the run is in truth.csv (their first: 'sku0' and 5)" in done.err
+    assert done.err.count("\n") == 1
     assert files("evaluate", "run.trec", "truth.csv").err == ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -119,3 +120,24 @@ def test_frames_of_either_kind_of_text_give_the_same_metrics():
     ]
     assert all(mean == means[0] for mean in means)
     assert means[0][0] > 0
+
+
+@pytest.mark.parametrize("labels", [["x", "y", "x", "z"], ["x", None, "x", "z", "y"]], ids=["twice", "null"])
+def test_dictionaries_of_arrow_may_repeat_a_label_and_hold_a_null(labels):
+    places = [i for i, label in enumerate(labels) if label is not None]
+    column = pa.DictionaryArray.from_arrays(pa.array(places), pa.array(labels))
+    codes, found = ids.column(column, "x")
+    assert found.array()[codes].tolist() == column.to_pylist()
+    assert found.size == 3
+    wanted = ids.Labels.of(np.array(["z", "x", "q"], object))
+    assert found.array()[found.locate(wanted)[:2]].tolist() == ["z", "x"]
+    assert found.locate(wanted)[2] == -1
+
+
+def test_a_null_in_a_dictionary_that_a_row_holds_is_a_missing_id():
+    for column in (
+        pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array(["x", None])),
+        pa.DictionaryArray.from_arrays(pa.array([0, None]), pa.array(["x", "y"])),
+    ):
+        with pytest.raises(ValueError, match="`x` has missing ids"):
+            ids.column(column, "x")

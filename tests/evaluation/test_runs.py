@@ -106,6 +106,13 @@ PAIRS: dict[str, tuple[Any, Any]] = {
         {q: {i + 10: g for i, g in entry.items()} for q, entry in INT_TRUTH.items()},
     ),
     "Truth": (RUN_FRAME, fr.Truth(TRUTH_FRAME)),
+    "pandas, indexed by query and item": (
+        RUN_FRAME.set_index(["query", "item"]),
+        TRUTH_FRAME.astype({"item": "category"}).set_index(["query", "item"]),
+    ),
+    "pandas, an index that repeats": (RUN_FRAME.set_index(np.zeros(5, int)), TRUTH_FRAME.set_index("query")),
+    "Series of lists": (RUN_FRAME.groupby("query")["item"].apply(list), pd.Series(TRUTH)),
+    "lists, Series of dicts": ([list(entry) for entry in RUN.values()], pd.Series(list(TRUTH.values()))),
 }
 
 
@@ -256,7 +263,17 @@ BAD: list[tuple[Any, Any, dict, type, str]] = [
     (MATRIX, CSR, {"queries": [1, 1]}, ValueError, "distinct"),
     (MATRIX, CSR, {"queries": [1]}, ValueError, "one label per row"),
     (TopK(TOP.rows, TOP.scores, LABELS[:4]), CSR, {}, ValueError, "one column per item"),
-    (object(), CSR, {}, TypeError, "run"),
+    (object(), CSR, {}, TypeError, "`run` must be a TopK, .* or a path; got object"),
+    (None, TRUTH, {}, TypeError, "`run` must be a TopK, .* or a path; got NoneType"),
+    (RUN, None, {}, TypeError, "`truth` must be a frame, .* or a path; got NoneType"),
+    (RUN_FRAME.assign(score=pd.date_range("2020", periods=5)), TRUTH, {}, TypeError, "run.score.*datetime64"),
+    (SCORED_CSR.astype(complex), CSR, {}, TypeError, "complex128"),
+    (MATRIX, CSR.astype(complex), {}, TypeError, "`truth` must hold numbers; got dtype complex128"),
+    (pd.concat([RUN_FRAME, RUN_FRAME["item"]], axis=1), TRUTH, {}, ValueError, "column 'item' twice"),
+    (RUN_FRAME.assign(item=[[1]] * 5), TRUTH, {}, TypeError, "run.item.*unhashable type: 'list'"),
+    (pd.Series([["a"], ["b"]], index=["q1", "q1"]), TRUTH, {}, ValueError, "query 'q1' twice"),
+    ({"q1": {"a", "b"}}, TRUTH, {}, TypeError, "a set, which has no order"),
+    ([{1, 2}, {3}], CSR, {}, TypeError, "a set, which has no order"),
     ("no such file.csv", CSR, {}, FileNotFoundError, "no such file"),
 ]
 
@@ -273,6 +290,19 @@ def test_no_query_in_common_warns() -> None:
     assert ev.counts["missing"] == 2
     assert ev.counts["unjudged"] == 1
     assert not ev.values.any()
+
+
+@pytest.mark.parametrize(
+    ("run", "truth"), [({"q1": [1, 2]}, TRUTH), (RUN, {"q1": [1]}), (np.array([[1, 2]]), {0: ["b"]})]
+)
+def test_ids_of_two_kinds_that_never_meet_warn(run: Any, truth: Any) -> None:
+    with pytest.warns(UserWarning, match=r"no item of `truth` .* one holds integers, the other text"):
+        assert not fr.evaluate(run, truth, METRICS).values.any()
+
+
+def test_a_truth_may_hold_sets() -> None:
+    ev = fr.evaluate([[0, 1, 2], [1, 3, 4]], [{1, 4}, {3, 5}], ["mrr", "recall@2"])
+    assert ev.values.tolist() == [[0.5, 0.5], [0.5, 0.5]]
 
 
 @pytest.mark.parametrize("run", [{}, RUN_FRAME.iloc[:0], {"q1": {}}, {"q1": []}])
