@@ -216,16 +216,16 @@ def _summary(result: Any, level: float, seed: int, threads: int | None) -> pd.Da
 
 def _by_group(values: pd.DataFrame, path: Path, column: str) -> pd.DataFrame:
     """Means and number of queries of each group; queries without one come last, as "(none)"."""
+    from fastrec._core import columns
     from fastrec.data import read_frame
     from fastrec.data.formats import format_of, malformed, open_path
-    from fastrec.data.pairs import QUERIES, pick
 
     if format_of(open_path(path)) not in ("parquet", "feather", "csv", "tsv", "jsonl"):
         raise malformed(
             path, None, f"a table with the column {column!r}", "another format; pass a table with --groups"
         )
     table = read_frame(path)
-    query = pick([str(name) for name in table.columns], QUERIES)
+    query = columns.find([str(name) for name in table.columns], columns.QUERY, str(path))
     if query is None or column not in table.columns:
         raise malformed(
             path, None, f"columns query and {column}", f"columns {', '.join(map(str, table.columns))}"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastrec._core import columns as names
 from fastrec.data import formats
 from fastrec.data.formats import decode, malformed, open_path, refusing
 
@@ -109,10 +110,10 @@ def read_subtopics(path: PathLike) -> Any:
     if found in ("npy", "npz"):
         raise malformed(file, None, "judgements by subtopic (TREC, JSON or a table)", f"a {found} file")
     table = read_frame(file)
-    names = [name for name in ("subtopic", "subtopic_id", "intent", "intent_id", "aspect") if name in table]
-    if not names:
+    name = names.find(list(map(str, table.columns)), names.SUBTOPIC, str(file))
+    if name is None:
         raise malformed(file, None, "a column subtopic", f"columns {', '.join(map(str, table.columns))}")
-    frame.insert(1, "subtopic", table[names[0]].to_numpy())
+    frame.insert(1, "subtopic", table[name].to_numpy())
     return frame
 
 
@@ -262,7 +263,8 @@ def _column_pairs(file: Path, kind: Kind, chosen: dict[str, str | None]) -> pa.T
         bad = pc.is_null(column, nan_is_null=True)
         if pc.any(bad).as_py():
             row = pc.index(bad, True).as_py() + 1
-            raise malformed(file, None, f"a value in every row of {name!r}", f"none (or NaN) in row {row}")
+            written = {"query": query, "item": item, "value": value}[name]
+            raise malformed(file, None, f"a value in every row of {written!r}", f"none (or NaN) in row {row}")
     if kind.name == "truth" and value is not None and pc.any(pc.is_inf(columns["value"])).as_py():
         raise malformed(file, None, "finite gains", "an infinite one")
     return pairs._ranked(pa.table(columns), value)

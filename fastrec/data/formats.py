@@ -95,6 +95,8 @@ def read_bytes(path: Path) -> bytes:
 def read_text(path: Path) -> bytes:
     """The bytes of a text file without its byte-order mark; binary content is refused."""
     data = read_bytes(path).removeprefix(BOM)
+    if b"\r" in data and b"\n" not in data:
+        data = data.replace(b"\r", b"\n")  # as the first Macintosh ended its lines
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise malformed(path, None, "UTF-8 text", "UTF-16 text; convert it with `iconv -f UTF-16 -t UTF-8`")
     if b"\0" in data[:65536]:

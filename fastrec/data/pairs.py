@@ -12,7 +12,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 
+from fastrec._core import columns as names
 from fastrec.data.formats import decode, first_line, malformed, read_text, shown
 
 _NUMBER = re.compile(
@@ -34,13 +35,12 @@ _BLANKS = re.compile(r"[ \t\r]+")
 
 @dataclass(frozen=True)
 class Kind:
-    """What tells a run from judgements: the name of the value, the TREC line, the column names people use."""
+    """What tells a run from judgements: the name of the value, the TREC line."""
 
     name: str
     value: str
     trec: str
     value_at: int
-    values: tuple[str, ...]
     trailing: bool  # text after the last field is allowed (trec_eval does, for runs)
 
     @property
@@ -48,33 +48,22 @@ class Kind:
         return len(self.trec.split())
 
 
-QUERIES = ("query", "query_id", "q_id", "qid", "user", "user_id", "topic", "topic_id")
-ITEMS = ("item", "item_id", "doc_id", "docid", "docno", "doc", "document", "document_id", "product_id")
-RUN = Kind("run", "score", "query Q0 item rank score tag", 4, ("score", "similarity", "prediction"), True)
-TRUTH = Kind(
-    "truth", "gain", "query 0 item gain", 3, ("gain", "relevance", "rel", "grade", "rating", "label"), False
-)
-
-
-def pick(columns: Sequence[str], aliases: Sequence[str], chosen: str | None = None) -> str | None:
-    """The column that plays a role: ``chosen``, else the one with the canonical (first) name, else the only
-    alias.
-    """
-    if chosen is not None:
-        return chosen if chosen in columns else None
-    if aliases[0] in columns:
-        return aliases[0]
-    found = [c for c in columns if c.lower() in aliases]
-    return found[0] if len(found) == 1 else None
+RUN = Kind("run", "score", "query Q0 item rank score tag", 4, True)
+TRUTH = Kind("truth", "gain", "query 0 item gain", 3, False)
 
 
 def roles(
     path: Path, columns: Sequence[str], kind: Kind, chosen: dict[str, str | None]
 ) -> tuple[str, str, str | None]:
     """The names of the query, item and value columns; the value may be absent, the other two may not."""
-    query = pick(columns, QUERIES, chosen.get("query"))
-    item = pick(columns, ITEMS, chosen.get("item"))
-    value = pick(columns, kind.values, chosen.get(kind.value))
+    where = str(path)
+    query = _role(columns, chosen.get("query"), lambda: names.find(columns, names.QUERY, where))
+    item = _role(columns, chosen.get("item"), lambda: names.find(columns, names.ITEM, where))
+    value = _role(
+        columns,
+        chosen.get(kind.value),
+        lambda: names.find(columns, names.SCORE, where) if kind is RUN else names.find_gain(columns, where),
+    )
     if query is None or item is None or (value is None and chosen.get(kind.value)):
         wanted = ", ".join(chosen.get(role) or role for role in ("query", "item", kind.value))
         raise malformed(
@@ -85,8 +74,14 @@ def roles(
         )
     distinct(path, columns)
     if value is None and kind is RUN:
-        value = pick(columns, ("rank",))
+        value = names.find(columns, names.RANK, where)
     return query, item, value
+
+
+def _role(columns: Sequence[str], chosen: str | None, found: Callable[[], str | None]) -> str | None:
+    if chosen is None:
+        return found()
+    return chosen if chosen in columns else None
 
 
 def distinct(path: Path, columns: Sequence[str]) -> None:
@@ -258,17 +253,17 @@ def jsonl(path: Path, kind: Kind, chosen: dict[str, str | None]) -> pa.Table:
     first = _json_object(first_line(data), path, 1 + data[: max(data.find(b"{"), 0)].count(b"\n"))
     query, item, value = roles(path, list(first), kind, chosen)
     types = [(c, pa.int64() if isinstance(first[c], int) else pa.string()) for c in (query, item)]
-    names = ["query", "item"]
+    renamed = ["query", "item"]
     if value:
         types.append((value, pa.float64()))
-        names.append("value")
+        renamed.append("value")
     table = None
     try:
         table = pyarrow.json.read_json(
             pa.BufferReader(data),
             parse_options=pyarrow.json.ParseOptions(pa.schema(types), unexpected_field_behavior="ignore"),
         ).select([name for name, _ in types])
-        table = table.rename_columns(names)
+        table = table.rename_columns(renamed)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError):
         pass  # the slow reader below decides, and names the line that is wrong
     if table is None or not _clean(table):

@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from fastrec._core import arrays, checks
+from fastrec._core import arrays, checks, columns
 from fastrec.evaluation.per_query import shown
 from fastrec.ranking.result import TopK
 
-QUERY_COLUMNS = ("query", "query_id", "qid", "q_id", "user", "user_id")
-ITEM_COLUMNS = ("item", "item_id", "doc_id", "docid", "docno", "iid")
 NORMS = ("min_max", "max", "sum", "z_score", "rank", "borda")
 _SCORE_METHODS = ("combsum", "combmnz", "combgmnz", "combanz", "combmax", "combmin", "combmed")
 _RANK_METHODS = ("rrf", "isr", "log_isr", "logn_isr", "rbc", "borda", "condorcet")
@@ -521,12 +519,13 @@ class _Frames(_Shape):
         self.like = type(runs[0]).__module__.partition(".")[0]
         parts: list[tuple[np.ndarray, np.ndarray, Any, Any]] = []
         for run, name in zip(runs, names):
-            columns = list(run.column_names if hasattr(run, "column_names") else run.columns)
-            labels = _column(columns, QUERY_COLUMNS, name), _column(columns, ITEM_COLUMNS, name)
+            held = list(map(str, run.column_names if hasattr(run, "column_names") else run.columns))
+            labels = _column(held, columns.QUERY, name), _column(held, columns.ITEM, name)
             if not parts:
                 self.names = labels
-            score = _values(run, "score") if "score" in columns else None
-            place = _values(run, "rank") if "rank" in columns and score is None else None
+            scores, ranks = (columns.find(held, known, name) for known in (columns.SCORE, columns.RANK))
+            score = None if scores is None else _values(run, scores)
+            place = None if ranks is None or score is not None else _values(run, ranks)
             parts.append((_values(run, labels[0]), _values(run, labels[1]), score, place))
         queries, self.query_labels = _codes([part[0] for part in parts], names, "queries", sort=False)
         items, self.item_labels = _codes([part[1] for part in parts], names, "items", sort=True)
@@ -546,7 +545,7 @@ class _Frames(_Shape):
         return f"item {shown(self.item_labels[item])} of query {shown(self.query_labels[query])}"
 
     def write(self, query: np.ndarray, item: np.ndarray, rank: np.ndarray, score: np.ndarray) -> Any:
-        columns = {
+        named = {
             self.names[0]: self.query_labels[query],
             "rank": rank,
             self.names[1]: self.item_labels[item],
@@ -555,23 +554,23 @@ class _Frames(_Shape):
         if self.like == "polars":
             import polars as pl
 
-            return pl.DataFrame(columns)
+            return pl.DataFrame(named)
         if self.like == "pyarrow":
             import pyarrow as pa
 
-            return pa.table(columns)
+            return pa.table(named)
         import pandas as pd
 
-        return pd.DataFrame(columns)
+        return pd.DataFrame(named)
 
 
-def _column(columns: list[Any], known: tuple[str, ...], name: str) -> str:
-    for label in known:
-        if label in columns:
-            return label
-    raise ValueError(
-        f"{name} must have a column {known[0]!r} (or {', '.join(map(repr, known[1:]))}); got {columns}"
-    )
+def _column(held: list[str], known: tuple[str, ...], name: str) -> str:
+    found = columns.find(held, known, name)
+    if found is None:
+        raise ValueError(
+            f"{name} must have a column {known[0]!r} (or {', '.join(map(repr, known[1:]))}); got {held}"
+        )
+    return found
 
 
 def _values(frame: Any, column: str) -> np.ndarray:

@@ -10,16 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fastrec._core import arrays, checks
+from fastrec._core import arrays, checks, columns
 from fastrec.evaluation import ids
 from fastrec.evaluation.ids import Labels
 from fastrec.ranking.result import TopK
-
-QUERY = ("query", "query_id", "qid", "q_id", "user", "user_id", "topic")
-ITEM = ("item", "item_id", "doc_id", "docid", "docno", "doc", "iid", "product_id")
-SCORE = ("score", "sim", "prediction")
-GAIN = ("gain", "relevance", "rel", "label", "grade", "rating")
-SUBTOPIC = ("subtopic", "subtopic_id", "intent", "intent_id", "aspect")
 
 
 @dataclass(frozen=True)
@@ -202,17 +196,14 @@ def _distinct(names: Sequence[str], what: str) -> None:
 
 
 def pick(frame: dict[str, Any], names: Sequence[str], what: str, *, required: bool = True) -> Any:
-    """The column under one of ``names`` (the first that is there), or an error that lists what there is."""
-    lower = {name.lower(): name for name in frame}
-    for name in names:
-        if name in lower:
-            return frame[lower[name]]
-    if required:
+    """The column under one of ``names``, or an error that lists what there is."""
+    found = columns.find(frame, names, f"`{what}`")
+    if found is None and required:
         raise ValueError(
             f"`{what}` needs a column named {names[0]!r} (or {', '.join(names[1:])}); "
             f"it has {', '.join(frame) or 'none'}"
         )
-    return None
+    return None if found is None else frame[found]
 
 
 def numbers(values: Any, name: str) -> np.ndarray:
@@ -243,9 +234,9 @@ def _floats(array: np.ndarray) -> np.ndarray:
 
 
 def _from_frame(frame: dict[str, Any]) -> Run:
-    query, item = pick(frame, QUERY, "run"), pick(frame, ITEM, "run")
-    score = pick(frame, SCORE, "run", required=False)
-    rank = pick(frame, ("rank",), "run", required=False) if score is None else None
+    query, item = pick(frame, columns.QUERY, "run"), pick(frame, columns.ITEM, "run")
+    score = pick(frame, columns.SCORE, "run", required=False)
+    rank = pick(frame, columns.RANK, "run", required=False) if score is None else None
     ptr, order, queries = ids.group(query, "run.query")
     flat, items = ids.column(item, "run.item")
     scores = None

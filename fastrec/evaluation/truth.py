@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastrec._core import arrays, checks
+from fastrec._core import arrays, checks, columns
 from fastrec._kernels import evaluation as kernels
 from fastrec.evaluation import ids, runs
 from fastrec.evaluation.ids import Labels
@@ -365,11 +365,12 @@ def _read(truth: Any, queries: Any, subtopics: bool | None) -> _Parts:
 
 
 def _from_frame(frame: dict[str, Any], subtopics: bool | None) -> _Parts:
-    query, item = runs.pick(frame, runs.QUERY, "truth"), runs.pick(frame, runs.ITEM, "truth")
-    gain = runs.pick(frame, runs.GAIN, "truth", required=False)
+    query, item = runs.pick(frame, columns.QUERY, "truth"), runs.pick(frame, columns.ITEM, "truth")
+    named = columns.find_gain(list(frame), "`truth`")
+    gain = None if named is None else frame[named]
     topic = None
     if subtopics is not False:
-        names = (*runs.SUBTOPIC, "iteration") if subtopics else runs.SUBTOPIC
+        names = (*columns.SUBTOPIC, "iteration") if subtopics else columns.SUBTOPIC
         topic = runs.pick(frame, names, "truth", required=bool(subtopics))
     ptr, order, queries = ids.group(query, "truth.query")
     flat, items = ids.column(item, "truth.item")

@@ -108,6 +108,40 @@ def test_without_a_score_the_rank_or_the_order_of_rows_ranks(tmp_path: Path) -> 
     assert triples(read_truth(file)) == [(1, 5, 1.0), (1, 6, 1.0)]
 
 
+@pytest.mark.parametrize(
+    ("name", "header", "lines"),
+    [
+        ("qrels.tsv", "query-id\tcorpus-id\tscore", ["q\ti\t4"]),  # as BEIR writes them
+        ("x.csv", "Query ID,Doc Id,Judgment", ["q,i,4"]),
+        ("x.csv", "user_id,query,item,relevance,score", ["u,q,i,4,9"]),
+    ],
+)
+def test_columns_under_other_names(tmp_path: Path, name: str, header: str, lines: list[str]) -> None:
+    file = tmp_path / name
+    file.write_text("\n".join([header, *lines]))
+    assert triples(read_truth(file)) == [("q", "i", 4.0)]
+
+
+def test_two_columns_that_could_be_meant_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.csv"
+    for header, message in {
+        "user_id,topic,item,rel": "x.csv: 'user_id' and 'topic' could both be the query",
+        "query,doc,docno,rel": "'doc' and 'docno' could both be the item",
+        "query,item,rel,rating": "'rel' and 'rating' could both be the gain; call the one that is meant 'gain'",
+    }.items():
+        file.write_text(f"{header}\n1,2,3,4\n")
+        with pytest.raises(ValueError, match=message):
+            read_truth(file)
+    assert triples(read_truth(file, gain="rating")) == [(1, 2, 4.0)]
+
+
+def test_lines_may_end_in_a_carriage_return(tmp_path: Path) -> None:
+    file = tmp_path / "x.trec"
+    for end in ("\r", "\r\n", "\n"):
+        file.write_bytes(f"1 Q0 a 1 0.5 t{end}2 Q0 b 1 0.4 t{end}".encode())
+        assert triples(read_run(file)) == [("1", "a", 0.5), ("2", "b", 0.4)]
+
+
 def test_columns_can_be_named(tmp_path: Path) -> None:
     file = tmp_path / "x.csv"
     file.write_text("a,b,c,d\nq,i,3,4\n")

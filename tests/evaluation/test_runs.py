@@ -111,6 +111,10 @@ PAIRS: dict[str, tuple[Any, Any]] = {
         TRUTH_FRAME.astype({"item": "category"}).set_index(["query", "item"]),
     ),
     "pandas, an index that repeats": (RUN_FRAME.set_index(np.zeros(5, int)), TRUTH_FRAME.set_index("query")),
+    "pandas, gains called score": (
+        RUN_FRAME.rename(columns={"query": "Query ID", "item": "document-id"}),
+        TRUTH_FRAME.rename(columns={"query": "query-id", "item": "corpus-id", "gain": "score"}),
+    ),
     "Series of lists": (RUN_FRAME.groupby("query")["item"].apply(list), pd.Series(TRUTH)),
     "lists, Series of dicts": ([list(entry) for entry in RUN.values()], pd.Series(list(TRUTH.values()))),
 }
@@ -272,6 +276,20 @@ BAD: list[tuple[Any, Any, dict, type, str]] = [
     (pd.concat([RUN_FRAME, RUN_FRAME["item"]], axis=1), TRUTH, {}, ValueError, "column 'item' twice"),
     (RUN_FRAME.assign(item=[[1]] * 5), TRUTH, {}, TypeError, "run.item.*unhashable type: 'list'"),
     (pd.Series([["a"], ["b"]], index=["q1", "q1"]), TRUTH, {}, ValueError, "query 'q1' twice"),
+    (
+        RUN_FRAME.rename(columns={"query": "user"}).assign(topic=1),
+        TRUTH,
+        {},
+        ValueError,
+        "'user' and 'topic' could",
+    ),
+    (
+        RUN,
+        TRUTH_FRAME.rename(columns={"gain": "rel"}).assign(label=1),
+        {},
+        ValueError,
+        "'rel' and 'label' could",
+    ),
     ({"q1": {"a", "b"}}, TRUTH, {}, TypeError, "a set, which has no order"),
     ([{1, 2}, {3}], CSR, {}, TypeError, "a set, which has no order"),
     ("no such file.csv", CSR, {}, FileNotFoundError, "no such file"),
