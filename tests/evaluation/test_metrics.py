@@ -260,14 +260,51 @@ class TestCustom:
         with pytest.raises(ValueError, match="three is too many"):
             fr.evaluate(RUN, TRUTH, ["fails@3"])
 
+        @fr.metric("beyond@k")
+        def beyond(gains, ideal, k):  # type: ignore[no-untyped-def]
+            return gains[k - 1]  # the line of the error
+
+        assert fr.evaluate(RUN, TRUTH, ["beyond@3"])["beyond@3"] == 1.0
+        with pytest.raises(IndexError, match="out of bounds") as caught:
+            fr.evaluate(RUN, TRUTH, ["beyond@900"])
+        assert "return gains[k - 1]  # the line of the error" in str(caught.traceback[-1].statement)
+
         @fr.metric("uncompilable")
         def uncompilable(gains, ideal):  # type: ignore[no-untyped-def]
-            return {"a": [1, "b"]}
+            import json
 
-        with pytest.raises(TypeError, match=r"'uncompilable' \(.*test_metrics.py"):
+            return len(json.dumps([1.0]))
+
+        with pytest.raises(
+            TypeError, match=r"'uncompilable' \(.*test_metrics.py:\d+\) is not code that Numba"
+        ):
             fr.evaluate(RUN, TRUTH, ["uncompilable"])
         with pytest.raises(ValueError, match="takes no cutoff"):
             fr.evaluate(RUN, TRUTH, ["uncompilable@2"])
+
+    def test_what_is_returned(self) -> None:
+        numba = pytest.importorskip("numba", reason="user metrics are compiled by Numba")
+
+        def nothing(gains, ideal):  # type: ignore[no-untyped-def]
+            pass
+
+        def text(gains, ideal):  # type: ignore[no-untyped-def]
+            return "x"
+
+        def table(gains, ideal):  # type: ignore[no-untyped-def]
+            return {"a": [1, "b"]}
+
+        for function, kind in ((nothing, "NoneType"), (text, "str"), (table, "dict")):
+            fr.metric("returns")(function)
+            with pytest.raises(TypeError, match=rf"must return a number; it returns {kind}"):
+                fr.evaluate(RUN, TRUTH, ["returns"])
+
+        @fr.metric("top")
+        @numba.njit
+        def top(gains, ideal):  # type: ignore[no-untyped-def]
+            return gains[0] > 0
+
+        assert fr.evaluate(RUN, TRUTH, ["top"]).values.ravel().tolist() == [1.0]
 
     @pytest.mark.parametrize("name", ["ndcg", "ndcg@k", "a@10", "", "a b", 3])
     def test_names(self, name: Any) -> None:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+
 from fastrec.evaluation.metrics import REGISTRY, register
 from fastrec.evaluation.metrics.base import Metric, Query
 
@@ -31,7 +33,8 @@ def metric(name: str) -> Callable[[Function], Function]:
     k : int, the cutoff; the list's length without one
 
     and returns a number; NaN means undefined for this query (left out of the mean, and counted).  It must be code that
-    Numba compiles (loops, arithmetic, NumPy); an exception it raises comes back as it is, from the line that raised it.
+    Numba compiles (loops, arithmetic, NumPy); an exception that it raises (``IndexError`` beyond an array, for one)
+    comes back as it is, from the line that raised it.
     Defining a name again replaces it; the name of a built-in metric is a ``ValueError``.
 
     Where lists and truth are on a card, Numba compiles the function for CUDA, and one thread runs it for each query: it
@@ -75,6 +78,7 @@ class Compiled:
     def __init__(self, function: Callable[..., Any]) -> None:
         if not callable(function):
             raise TypeError(f"a metric must be a function; got {type(function).__name__}")
+        function = getattr(function, "py_func", function)  # what Numba has compiled is compiled anew
         self.function = function
         arguments = inspect.signature(function).parameters
         if len(arguments) not in (2, 3):
@@ -114,7 +118,7 @@ class Compiled:
         import numba
         from numba import types
 
-        inner = numba.njit(self.function, error_model="numpy")
+        inner = numba.njit(self.function, error_model="numpy", boundscheck=True)
         takes_k, nan = self.takes_k, math.nan
         doubles, integers = types.CPointer(types.float64), types.CPointer(types.int64)
 
@@ -123,8 +127,8 @@ class Compiled:
             best = numba.carray(ideal, (m,))
             try:
                 if takes_k:
-                    return float(inner(listed, best, n if k < 0 else k))
-                return float(inner(listed, best))
+                    return 1.0 * inner(listed, best, n if k < 0 else k)
+                return 1.0 * inner(listed, best)
             except Exception:  # the one kind that Numba compiles
                 status[0] = 1
                 return nan
@@ -132,12 +136,23 @@ class Compiled:
         signature = types.float64(doubles, types.int64, doubles, types.int64, types.int64, integers)
         try:
             return numba.cfunc(signature)(call)
-        except numba.core.errors.NumbaError as error:
-            code = self.function.__code__
-            raise TypeError(
-                f"the metric {self.function.__name__!r} ({code.co_filename}:{code.co_firstlineno}) is not code that "
-                f"Numba compiles: {error}"
-            ) from error
+        except Exception as error:  # Numba has many
+            self._returns_a_number()
+            raise TypeError(f"{self._named} is not code that Numba compiles: {error}") from error
+
+    @property
+    def _named(self) -> str:
+        code = self.function.__code__
+        return f"the metric {self.function.__name__!r} ({code.co_filename}:{code.co_firstlineno})"
+
+    def _returns_a_number(self) -> None:
+        """Say so where it returns something else: Numba's own words are about types of its own."""
+        try:
+            value = self.function(*(np.ones(1), np.ones(1), 1)[: 3 if self.takes_k else 2])
+        except Exception:
+            return
+        if not isinstance(value, (int, float, np.number, np.bool_)):
+            raise TypeError(f"{self._named} must return a number; it returns {type(value).__name__}")
 
     def __reduce__(self) -> Any:  # addresses do not travel between processes
         return Compiled, (self.function,)
