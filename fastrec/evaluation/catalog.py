@@ -106,8 +106,11 @@ def evaluate_catalog(
     personalization    1 - mean over pairs of lists of the cosine of their item sets, from item counts alone
     serendipity        mean of relevance x max((n + 1 - rank) / n - (n + 1 - popularity rank) / n, 0), as in RecTools
     unexpectedness     share of a list that the baseline does not hold
-    epc                discounted mean of relevance x (1 - n_i / n_users) (Vargas and Castells, 2011)
+    epc                discounted mean of relevance x (1 - n_i / n_users) (Vargas and Castells, 2011); ``efd``: of
+                       relevance x -log2(n_i / sum of n)
     exposure_gap       half the sum over item groups of |share of exposure - share due|
+    rsp                deviation / mean over item groups of the chance that an item new to a user is in their list;
+                       ``reo``: that a relevant one is (Zhu, Wang and Caverlee, 2020); 0 where all are the same
     miscalibration     KL divergence of a user's categories from the list's (Steck, 2018), natural logarithm
     ================== ===============================================================================================
 

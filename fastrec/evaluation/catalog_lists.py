@@ -51,6 +51,9 @@ class Catalog:
             raise LookupError(name)
         return value
 
+    def given(self, name: str) -> Any:
+        return self._given[name]
+
     def cut(self, k: int) -> Lists:
         return Lists(self, k)
 

@@ -189,16 +189,19 @@ def _(lists: Lists, _: Any) -> float:
     return 1.0 - (similar - users) / (users * (users - 1.0))
 
 
-def _relevant(lists: Lists) -> np.ndarray:
-    """(Q, k) bool: which listed items are in the truth."""
-    truth = lists.catalog.need("truth")
-    rows = np.repeat(np.arange(lists.lists), np.diff(truth.indptr))
-    known = np.sort(rows * lists.catalog.n_items + truth.indices)
+def _among(lists: Lists, pairs: Any) -> np.ndarray:
+    """(Q, k) bool: which listed items are in the row of their list in a sparse matrix."""
+    rows = np.repeat(np.arange(lists.lists), np.diff(pairs.indptr))
+    known = np.sort(rows * lists.catalog.n_items + pairs.indices)
     wanted = np.arange(lists.lists)[:, None] * lists.catalog.n_items + lists.ids
     if not len(known):
         return np.zeros(lists.ids.shape, bool)
     at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     return lists.listed & (known[at] == wanted)
+
+
+def _relevant(lists: Lists) -> np.ndarray:
+    return _among(lists, lists.catalog.need("truth"))
 
 
 @_metric("serendipity", per_list=True)
@@ -223,13 +226,60 @@ def _(lists: Lists, _: Any) -> np.ndarray:
     return 1.0 - np.divide(shared, lists.lengths, out=np.full(lists.lists, np.nan), where=lists.lengths > 0)
 
 
-@_metric("epc", per_list=True)
-def _(lists: Lists, _: Any) -> np.ndarray:
-    unknown = 1.0 - np.minimum(lists.catalog.need("popularity") / float(lists.catalog.need("n_users")), 1.0)
+def _discovered(lists: Lists, worth: np.ndarray) -> np.ndarray:
+    """The mean in each list of the worth of the relevant items, by places weighed 1 / log2(rank + 1)."""
     discount = 1.0 / np.log2(np.arange(lists.ids.shape[1]) + 2.0)
-    gains = np.where(_relevant(lists), unknown[np.maximum(lists.ids, 0)], 0.0) * discount
+    gains = np.where(_relevant(lists), worth[np.maximum(lists.ids, 0)], 0.0) * discount
     norm = np.where(lists.listed, discount, 0.0).sum(axis=1)
     return np.divide(gains.sum(axis=1), norm, out=np.full(lists.lists, np.nan), where=norm > 0)
+
+
+@_metric("epc", per_list=True)
+def _(lists: Lists, _: Any) -> np.ndarray:
+    share = lists.catalog.need("popularity") / float(lists.catalog.need("n_users"))
+    return _discovered(lists, 1.0 - np.minimum(share, 1.0))
+
+
+@_metric("efd", per_list=True)
+def _(lists: Lists, _: Any) -> np.ndarray:
+    popularity = lists.catalog.need("popularity")
+    total = float(popularity.sum())
+    if not total:
+        raise Undefined("`popularity` sums to 0")
+    return _discovered(lists, -np.log2(np.maximum(popularity, 1.0) / total))
+
+
+def _unequal(lists: Lists, chosen: np.ndarray, could: Any, why: str) -> float:
+    """Deviation over mean of the groups' chances to be listed: pairs that are, of the (sparse) pairs that could be."""
+    codes, labels = lists.catalog.need("item_groups")
+    had = np.bincount(codes[lists.ids[chosen]], minlength=len(labels))
+    if not had.any():
+        raise Undefined(why)
+    chances = had[could > 0] / could[could > 0]
+    return float(chances.std() / chances.mean())
+
+
+@_metric("rsp")
+def _(lists: Lists, _: Any) -> float:
+    codes, labels = lists.catalog.need("item_groups")
+    chosen, could = lists.listed, np.bincount(codes, minlength=len(labels)) * lists.lists
+    history = lists.catalog.given("history")
+    if history is not None:
+        chosen = chosen & ~_among(lists, history)
+        could = could - np.bincount(codes[history.indices], minlength=len(labels))
+    return _unequal(lists, chosen, could, "no list holds an item that its user has not had")
+
+
+@_metric("reo")
+def _(lists: Lists, _: Any) -> float:
+    codes, labels = lists.catalog.need("item_groups")
+    wanted = lists.catalog.need("truth")
+    history = lists.catalog.given("history")
+    if history is not None:
+        wanted = wanted - wanted.astype(bool).multiply(history.astype(bool)).multiply(wanted)
+        wanted.eliminate_zeros()
+    could = np.bincount(codes[wanted.indices], minlength=len(labels))
+    return _unequal(lists, _among(lists, wanted), could, "no list holds a relevant item")
 
 
 @_metric("exposure_gap")

@@ -85,6 +85,18 @@ def expected(p, k):
         gain = sum(d * (i in truth[u]) * (1 - popularity[i] / N_USERS) for d, i in places)
         return gain / sum(d for d, _ in places)
 
+    def efd(row, u):
+        places = [(1 / math.log2(rank + 1), i) for rank, i in enumerate(row, 1) if i >= 0]
+        gain = sum(d * (i in truth[u]) * -math.log2(known[i] / popularity.sum()) for d, i in places)
+        return gain / sum(d for d, _ in places)
+
+    def unequal(may):
+        chances = []
+        for g in range(3):
+            pairs = [(u, i) for u in range(N_USERS) for i in np.flatnonzero(groups == g) if may(u, i)]
+            chances.append(sum(i in lists[u] for u, i in pairs) / len(pairs))
+        return np.std(chances) / np.mean(chances)
+
     def distribution(items):
         rows = categories[items].astype(float)
         rows /= np.maximum(rows.sum(axis=1, keepdims=True), 1)
@@ -126,6 +138,9 @@ def expected(p, k):
         "serendipity": mean([serendipity(ids[u], u) for u in range(N_USERS) if lists[u]]),
         "unexpectedness": mean([sum(i >= k for i in x) / len(x) for x in full]),
         "epc": mean([epc(ids[u], u) for u in range(N_USERS) if lists[u]]),
+        "efd": mean([efd(ids[u], u) for u in range(N_USERS) if lists[u]]),
+        "rsp": unequal(lambda u, i: i not in history[u]),
+        "reo": unequal(lambda u, i: i in truth[u] and i not in history[u]),
         "exposure_gap": float(np.abs(got - due).sum() / 2),
         "miscalibration": mean([divergence(u) for u in range(N_USERS)]),
     }
@@ -179,6 +194,7 @@ def test_per_list_values_average_to_the_metric():
         "serendipity",
         "unexpectedness",
         "epc",
+        "efd",
         "miscalibration",
         "ild_category",
     ]
@@ -196,6 +212,20 @@ def test_exposure_by_group_against_a_target():
     share = (2 + 1 / math.log2(3)) / (2 + 2 / math.log2(3))
     assert got.exposure.loc["a"].tolist() == pytest.approx([2, share, 0.25])
     assert got["exposure_gap"] == pytest.approx(share - 0.25)
+
+
+def test_parity_and_opportunity_by_hand():
+    ids, groups = np.array([[0, 1], [0, 2]]), ["a", "a", "b", "b"]
+    truth = sp.csr_array(np.array([[1, 0, 0, 1], [0, 0, 1, 0]]))
+    got = fr.evaluate_catalog(ids, 4, metrics=["rsp", "reo"], item_groups=groups, truth=truth)
+    assert got["rsp"] == pytest.approx(0.5)  # 3 of 4 pairs of "a" are listed, 1 of 4 of "b"
+    assert got["reo"] == pytest.approx((1 - 1 / 2) / (1 + 1 / 2))  # 1 of 1, 1 of 2
+    seen = sp.csr_array(np.array([[1, 0, 0, 0], [0, 0, 0, 0]]))
+    got = fr.evaluate_catalog(ids, 4, metrics=["rsp", "reo"], item_groups=groups, truth=truth, history=seen)
+    assert got["rsp"] == pytest.approx((2 / 3 - 1 / 4) / (2 / 3 + 1 / 4))
+    assert got["reo"] == 0.0  # no relevant item of "a" is left: one group cannot differ
+    with pytest.warns(RuntimeWarning, match="no list holds a relevant item"):
+        fr.evaluate_catalog([[1]], 4, metrics="reo", item_groups=groups, truth=sp.csr_array((1, 4)))
 
 
 def test_top_k_results_and_ids_of_any_kind_are_read():
