@@ -8,7 +8,7 @@ Run = dict[str, dict[str, float]]
 Truth = dict[str, dict[str, int]]
 
 
-def _numbers(seed: int) -> Iterator[int]:
+def numbers(seed: int) -> Iterator[int]:
     state = seed
     while True:  # Knuth's MMIX generator; its high bits are good
         state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
@@ -21,7 +21,7 @@ def collection(seed: int = 1, queries: int = 200, length: int | None = None) -> 
     Scores fall strictly, so that every library ranks alike.  Unless ``length`` is given, lists are 0 to 25 long: some
     are empty, some queries are not in the run, some have no relevant item, some judgements are 0.
     """
-    draw = _numbers(seed)
+    draw = numbers(seed)
 
     def below(n: int) -> int:
         return next(draw) % n
