@@ -145,6 +145,9 @@ def test_spellings() -> None:
         ("set_F", "f1", None), ("hits@3", "num_rel_ret", 3), ("11pt_avg", "11pt_avg", None),
     ]  # fmt: skip
     assert [c.parameters for c in columns if c.parameters][:2] == [(0.3, 9.0), (0.95,)]
+    assert [c.metric.name for c in parse(["mean_average_precision", "Mean Reciprocal Rank@5", "HitRatio@3"])] == [
+        "map", "mrr", "hit_rate",
+    ]  # fmt: skip
     assert parse("IPrec@0.5")[0].parameters == (0.5, 9.0)
     assert parse("nrbp(beta=0.9)")[0].parameters == (0.5, 0.9)
     assert parse("nrbp(0.1, 0.2)")[0].parameters == (0.1, 0.2)
@@ -160,7 +163,22 @@ def test_spellings() -> None:
         (["ndcg@2.5"], ValueError, "positive integer"),
         (["ndcg@"], ValueError, "positive integer"),
         (["recall@5,"], ValueError, "positive integer"),
-        (["ndcg(3)"], ValueError, "takes no parameter"),
+        (["ndcg(3)"], ValueError, "has no parameter 'k': a cutoff follows the name, as in 'ndcg@10'"),
+        (["map(3.5)"], ValueError, "takes no parameter"),
+        (["precision(k=10)"], ValueError, "a cutoff follows the name"),
+        (
+            ["AP(rel=2)"],
+            ValueError,
+            "'map' has no parameter 'rel': a relevance level is an argument, relevance_level",
+        ),
+        (["RBP(p=0.8, rel=1)"], ValueError, "relevance_level=2; got 'RBP"),
+        (["nDCG(dcg='exp-log2')@10"], ValueError, "gain='exponential'"),
+        (
+            ["novelty@10"],
+            ValueError,
+            "'novelty' is none of ranked lists and relevance; fr.evaluate_catalog has it",
+        ),
+        (["gauc"], ValueError, "fr.evaluate_clicks has it"),
         (["rbp(q=1)"], ValueError, "parameter of 'rbp' is 'p'"),
         (["rbp(p=x)"], ValueError, "must be a number"),
         (["rbp(p=inf)"], ValueError, "must be a number"),

@@ -51,6 +51,15 @@ RANGES = {
     ("", "base"): (1.0 + 1e-9, math.inf),
 }
 EXAMPLES = {"max_gain": 4, "n_items": 1000}
+#: What other libraries write into a metric's name, and what it is here.
+ELSEWHERE = {
+    "rel": "a relevance level is an argument, relevance_level=2",
+    "dcg": "the gain function is an argument, gain='exponential'",
+    "gains": "gains are an argument, gain={grade: gain}",
+    "judged_only": "it is an argument, unjudged='skip'",
+    "k": "a cutoff follows the name, as in 'ndcg@10'",
+    "cutoff": "a cutoff follows the name, as in 'ndcg@10'",
+}
 
 REGISTRY: dict[str, Metric] = {}
 _BY_KEY: dict[str, Metric] = {}
@@ -167,11 +176,24 @@ def _unknown(written: str) -> ValueError:
             f"`metrics`: {written!r} is refused: a metric over sampled items is not the metric, and may order systems "
             "otherwise (Krichene and Rendle 2020); fr.evaluate_sampled estimates it, with a correction"
         )
+    for function, known in _other_functions().items():
+        if _key(written) in known:
+            return ValueError(
+                f"`metrics`: {written!r} is none of ranked lists and relevance; fr.{function} has it"
+            )
     close = difflib.get_close_matches(_key(written), list(_BY_KEY), n=1, cutoff=0.4)
     hint = f" Did you mean {_BY_KEY[close[0]].name!r}?" if close else ""
     return ValueError(
         f"`metrics`: there is no metric {written!r}.{hint} Known: {', '.join(sorted(REGISTRY))}"
     )
+
+
+def _other_functions() -> dict[str, set[str]]:
+    """The metrics of the functions beside ``evaluate``, where a name is asked for that it does not know."""
+    from fastrec.evaluation.catalog_metrics import METRICS as of_catalogs
+    from fastrec.evaluation.clicks import METRICS as of_clicks
+
+    return {"evaluate_catalog": set(map(_key, of_catalogs)), "evaluate_clicks": set(map(_key, of_clicks))}
 
 
 def _cutoffs(text: str, whole: str) -> list[int]:
@@ -190,6 +212,12 @@ def _parameters(metric: Metric, arguments: str | None, whole: str) -> tuple[floa
     names = [name for name, _ in metric.parameters]
     given: dict[str, float] = {}
     written = [part.strip() for part in (arguments or "").split(",")] if (arguments or "").strip() else []
+    for part in written:
+        word = part.partition("=")[0].strip() if "=" in part or names else "k" if part.isdigit() else ""
+        if word in ELSEWHERE and word not in names:
+            raise ValueError(
+                f"`metrics`: {metric.name!r} has no parameter {word!r}: {ELSEWHERE[word]}; got {whole!r}"
+            )
     if written and not names:
         raise ValueError(f"`metrics`: {metric.name!r} takes no parameter; got {whole!r}")
     for place, part in enumerate(written):

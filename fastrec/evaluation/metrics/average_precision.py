@@ -39,7 +39,7 @@ METRICS = [
         "map",
         average_precision,
         "ap",
-        ("ap", "average_precision", "map_cut"),
+        ("ap", "average_precision", "mean_average_precision", "map_cut"),
         averages_ties=True,
         uses=("map_denominator",),
     ),
@@ -52,5 +52,11 @@ METRICS = [
         mean="geometric",
         uses=("map_denominator",),
     ),
-    Metric("mrr", reciprocal_rank, "rr", ("rr", "recip_rank", "reciprocal_rank"), averages_ties=True),
+    Metric(
+        "mrr",
+        reciprocal_rank,
+        "rr",
+        ("rr", "recip_rank", "reciprocal_rank", "mean_reciprocal_rank"),
+        averages_ties=True,
+    ),
 ]

@@ -66,6 +66,6 @@ METRICS = [
         averages_ties=True,
         uses=("short", "recall_denominator"),
     ),
-    Metric("hit_rate", hit_rate, "hit", ("hit", "hits_rate", "hr", "success"), averages_ties=True),
+    Metric("hit_rate", hit_rate, "hit", ("hit", "hit_ratio", "hr", "success"), averages_ties=True),
     Metric("r_precision", r_precision, "rprec", ("rprec", "r_prec"), averages_ties=True),
 ]
