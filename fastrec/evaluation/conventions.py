@@ -18,6 +18,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "duplicates": ("error", "first"),
     "unjudged": ("nonrel", "skip"),
     "short": ("k", "len"),
+    "below_level": ("gain", "nothing"),
     "discount": ("log", "clipped"),
     "ideal": ("judged", "list", "full"),
     "map_denominator": ("relevant", "capped", "cutoff", "hits", "length"),
@@ -53,6 +54,8 @@ class Convention:
         grade above 0 that the truth holds (trec_eval and ir_measures take a grade that their tables lack as its own
         gain; another reader would expect 0).
     relevance_level : an item is relevant from this gain on; ``None``: when its gain is above 0.
+    below_level : what an item of a gain below ``relevance_level`` is worth to dcg and ndcg: its ``gain``, or
+        ``nothing`` (ranx).
     discount : of dcg and ndcg, 1 / log2(rank + 1) (``log``) or 1 / log2(max(rank, 2)) (``clipped``, as Järvelin and
         Kekäläinen first defined it).
     ideal : ndcg's ideal list is made of all ``judged`` items, of the items in the ``list`` itself, or ``full``: k
@@ -74,6 +77,7 @@ class Convention:
     short: str = "k"
     gain: Any = "linear"
     relevance_level: float | None = None
+    below_level: str = "gain"
     discount: str = "log"
     ideal: str = "judged"
     map_denominator: str = "relevant"
@@ -104,7 +108,9 @@ class Convention:
 PRESETS: dict[str, Convention] = {
     "trec": Convention(),
     "sklearn": Convention(name="sklearn", ties="average", ideal="list", score_precision="float64"),
-    "ranx": Convention(name="ranx", ties="given", duplicates="first", score_precision="float64"),
+    "ranx": Convention(
+        name="ranx", ties="given", duplicates="first", below_level="nothing", score_precision="float64"
+    ),
     "recbole": Convention(
         name="recbole",
         ties="given",

@@ -44,6 +44,7 @@ def evaluate(
     short: str | None = None,
     gain: Any = None,
     relevance_level: float | None = None,
+    below_level: str | None = None,
     discount: str | None = None,
     ideal: str | None = None,
     map_denominator: str | None = None,
@@ -76,8 +77,8 @@ def evaluate(
     per_query : keep the value of every query.
     weights : what each query counts in the mean: a dict or Series by query, or one number a query of the truth.
     threads : threads to use; results do not depend on it.
-    ties, empty, missing, duplicates, unjudged, short, gain, relevance_level, discount, ideal, map_denominator,
-    recall_denominator, precision_average, score_precision, seed : policies that replace the preset's.
+    ties, empty, missing, duplicates, unjudged, short, gain, relevance_level, below_level, discount, ideal,
+    map_denominator, recall_denominator, precision_average, score_precision, seed : policies that replace the preset's.
 
     Returns
     -------
@@ -105,9 +106,9 @@ def evaluate(
     columns = parse(metrics)
     policy = resolve(
         convention, ties=ties, empty=empty, missing=missing, duplicates=duplicates, unjudged=unjudged, short=short,
-        gain=gain, relevance_level=relevance_level, discount=discount, ideal=ideal, map_denominator=map_denominator,
-        recall_denominator=recall_denominator, precision_average=precision_average, score_precision=score_precision,
-        seed=seed,
+        gain=gain, relevance_level=relevance_level, below_level=below_level, discount=discount, ideal=ideal,
+        map_denominator=map_denominator, recall_denominator=recall_denominator, precision_average=precision_average,
+        score_precision=score_precision, seed=seed,
     )  # fmt: skip
     with arrays.stream_of(run, truth):
         adopted = read_run(run, queries)
@@ -508,6 +509,8 @@ def describe(column: Column, policy: Convention) -> str:
     }
     if policy.relevance_level is not None:
         parts["relevance_level"] = policy.relevance_level
+        if "gain" in column.metric.uses:
+            parts["below_level"] = policy.below_level
     given = {name: f"{value:g}" for (name, _), value in zip(column.metric.parameters, column.parameters)}
     parts = {**given, **parts}
     if policy.ties == "random":

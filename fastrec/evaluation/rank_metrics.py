@@ -399,13 +399,13 @@ def _ties(convention: Convention, tie_rank: Any) -> int:
 def _worth(truth_ptr: Any, gains: Any, convention: Convention) -> tuple[Any, Any, Any, float | None]:
     """(gains, gain function of each, the same descending within a row, relevance level); three ``None``: all are 1."""
     level = convention.relevance_level
-    binary = convention.gain == "binary" and level is None
-    if gains is None and (binary or convention.gain in ("linear", "exponential")):
+    by_level = level is not None and (convention.gain == "binary" or convention.below_level == "nothing")
+    if gains is None and not by_level and not isinstance(convention.gain, dict):
         return None, None, None, level
     xp = arrays.namespace(truth_ptr)
     if gains is None:
         gains = xp.ones(int(truth_ptr[-1]))
-    worth = gain_values(gains, convention.gain, level, xp)
+    worth = gain_values(gains, convention, xp)
     ideal = worth
     if isinstance(convention.gain, dict):
         # Rows are exact in float64; CuPy's lexsort takes one matrix of keys.
@@ -444,7 +444,8 @@ def _cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         yield _case(rng, 20, 12, True) | {"convention": Convention(ties=ties, seed=3)}
     policies: tuple[dict[str, Any], ...] = (
         {"unjudged": "skip"}, {"short": "len"}, {"gain": "exponential"}, {"gain": {1.0: 2.0, 2.0: 1.0}},
-        {"gain": "binary"}, {"relevance_level": 2.0}, {"ideal": "list"}, {"ideal": "full"},
+        {"gain": "binary"}, {"relevance_level": 2.0},
+        {"relevance_level": 2.0, "below_level": "nothing"}, {"ideal": "list"}, {"ideal": "full"},
         {"map_denominator": "capped"}, {"map_denominator": "cutoff"}, {"map_denominator": "hits"},
         {"map_denominator": "length"}, {"recall_denominator": "capped"}, {"score_precision": "float64"},
     )  # fmt: skip

@@ -149,12 +149,25 @@ def test_the_average_of_ties_is_refused_where_it_is_not_defined() -> None:
 def test_the_result_says_how_it_was_computed() -> None:
     ev = fr.evaluate(RUN, TRUTH, ["ndcg@10", "rbp(p=0.5)"], relevance_level=2)
     assert ev.convention["ndcg@10"] == (
-        "ndcg@10[gain=linear,discount=log,ideal=judged,ties=trec,empty=zero,missing=zero,unjudged=nonrel,relevance_level=2]"
+        "ndcg@10[gain=linear,discount=log,ideal=judged,ties=trec,empty=zero,missing=zero,unjudged=nonrel,relevance_level=2,"
+        "below_level=gain]"
     )
     assert ev.convention["rbp(p=0.5)"].startswith("rbp[p=0.5,ties=trec")
     assert "| ndcg@10 |" in ev.to_markdown()
     assert r"rbp(p=0.5)" in ev.to_latex()
     assert ev.to_frame()["metric"].tolist() == ev.metrics
+
+
+@pytest.mark.parametrize(
+    ("below", "expected"),
+    [("gain", (1 + 2 / np.log2(3)) / (2 + 1 / np.log2(3))), ("nothing", 1 / np.log2(3))],
+)
+def test_what_gains_below_the_relevance_level_are_worth(below: str, expected: float) -> None:
+    run, truth = {"q": ["a", "b"]}, {"q": {"a": 1, "b": 2}}
+    policies = {"relevance_level": 2, "below_level": below}
+    assert fr.evaluate(run, truth, ["ndcg"], **policies)["ndcg"] == pytest.approx(expected, abs=1e-15)
+    binary = fr.evaluate(run, {"q": ["a", "b"]}, ["ndcg@1", "dcg"], **policies)  # all gains 1
+    assert binary.values.tolist() == [[1.0, 1 + 1 / np.log2(3)] if below == "gain" else [0.0, 0.0]]
 
 
 def test_a_convention_can_be_given_whole() -> None:

@@ -51,6 +51,11 @@ def test_ranx() -> None:
     ev = fr.evaluate(run, truth, list(names), convention="ranx")
     for ours, theirs in names.items():
         assert ev[ours] == pytest.approx(expected[theirs], abs=1e-12), ours
+    levels = {ours: f"{theirs}-l2" for ours, theirs in names.items()}
+    expected = ranx.evaluate(ranx.Qrels(truth), ranx.Run(run), list(levels.values()))
+    ev = fr.evaluate(run, truth, list(names), convention="ranx", relevance_level=2)
+    for ours, theirs in levels.items():
+        assert ev[ours] == pytest.approx(expected[theirs], abs=1e-12), theirs
 
 
 def worked(metric: str, convention: str) -> float:

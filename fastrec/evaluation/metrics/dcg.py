@@ -6,20 +6,27 @@ from typing import Any
 
 import numpy as np
 
+from fastrec.evaluation.conventions import Convention
 from fastrec.evaluation.metrics.base import Metric, Query, ratio
 
 
-def gain_values(gains: Any, gain: object, level: float | None, xp: Any = np) -> Any:
+def gain_values(gains: Any, convention: Convention, xp: Any = np) -> Any:
     """The gain function of each grade: never negative.  ``xp``: NumPy or CuPy, whichever `gains` is of."""
+    gain, level = convention.gain, convention.relevance_level
     if gain == "binary":
         return xp.where(gains > 0 if level is None else gains >= level, 1.0, 0.0)
     if isinstance(gain, dict):
         values = xp.zeros(len(gains))
         for grade, value in gain.items():
             values = xp.where(gains == grade, float(value), values)
-        return xp.maximum(values, 0.0)
-    positive = xp.maximum(gains, 0.0)
-    return xp.exp2(positive) - 1.0 if gain == "exponential" else positive
+        values = xp.maximum(values, 0.0)
+    else:
+        values = xp.maximum(gains, 0.0)
+        if gain == "exponential":
+            values = xp.exp2(values) - 1.0
+    if level is not None and convention.below_level == "nothing":
+        values = xp.where(gains >= level, values, 0.0)
+    return values
 
 
 def discounted(values: np.ndarray, q: Query) -> float:
@@ -28,7 +35,7 @@ def discounted(values: np.ndarray, q: Query) -> float:
 
 def dcg(q: Query) -> float:
     """Sum of gain / log2(rank + 1) over the first k; ``base`` is that of another logarithm."""
-    values = gain_values(q.gains, q.convention.gain, q.convention.relevance_level)
+    values = gain_values(q.gains, q.convention)
     return discounted(np.where(q.judged, values, 0.0)[: q.k], q) * (
         float(np.log2(q.parameter)) if q.parameters else 1.0
     )
@@ -40,7 +47,7 @@ def ndcg(q: Query) -> float:
     if convention.ideal == "full":
         return ratio(dcg(q), discounted(np.ones(q.k), q))
     gains = q.truth if convention.ideal == "judged" else q.gains[q.judged]
-    ideal = np.sort(gain_values(gains, convention.gain, convention.relevance_level))[::-1]
+    ideal = np.sort(gain_values(gains, convention))[::-1]
     return ratio(dcg(q), discounted(ideal[: q.cutoff], q))
 
 
