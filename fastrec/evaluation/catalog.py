@@ -45,7 +45,7 @@ def evaluate_catalog(
 
     Parameters
     ----------
-    top : TopK, or (Q, k) integer array
+    top : TopK, (Q, k) integer array, or lists of any lengths
         Item rows ``0..n_items-1``, best first, -1 where a list has no more.  Ids of another kind need ``items``.
     n_items : int, optional
         Size of the catalogue; taken from the item arguments where one is given.

@@ -110,6 +110,8 @@ def list_ids(top: Any, items: Any) -> tuple[np.ndarray, int | None]:
         known = None if top.labels is None else len(top.labels)
         top = top.rows
         items = None
+    if isinstance(top, (list, tuple)):
+        top = _padded(top, -1 if items is None else None)
     if items is not None:
         return _rows_of(top, items), len(items)
     ids = arrays.adopt(top, "top")
@@ -124,6 +126,16 @@ def list_ids(top: Any, items: Any) -> tuple[np.ndarray, int | None]:
     if ids.ndim != 2:
         raise ValueError(f"`top` must have shape (lists, k); got {ids.shape}")
     return np.ascontiguousarray(ids, np.int32 if ids.dtype == np.int32 else np.int64), known
+
+
+def _padded(lists: Any, padding: Any) -> Any:
+    """Lists of several lengths as rows of one; what is not that as it is."""
+    if not all(isinstance(row, (list, tuple, np.ndarray)) for row in lists):
+        return lists
+    width = max(map(len, lists), default=0)
+    if all(len(row) == width for row in lists):
+        return lists
+    return [[*row, *([padding] * (width - len(row)))] for row in lists]
 
 
 def listed_twice(row: int) -> ValueError:

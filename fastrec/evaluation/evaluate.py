@@ -23,6 +23,7 @@ from fastrec.evaluation.truth import Truth
 
 DEFAULT_METRICS = ("ndcg@10", "map", "mrr", "recall@100", "precision@10")
 RETRIEVED, RELEVANT, HITS, DUPLICATES, TIED, BAD = range(6)
+MAX_POWER = 1000  # of 2, so that a sum of gains stays finite
 TALLIED = 3  # the number of tied items in a tally
 
 
@@ -160,7 +161,7 @@ def evaluate_adopted(
         )
     for column in columns:
         _check(column, truth, policy)
-    if isinstance(policy.gain, Mapping) and any("gain" in column.metric.uses for column in columns):
+    if any("gain" in column.metric.uses for column in columns):
         _check_grades(truth, policy.gain)
     rows = _match_queries(run, truth)
     arguments = {
@@ -268,9 +269,16 @@ def _check(column: Column, truth: Truth, policy: Convention) -> None:
             )
 
 
-def _check_grades(truth: Truth, table: Mapping[Any, Any]) -> None:
-    """Refuse a truth with a grade above 0 that the gain table does not know."""
-    lacking, row = truth.first_outside(table)
+def _check_grades(truth: Truth, gain: Any) -> None:
+    """Refuse a truth with a grade above 0 that a gain table does not know, or that is too large a power."""
+    if gain == "exponential" and len(truth) and truth.max_gain > MAX_POWER:
+        raise ValueError(
+            f"gain='exponential' takes grades up to {MAX_POWER}; `truth` holds {truth.max_gain:g}. Grades are steps of "
+            "a scale, such as 0 to 4; pass counts and prices with gain='linear'"
+        )
+    if not isinstance(gain, Mapping):
+        return
+    lacking, row = truth.first_outside(gain)
     if row >= 0:
         raise ValueError(
             f"`gain` has no worth for the grade {lacking:g}, which `truth` holds in query {truth._queries[row]!r}; add "

@@ -83,7 +83,13 @@ class Labels:
 
         values = self.array()
         text = values if self.is_text else values.astype(str).astype(object)
-        order = pc.sort_indices(pa.array(text, type=pa.large_string())).to_numpy()
+        try:
+            held = pa.array(text, type=pa.large_string())
+        except UnicodeEncodeError:  # half a surrogate pair, which UTF-8 cannot hold
+            held = pa.array(
+                [label.encode("utf-8", "surrogatepass") for label in text], type=pa.large_binary()
+            )
+        order = pc.sort_indices(held).to_numpy()
         ranks = np.empty(self.size, np.int64)
         ranks[order] = np.arange(self.size)
         return ranks
@@ -314,6 +320,10 @@ def _tidy(codes: np.ndarray, distinct: np.ndarray, name: str) -> tuple[np.ndarra
         whole = integers(np.array([int(label) for label in distinct]), name)
         if whole is not None:
             return whole[codes], None
+    if all(issubclass(kind, (int, float, np.number)) and kind is not bool for kind in kinds) and all(
+        float(label).is_integer() and abs(label) < 2**53 for label in distinct
+    ):  # numbers that pass as integers in a column of floats
+        return np.array([int(label) for label in distinct], np.int64)[codes], None
     import pandas as pd
 
     text = _as_objects([label.decode() if isinstance(label, bytes) else str(label) for label in distinct])

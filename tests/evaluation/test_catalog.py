@@ -237,6 +237,8 @@ def test_top_k_results_and_ids_of_any_kind_are_read():
     assert dict(fr.evaluate_catalog(np.array([[7, 5], [3, -1]]), items=[7, 5, 3, 1])) == want
     assert dict(fr.evaluate_catalog(pd.DataFrame(rows), 4)) == want
     assert dict(fr.evaluate_catalog(rows.astype(np.int32), 4)) == want
+    assert dict(fr.evaluate_catalog([[0, 1], [2]], 4)) == want
+    assert dict(fr.evaluate_catalog([["a", "b"], ("c",)], items=["a", "b", "c", "d"])) == want
     assert dict(fr.evaluate_catalog(np.asfortranarray(rows), 4)) == want
     frozen = rows.copy()
     frozen.flags.writeable = False

@@ -170,6 +170,14 @@ def test_what_gains_below_the_relevance_level_are_worth(below: str, expected: fl
     assert binary.values.tolist() == [[1.0, 1 + 1 / np.log2(3)] if below == "gain" else [0.0, 0.0]]
 
 
+def test_a_grade_is_no_power_without_end() -> None:
+    truth = {"q": {"a": 1001}}
+    assert fr.evaluate({"q": ["a"]}, {"q": {"a": 1000}}, ["ndcg"], gain="exponential")["ndcg"] == 1.0
+    with pytest.raises(ValueError, match=r"takes grades up to 1000; `truth` holds 1001.*gain='linear'"):
+        fr.evaluate({"q": ["a"]}, truth, ["ndcg"], gain="exponential")
+    assert fr.evaluate({"q": ["a"]}, truth, ["map"], gain="exponential")["map"] == 1.0
+
+
 def test_a_convention_can_be_given_whole() -> None:
     assert evaluate(convention=Convention(empty="one")).per_query["mrr"].tolist() == [0.5, 1.0, 0.0]
     assert PRESETS["recbole"].map_denominator == "capped"

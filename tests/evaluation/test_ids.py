@@ -141,3 +141,8 @@ def test_a_null_in_a_dictionary_that_a_row_holds_is_a_missing_id():
     ):
         with pytest.raises(ValueError, match="`x` has missing ids"):
             ids.column(column, "x")
+
+
+def test_half_a_surrogate_pair_has_its_place_in_the_order():
+    ev = fr.evaluate({"q": {"\ud800": 1.0, "b": 1.0, "\U0001f600": 1.0}}, {"q": ["b"]}, ["mrr"])
+    assert ev["mrr"] == 1 / 3  # ties go to the id that is last

@@ -83,6 +83,10 @@ PAIRS: dict[str, tuple[Any, Any]] = {
     "text meets ints": (numbered(RUN, str, str), INT_TRUTH),
     "text meets ints in frames": (frame(numbered(RUN, str, str), "score"), INT_FRAMES[1]),
     "mixed": (numbered(RUN, int, lambda i: i if i % 2 else str(i)), numbered(TRUTH, str, str)),
+    "whole floats in dicts": (
+        numbered(RUN, int, float),
+        numbered(TRUTH, float, lambda i: float(i) if i % 2 else i),
+    ),
     "matrix, CSR": (MATRIX, CSR),
     "matrix, dict": (MATRIX, INT_TRUTH),
     "matrix, int32": (MATRIX.astype(np.int32), CSR),
