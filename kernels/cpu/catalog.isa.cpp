@@ -36,6 +36,15 @@ void count(const Id *ids, int64_t width, int64_t k, int64_t begin, int64_t end, 
 }
 
 constexpr int LANES = 8;
+constexpr int64_t AHEAD = 12;  // vectors that are fetched before they are added: they lie anywhere in memory
+
+FR_INLINE void fetch(const double *vector, int64_t dims) {
+#if !defined(_MSC_VER)
+  for (int64_t d = 0; d < dims; d += 8) __builtin_prefetch(vector + d);
+#else
+  (void)vector, (void)dims;
+#endif
+}
 
 // The mean of u.v over pairs of the unit vectors of a list is (|sum u|^2 - sum |u|^2) / (m (m - 1)).
 template <class Id>
@@ -47,6 +56,8 @@ void similarity(const Id *ids, int64_t width, int64_t k, int64_t begin, int64_t 
     int64_t m = 0;
     for (int64_t d = 0; d < dims; ++d) sum[d] = 0.0;
     for (int64_t i = 0; i < k; ++i) {
+      const int64_t next = list * width + i + AHEAD;  // of this list, or one of the few after it
+      if (next < end * width && ids[next] >= 0) fetch(units + ids[next] * dims, dims);
       if (row[i] < 0) continue;
       const double *unit = units + row[i] * dims;
       ++m;
