@@ -213,6 +213,19 @@ def logloss(y: np.ndarray, p: np.ndarray) -> float:
     return float(-np.mean(np.where(y > 0, np.log(p), np.log1p(-p))))
 
 
+def catalog(ids: np.ndarray, popularity: np.ndarray, users: int) -> dict[str, float]:
+    """What full lists of items do to a catalogue, from how often each item is listed."""
+    lists, k = ids.shape
+    counts = np.bincount(ids.ravel(), minlength=len(popularity)).astype(np.float64)
+    n, share = len(counts), counts / counts.sum()
+    return {
+        "coverage": float((counts > 0).mean()),
+        "gini": float((np.arange(1 - n, n, 2) * np.sort(counts)).sum() / (n * counts.sum())),
+        "novelty": float(-(share * np.log2(np.maximum(popularity, 1.0) / users)).sum()),
+        "personalization": float(1 - ((counts**2).sum() / k - lists) / (lists * (lists - 1.0))),
+    }
+
+
 def numbers_agree(expected: dict[str, float], tolerance: float) -> Callable[[dict[str, float]], Verdict]:
     """Named numbers within ``tolerance`` of the expected ones."""
 

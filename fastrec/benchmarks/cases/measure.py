@@ -140,6 +140,47 @@ def frames(lab: Lab) -> Case:
     return Case({"queries": len(ids), "rows": len(run), "judged": len(truth)}, work, contenders)
 
 
+@case(
+    "measure/catalog", "measure", "coverage, concentration, novelty and personalisation of many lists of 50"
+)
+def catalog(lab: Lab) -> Case:
+    lists, items, k = lab.size((1000, 500, 50), (20_000, 10_000, 50), (1_000_000, 100_000, 50))
+    rng = lab.rng("catalog")
+    steps = rng.integers(1, items // k, (lists, k)).cumsum(
+        axis=1
+    )  # less than the catalogue: no list repeats an item
+    ids = (rng.integers(0, items, (lists, 1)) + steps) % items
+    popularity = rng.integers(0, lists, items).astype(np.float64)
+    vectors = rng.standard_normal((items, 64))
+    expected = references.catalog(ids, popularity, lists)
+    check = references.numbers_agree(expected, 1e-9)
+
+    def ours(names: list[str]) -> dict[str, float]:
+        known = {"vectors": vectors} if "ild" in names else {}
+        found = fr.evaluate_catalog(
+            ids,
+            items,
+            popularity,
+            lists,
+            metrics=names,
+            threads=lab.threads,
+            **known,  # type: ignore[arg-type]
+        )
+        return dict(found)
+
+    names = list(expected)
+    contenders = [
+        Contender(OURS, lambda: ours(names), check),
+        Contender(f"{OURS}, and intra-list diversity (d=64)", lambda: ours([*names, "ild"]), check),
+        Contender(
+            "NumPy bincount, sort", lambda: references.catalog(ids, popularity, lists), check, "numpy",
+            note="looks for no repeated item",
+        ),
+    ]  # fmt: skip
+    work = Work(bytes=float(ids.nbytes), count=float(ids.size), unit="items")
+    return Case({"lists": lists, "listed": k, "items": items}, work, contenders)
+
+
 @case("measure/start", "measure", "import, and the first call, in a fresh process")
 def start(lab: Lab) -> Case:
     data = "{'q': {'a': 0.9, 'b': 0.8}}, {'q': {'b': 1}}"
@@ -393,14 +434,34 @@ def _per_query(expected: dict[str, np.ndarray]) -> Callable[[dict[str, np.ndarra
 
 def _ranx(ranx: Any, ids: np.ndarray, judged: list[tuple[int, set[int]]]) -> Callable[[], dict[str, float]]:
     names = {name: name.replace("r_precision", "r-precision") for name in METRICS}
-    qrels = ranx.Qrels({str(row): {str(item): 1 for item in items} for row, items in judged})
-    run = ranx.Run(_scored(ids, judged))
+    qrels = ranx.Qrels.from_df(
+        *_frame_of([(str(row), items, [1] * len(items)) for row, items in judged], int)
+    )
+    scored = _scored(ids, judged)
+    run = ranx.Run.from_df(
+        *_frame_of([(q, list(items), list(items.values())) for q, items in scored.items()], float)
+    )
 
     def evaluate() -> dict[str, float]:
         found = ranx.evaluate(qrels, run, list(names.values()), make_comparable=False)
         return {name: float(found[theirs]) for name, theirs in names.items()}
 
     return evaluate
+
+
+def _frame_of(lists: list[tuple[str, Any, list[Any]]], number: type) -> tuple[Any, str, str, str]:
+    """The frame that ranx reads in a tenth of the time that it takes for dicts, and the names of its columns."""
+    import pandas as pd
+
+    sizes = [len(values) for _, _, values in lists]
+    frame = pd.DataFrame(
+        {
+            "q_id": np.repeat(np.array([query for query, _, _ in lists], object), sizes),
+            "doc_id": [str(item) for _, items, _ in lists for item in items],
+            "score": [value for _, _, values in lists for value in values],
+        }
+    ).astype({"q_id": object, "doc_id": object, "score": number})
+    return frame, "q_id", "doc_id", "score"
 
 
 def _pytrec_eval(
