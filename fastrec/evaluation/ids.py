@@ -121,8 +121,17 @@ def column(values: Any, name: str) -> tuple[np.ndarray, Labels | None]:
     found = _as_integers(values, name)
     if found is not None:
         return found, None
-    codes, distinct = _factorise(values, name)
-    return _tidy(codes, distinct, name)
+    text = _to_arrow(values)
+    if text is None:
+        return _tidy(*_factorise(values, name), name)
+    if text.null_count:
+        raise _missing(name)
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(text.type):
+        return _tidy(*_codes_of_dictionary(text, name), name)
+    codes, firsts = _codes_of_arrow(text)
+    return codes, Labels.of(text.take(pa.array(firsts)).to_numpy(zero_copy_only=False))
 
 
 def coded(values: Any, name: str) -> tuple[np.ndarray, Labels]:
@@ -221,16 +230,6 @@ def _to_arrow(values: Any) -> Any:
 
 
 def _factorise(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
-    text = _to_arrow(values)
-    if text is not None:
-        if text.null_count:
-            raise _missing(name)
-        import pyarrow as pa
-
-        if not pa.types.is_dictionary(text.type):
-            codes, firsts = _codes_of_arrow(text)
-            return codes, text.take(pa.array(firsts)).to_numpy(zero_copy_only=False)
-        return _codes_of_dictionary(text, name)
     if hasattr(values, "cat"):  # pandas categorical
         codes = values.cat.codes.to_numpy()
         distinct = values.cat.categories.to_numpy()
