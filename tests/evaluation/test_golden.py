@@ -60,6 +60,48 @@ def test_real_search_sets(name: str) -> None:
     np.testing.assert_allclose(ev.values, rows, rtol=0, atol=1e-12)
 
 
+# What ranx calls them: (ours, policies, how many times ours).  Its bpref is not trec_eval's; its rbp adds up grades.
+OF_RANX = {
+    **{name: (name, {}, 1.0) for name in ("hits@10", "hit_rate@10", "precision@10", "recall@10", "recall@100", "f1@10",
+                                          "r-precision", "mrr@10", "map@100", "dcg@10", "ndcg@10", "ndcg@100")},
+    "dcg_burges@10": ("dcg@10", {"gain": "exponential"}, 1.0),
+    "ndcg_burges@10": ("ndcg@10", {"gain": "exponential"}, 1.0),
+    "rbp.95": ("graded_rbp(p=0.95, max_gain=3)", {}, 3.0),
+    "rbp.80": ("graded_rbp(p=0.8, max_gain=3)", {}, 3.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["chorus", "esci"])
+def test_ranx_on_real_search_sets(name: str) -> None:
+    expected = pd.read_parquet(FOLDER / "golden" / f"{name}.expected_ranx.parquet").set_index("qid")
+    assert set(expected.columns) == {*OF_RANX, "bpref"}
+    run: dict[str, list[str]] = {}
+    for fields in lines(FOLDER / "golden" / f"{name}.run_minilm_top100.trec.gz"):
+        run.setdefault(fields[0], []).append(fields[2])  # in the order of the file, which has no ties
+    truth = FOLDER / "golden" / f"{name}.qrels.trec.gz"
+    for theirs, (ours, policies, times) in OF_RANX.items():
+        got = fr.evaluate(run, truth, [ours], "ranx", **policies).per_query[ours] * times
+        assert len(got) == len(expected)
+        np.testing.assert_allclose(got, expected.loc[got.index, theirs], rtol=0, atol=1e-12, err_msg=theirs)
+
+
+def test_files_of_ranx() -> None:
+    folder, metrics = FOLDER / "ranx", ["ndcg", "map", "dcg"]
+    expected = fr.evaluate(
+        {"q1": ["d3", "d2", "d1"], "q2": ["d2", "d1"]}, {"q1": {"d1": 1, "d2": 2, "d3": 3}, "q2": {"d1": 1, "d2": 2}},
+        metrics,
+    ).values  # fmt: skip
+    assert expected[0, 2] == pytest.approx(3 + 2 / np.log2(3) + 1 / 2)
+    for run in ("json", "trec", "parquet"):
+        for truth in ("json", "trec", "parquet"):
+            ev = fr.evaluate(folder / f"run.{run}", folder / f"qrels.{truth}", metrics)
+            np.testing.assert_array_equal(ev.values, expected)
+    frames = (pd.read_parquet(folder / f"{what}.parquet") for what in ("run", "qrels"))
+    np.testing.assert_array_equal(fr.evaluate(*frames, metrics).values, expected)
+    large = fr.Truth(folder / "notebook_qrels.trec.gz")
+    assert len(large.to_frame()) == sum(1 for _ in lines(folder / "notebook_qrels.trec.gz"))
+
+
 # What trec_eval 10 prints, under its names: it rounds recall levels as its version 10 does.
 PRINTED = {
     **{ours: theirs for ours, theirs in NAMES.items() if not ours.startswith(("iprec", "11pt"))},
