@@ -131,6 +131,11 @@ class _Pair:
         self.suffix = "" if k is None else f"@{k}"
         policy = resolve("trec", ties=ties, seed=seed)
         runs = [_read(run, name, queries) for run, name in ((run_a, "run_a"), (run_b, "run_b"))]
+        if all(run.queries.values is None for run in runs) and len(runs[0]) != len(runs[1]):
+            raise ValueError(
+                "`run_a` and `run_b` must have the same rows where neither names its queries; "
+                f"got {len(runs[0])} and {len(runs[1])}"
+            )
         self.labels, rows = _joined([run.queries for run in runs])
         known = runs[0].queries.locate(self.labels) >= 0, runs[1].queries.locate(self.labels) >= 0
         self.missing = int((~known[0] | ~known[1]).sum())

@@ -365,7 +365,7 @@ def _is_rectangle(rows: Sequence[Any]) -> bool:
     if any(isinstance(row, (np.ndarray, set, frozenset)) for row in rows):
         return False
     plain = all(isinstance(item, (int, np.integer)) for row in rows for item in row)
-    return len(lengths) == 1 and plain
+    return len(lengths) == 1 and lengths != {0} and plain
 
 
 def text_matrix(array: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, Labels | None]:

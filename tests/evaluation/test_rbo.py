@@ -147,3 +147,10 @@ def test_refusals(arguments: tuple[Any, ...], error: type, message: str) -> None
         fr.rbo([[1]], [[1]], form="best")
     with pytest.raises(ValueError, match="`ties`"):
         fr.rbo([[1]], [[1]], ties="average")
+
+
+def test_rows_without_names_must_be_as_many():
+    for function in (fr.rbo, fr.evaluation.overlap):
+        with pytest.raises(ValueError, match="same rows where neither names its queries; got 1 and 2"):
+            function([[1]], [[1], [2]])
+    assert np.isnan(fr.rbo([[]], [[]])["rbo"])

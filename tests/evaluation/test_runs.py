@@ -344,6 +344,8 @@ def test_an_empty_truth_has_no_queries(truth: Any) -> None:
 
 
 def test_empty_matrices() -> None:
+    assert fr.evaluate([[], []], [[1], []], METRICS).counts["missing"] == 2
+    assert fr.evaluate([[], []], [[], []], METRICS).counts["empty"] == 2
     assert fr.evaluate(np.empty((2, 0), np.int64), CSR, METRICS).counts["missing"] == 2
     assert fr.evaluate(np.full((2, 3), -1), CSR, METRICS).counts["missing"] == 2
     assert len(fr.evaluate(np.empty((0, 3), np.int64), sp.csr_matrix((0, 5)), METRICS)) == 0
