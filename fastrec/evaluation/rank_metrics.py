@@ -405,6 +405,9 @@ def _worth(truth_ptr: Any, gains: Any, convention: Convention) -> tuple[Any, Any
     xp = arrays.namespace(truth_ptr)
     if gains is None:
         gains = xp.ones(int(truth_ptr[-1]))
+    # Gains that are their own worth need no copies.  (On a card, looking for a negative one would wait for it.)
+    if convention.gain == "linear" and not by_level and xp is np and gains.min(initial=0.0) >= 0:
+        return gains, gains, gains, level
     worth = gain_values(gains, convention, xp)
     ideal = worth
     if isinstance(convention.gain, dict):
@@ -440,6 +443,12 @@ def _cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         for row in range(0, length and 6, 2):
             case["ids"][row * length + length // 2 : (row + 1) * length : 7] = case["ids"][row * length]
         yield case
+    awkward = np.array([0.0, -0.0, 1e-45, -1e-45, 1.0, -1.0, 3e38, -3e38, np.inf, -np.inf], np.float32)
+    for length in (2, 31, 32, 33, 256, 257, 512, 513):  # around what is ordered by counting
+        case = _case(rng, 4, length, True)
+        many = rng.standard_normal(4 * length).astype(np.float32)
+        scores = np.where(rng.random(4 * length) < 0.3, rng.choice(awkward, 4 * length), many)
+        yield case | {"scores": scores.astype(np.float32), "metrics": CASE_METRICS[:9]}
     for ties in ("given", "id_desc", "id_asc", "optimistic", "pessimistic", "random"):
         yield _case(rng, 20, 12, True) | {"convention": Convention(ties=ties, seed=3)}
     policies: tuple[dict[str, Any], ...] = (

@@ -22,6 +22,14 @@ const int TINY_BITS = 14;
 const int64_t SHORT_LIST = 4096;  // longer lists use an ordinary hash table
 const int SHORT_BITS = 16;
 const int64_t POWERS = 256;       // powers of a persistence that are kept
+#if defined(FR_AVX512)
+const int64_t COUNTED_LIST = 512; // lists that are ordered by comparing all with all, where 64-bit comparisons are wide
+#elif defined(FR_AVX2)
+const int64_t COUNTED_LIST = 256;
+#else
+const int64_t COUNTED_LIST = 0;
+#endif
+const int64_t COUNTED = 32;       // that are compared at a time
 
 FR_INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -47,6 +55,14 @@ FR_INLINE int bits_set(uint64_t word) {
 
 // The value, of which the compiler is to know nothing: it would gather loads that take one step each into vectors.
 FR_INLINE uint32_t one_by_one(uint32_t x) {
+#if !defined(_MSC_VER)
+  __asm__("" : "+r"(x));
+#endif
+  return x;
+}
+
+// The same of a truth value, lest it becomes a branch that nothing foretells.
+FR_INLINE uint64_t no_branch(uint64_t x) {
 #if !defined(_MSC_VER)
   __asm__("" : "+r"(x));
 #endif
@@ -365,7 +381,7 @@ struct Query {
     ids = (I *)bump.take((int64_t)sizeof(I) * longest);
     keys = (double *)bump.take(8 * longest);
     const bool sorts = j->scores32 || j->scores64;
-    pairs = (Pair *)bump.take(sorts ? (int64_t)sizeof(Pair) * longest : 0);
+    pairs = (Pair *)bump.take(sorts ? (int64_t)sizeof(Pair) * (longest + COUNTED) : 0);
     pairs_spare = (Pair *)bump.take(sorts ? (int64_t)sizeof(Pair) * longest : 0);
     block_ids = (int64_t *)pairs;  // the two are never in use together
     block_spare = (int64_t *)pairs_spare;
@@ -447,6 +463,19 @@ struct Query {
 
   // 1. Order -----------------------------------------------------------------------------------------------------
 
+  // Is every score below the one before it, as they are compared?  Then none is NaN, unless it is alone.
+  template <class Compared, class Wide, class Score>
+  FR_INLINE bool falls(const Score *s) const {
+    Wide stays = 0;  // as wide as what is compared, so that the loop is vectorised
+    for (int64_t i = 1; i < n; ++i) stays |= !((Compared)s[i - 1] > (Compared)s[i]);
+    return !stays && !(n == 1 && s[0] != s[0]);
+  }
+  bool scores_fall(int64_t first) const {
+    if (job->scores32) return falls<float, int32_t>(job->scores32 + first);
+    if (job->float32_scores) return falls<float, int32_t>(job->scores64 + first);
+    return falls<double, int64_t>(job->scores64 + first);
+  }
+
   // Fills keys; false where a score is NaN.
   bool read_scores(int64_t first) {
     bool good = true;
@@ -473,15 +502,12 @@ struct Query {
   }
 
   FR_NOINLINE const I *order(const I *list, int64_t row) {
-    bool sorted = true, strictly = true;
-    for (int64_t i = 1; i < n; ++i) {
-      sorted &= keys[i - 1] >= keys[i];
-      strictly &= keys[i - 1] > keys[i];
-    }
-    tied = false;
-    if (strictly) return list;
+    bool sorted = true;
+    for (int64_t i = 1; i < n; ++i) sorted &= keys[i - 1] >= keys[i];
     if (sorted) {
       memcpy(ids, list, sizeof(I) * (size_t)n);
+    } else if (n <= COUNTED_LIST && (job->scores32 || job->float32_scores)) {
+      order_by_counting(list);
     } else {
       for (int64_t i = 0; i < n; ++i) pairs[i] = {keys[i], (int64_t)list[i]};
       merge_sort(pairs, pairs_spare, n, HighKeyFirst());
@@ -493,6 +519,33 @@ struct Query {
     find_blocks();
     if (tied && job->ties != FR_TIES_GIVEN) order_blocks(row);
     return ids;
+  }
+
+  // The place of an item is how many stand above it: n^2 comparisons in vectors and no branch.  Scores of 32 bits take
+  // the upper half of a number whose lower half settles ties by position, so that no two are the same.
+  FR_NOINLINE void order_by_counting(const I *list) {
+    int64_t *standing = (int64_t *)pairs;
+    double *sorted = (double *)pairs_spare;
+    const int64_t padded = (n + COUNTED - 1) / COUNTED * COUNTED;
+    for (int64_t i = 0; i < n; ++i) {
+      const float score = (float)keys[i] + 0.0f;  // -0 is 0
+      int32_t bits;
+      memcpy(&bits, &score, sizeof bits);
+      bits ^= (bits >> 31) & 0x7FFFFFFF;  // in the order of the scores
+      standing[i] = (int64_t)(((uint64_t)(uint32_t)bits << 32) | (uint32_t)~(uint32_t)i);
+    }
+    for (int64_t i = n; i < padded; ++i) standing[i] = INT64_MIN;
+    for (int64_t from = 0; from < padded; from += COUNTED) {
+      int64_t above[COUNTED] = {};
+      for (int64_t j = 0; j < n; ++j)
+        for (int64_t l = 0; l < COUNTED; ++l) above[l] += standing[j] > standing[from + l];
+      const int64_t to = min64(COUNTED, n - from);
+      for (int64_t l = 0; l < to; ++l) {
+        ids[above[l]] = list[from + l];
+        sorted[above[l]] = keys[from + l];
+      }
+    }
+    memcpy(keys, sorted, 8 * (size_t)n);
   }
 
   void find_blocks() {
@@ -542,7 +595,7 @@ struct Query {
     for (int64_t i = 0; i < n; ++i) {
       if ((marks[i >> 6] >> (i & 63) & 1) != (uint64_t)keep) continue;
       ids[kept] = list[i];
-      keys[kept] = keys[i];
+      if (tied) keys[kept] = keys[i];
       ++kept;
     }
     n = kept;
@@ -550,8 +603,9 @@ struct Query {
     return ids;
   }
 
-  // The judged items of a tiny list whose gains are all 1, without a branch on what is found: hits and misses come in
-  // no order.  Marks of up to 128 positions stay in registers, where setting one does not wait for the one before.
+  // The judged items of a tiny list, without a branch on what is found: hits and misses come in no order.  Marks of up
+  // to 128 positions stay in registers, where setting one does not wait for the one before.
+  template <bool graded>
   int64_t mark_tiny(int64_t from, int64_t to) {
     const I *list = lookup.ids;
     uint64_t low = 0, high = 0;
@@ -564,11 +618,16 @@ struct Query {
       for (int64_t t = 0; t < size; ++t) {
         int64_t at = lookup.tiny[hash[t]];
         at = at < n ? at : 0;
-        const uint64_t hit = (int64_t)list[at] == ids_of[t], bit = hit << (at & 63);
+        const uint64_t hit = no_branch((int64_t)list[at] == ids_of[t]), bit = hit << (at & 63);
         const uint64_t upper = (uint64_t)(at >> 6);  // 0 or 1
         low |= bit & (upper - 1);
         high |= bit & (0 - upper);
         count += (int64_t)hit;
+        if (graded) {
+          const int64_t slot = n + (at - n) * (int64_t)hit;  // one past the list is never read
+          gain_at[slot] = job->gains[from + t];
+          value_at[slot] = job->values[from + t];
+        }
       }
     }
     marks[0] = low;
@@ -622,7 +681,7 @@ struct Query {
     const int64_t from = job->truth_ptr[row], to = job->truth_ptr[row + 1];
     if (FR_UNLIKELY(n == 0)) return 0;
     if (FR_LIKELY(n <= SHORT_LIST)) {
-      count = n <= 128 && !job->gains ? mark_tiny(from, to) : mark_short(from, to);
+      count = n > 128 ? mark_short(from, to) : job->gains ? mark_tiny<true>(from, to) : mark_tiny<false>(from, to);
       return lookup.lost ? count + mark_losers(from, to) : count;
     }
     for (int64_t t = from; t < to; ++t) {
@@ -718,8 +777,7 @@ struct Query {
     }
     if (wants_dcg)
       for (int64_t e = 0; e < events; ++e) dcg[e + 1] = d += job->discounts[position[e]];
-    if (shifted) return find_cutoffs();
-    for (int c = 0; c < job->cutoff_count; ++c) below[c] = (int32_t)judged_above(job->cutoffs[c]);
+    find_cutoffs();
   }
 
   void prefix_sums() {
@@ -729,10 +787,9 @@ struct Query {
     dcg[0] = ap[0] = 0.0;
     for (int64_t e = 0; e < events; ++e) {
       const int32_t at = position[e];
-      if (is_relevant(gain[e])) {
-        ++h;
-        a += (double)h / (double)(at + 1);
-      }
+      const bool relevant_here = is_relevant(gain[e]);
+      h += relevant_here;
+      a += relevant_here ? (double)h / (double)(at + 1) : 0.0;
       d += value[e] * job->discounts[at];
       hits[e + 1] = h;
       dcg[e + 1] = d;
@@ -742,6 +799,10 @@ struct Query {
   }
 
   void find_cutoffs() {
+    if (!shifted) {
+      for (int c = 0; c < job->cutoff_count; ++c) below[c] = (int32_t)judged_above(job->cutoffs[c]);
+      return;
+    }
     int64_t e = 0;
     for (int c = 0; c < job->cutoff_count; ++c) {
       while (e < events && position[e] < job->cutoffs[c]) ++e;
@@ -784,12 +845,26 @@ struct Query {
     relevant = to - from;
     nonrelevant = 0;
     if (job->all_relevant) return;
-    relevant = 0;
-    for (int64_t t = from; t < to; ++t) {
-      const double g = job->gains ? job->gains[t] : 1.0;
-      if (is_relevant(g)) ++relevant;
-      else if (g >= 0.0) ++nonrelevant;
+    if (!job->gains) {
+      if (is_relevant(1.0)) return;
+      nonrelevant = relevant;
+      relevant = 0;
+      return;
     }
+    const double *gains = job->gains;
+    const double level = job->level;
+    int64_t found = 0, others = 0;
+    if (job->strict)
+      for (int64_t t = from; t < to; ++t) found += gains[t] > level;
+    else
+      for (int64_t t = from; t < to; ++t) found += gains[t] >= level;
+    for (int64_t t = from; t < to; ++t) others += gains[t] >= 0.0;
+    relevant = found;
+    if (level >= 0.0) {  // then what is relevant is not below 0
+      nonrelevant = others - found;
+      return;
+    }
+    for (int64_t t = from; t < to; ++t) nonrelevant += !is_relevant(gains[t]) && gains[t] >= 0.0;
   }
 
   double relevant_above(int64_t k) const {  // for a cutoff that is not in the table (R)
@@ -1347,7 +1422,7 @@ struct Query {
     scored = job->scores32 || job->scores64;
     tied = false;
     tied_items = 0;
-    if (scored) {
+    if (scored && !scores_fall(first)) {
       if (!read_scores(first)) {
         counts[FR_COUNT_BAD] = FR_BAD_SCORE;
         n = 0;
@@ -1406,7 +1481,15 @@ void evaluate_rows(const fr_rank_job *job, const I *run, int64_t begin, int64_t 
     if (q + 1 < end) {
       span_of(job, q + 1, next_first, next_length);
       prefetch(run + next_first, min64(next_length, AHEAD) * (int64_t)sizeof(I));
-      prefetch(job->truth_ids + job->truth_ptr[q + 1], min64(job->truth_ptr[q + 2] - job->truth_ptr[q + 1], AHEAD) * 8);
+      if (job->scores32) prefetch(job->scores32 + next_first, min64(next_length, AHEAD) * 4);
+      else if (job->scores64) prefetch(job->scores64 + next_first, min64(next_length, AHEAD) * 8);
+      const int64_t judged = job->truth_ptr[q + 1], size = min64(job->truth_ptr[q + 2] - judged, AHEAD) * 8;
+      prefetch(job->truth_ids + judged, size);
+      if (job->gains) {
+        prefetch(job->gains + judged, size);
+        if (job->values != job->gains) prefetch(job->values + judged, size);
+        if (job->ideal != job->values) prefetch(job->ideal + judged, size);
+      }
     }
     query.evaluate(q, run + first, first, length);
   }
