@@ -53,7 +53,7 @@ PROBES = {
 BODIES = {
     "ranking": ["pack.isa.cpp", "scan.isa.cpp", "pairs.isa.cpp", "select.isa.cpp"],
     "evaluation": ["evaluation.isa.cpp"],
-    "clicks": ["clicks.isa.cpp"],
+    "clicks": ["clicks_sort.isa.cpp", "clicks_sweep.isa.cpp", "clicks_points.isa.cpp"],
     "catalog": ["catalog.isa.cpp"],
     "learning": ["learning.isa.cpp"],
     "resample": ["resample.isa.cpp"],

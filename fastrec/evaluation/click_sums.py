@@ -43,6 +43,8 @@ _SWEEP = np.dtype(
         ("f1_at", "i8"),
     ]
 )
+_POOLED = ("positive", "negative", "pairs", "precision", "ks", "ks_score", "f1", "f1_score", "positive2", "negative2")
+_LISTS = ("partial", "gain", "mass_bins", "group_positive", "group_negative", "group_pairs")
 _POINT_SUMS = ("weight", "label", "prob", "loss", "square", "absolute", "spread")
 
 
@@ -141,9 +143,9 @@ def click_rank_sums(
         Finite, not negative.
     groups : (n,) int32 or None
         Group codes in ``0..n_groups-1``.
-    detail : 0, 1 or 2
+    detail : -1, 0, 1 or 2
         0: of the pooled sums only ``positive``, ``negative`` and ``pairs``; 1: also ``precision``, ``ks*`` and ``f1*``;
-        2: also ``positive2`` and ``negative2``.  The others are NaN.
+        2: also ``positive2`` and ``negative2``; -1: only those of the groups.  The others are NaN, or empty.
     max_fprs, tops : shares in (0, 1]
     masses : numbers of bins
     threads : int or None
@@ -235,22 +237,26 @@ def _(
         return click_rank_sums.run("reference", labels[rows], scores[rows], **mine)
 
     each = [of_group(g) for g in range(n_groups)] if groups is not None else []
-    return RankSums(
-        positive=P,
-        negative=N,
-        pairs=float((neg * (tp0 + pos / 2)).sum()),
-        precision=float((pos * tp / xp.maximum(tp + fp, np.finfo(np.float64).tiny)).sum()) if detail else nan,
-        ks=float(gap[best_gap]) / (P * N) if detail and P * N else nan,
-        ks_score=float(score[last[best_gap]]) if detail and P * N and gap[best_gap] > 0 else nan,
-        f1=float(f1[best_f1]) if detail else nan,
-        f1_score=float(score[last[best_f1]]) if detail and f1[best_f1] > 0 else nan,
-        positive2=float((pos * (N - fp0 - neg / 2) ** 2).sum()) if detail > 1 else nan,
-        negative2=float((neg * (tp0 + pos / 2) ** 2).sum()) if detail > 1 else nan,
-        partial=np.array([area(f * N) for f in max_fprs]),
-        gain=np.array(
+    pooled = {
+        "positive": P,
+        "negative": N,
+        "pairs": float((neg * (tp0 + pos / 2)).sum()),
+        "precision": float((pos * tp / xp.maximum(tp + fp, np.finfo(np.float64).tiny)).sum()),
+        "ks": float(gap[best_gap]) / (P * N) if P * N else nan,
+        "ks_score": float(score[last[best_gap]]) if P * N and gap[best_gap] > 0 else nan,
+        "f1": float(f1[best_f1]),
+        "f1_score": float(score[last[best_f1]]) if f1[best_f1] > 0 else nan,
+        "positive2": float((pos * (N - fp0 - neg / 2) ** 2).sum()),
+        "negative2": float((neg * (tp0 + pos / 2) ** 2).sum()),
+        "partial": np.array([area(f * N) for f in max_fprs]),
+        "gain": np.array(
             [float(xp.interp(q * (P + N), xp.append(0.0, tp + fp), xp.append(0.0, tp))) for q in tops]
         ),
-        mass_bins=xp.concatenate([xp.zeros((0, 3)), *(bins_of(b) for b in masses)]),
+        "mass_bins": xp.concatenate([xp.zeros((0, 3)), *(bins_of(b) for b in masses)]),
+    }
+    known = [*_POOLED[: (0, 3, 8, 10)[detail + 1]], *(_LISTS[:3] if detail >= 0 else ())]
+    return RankSums(
+        **dict.fromkeys(_POOLED, nan) | dict.fromkeys(_LISTS[:3], np.empty(0)) | {n: pooled[n] for n in known},
         group_positive=np.array([s.positive for s in each]),
         group_negative=np.array([s.negative for s in each]),
         group_pairs=np.array([s.pairs for s in each]),
@@ -265,7 +271,11 @@ def _laned_sum(x: np.ndarray) -> float:
 
 
 class Order:
-    """Rows sorted by falling score: words of group | score code | label, and, where they have them, weights."""
+    """Rows sorted by falling score: words of score code | label, half words where those fit.
+
+    Rows with weights are sorted as pairs with their row numbers, which are kept (``rows``), and their words are
+    group | rank | label; so are grouped rows whose words would not fit.
+    """
 
     def __init__(
         self,
@@ -275,40 +285,51 @@ class Order:
         groups: np.ndarray | None,
         n_groups: int,
         threads: int,
+        *,
+        pooled: bool = True,
     ) -> None:
-        self.n, self.threads, self.scores = len(scores), threads, scores
+        self.n, self.threads, self.labels, self.scores = len(scores), threads, labels, scores
         self.rows: np.ndarray | None = None  # row numbers in sorted order, where they were kept
         low, high, _ = span(scores, threads)
         self.top = high
         bits = self._code_bits(low, high)
-        group_bits = max(n_groups - 1, 0).bit_length()
-        self.group_shift, self.group_bits = 1 + bits, group_bits
-        if weights is None and groups is None and bits <= 31 and scores.dtype == np.float32:
-            words, spare = np.empty(self.n, np.uint64), np.empty(2 * self.n, np.uint32)
-            _kernel.sort_floats(scores, labels, self.top, bits, spare, words, threads)
-            self.words = words
-        elif (
-            weights is None
-            and bits + 1 + (group_bits if groups is not None else 0) <= 64
-            and (groups is None or scores.dtype == np.float32)
-        ):
-            words = np.empty(self.n, np.uint64)
-            kind = _kind(scores)
-            _kernel.pack(_bytes(scores), kind, labels, groups, self.group_shift, self.top, words, threads)
-            self._sort(words, 1, 1, 1 + bits)
-            self.words = words
-        else:
-            pairs = np.empty(2 * self.n, np.uint64)
-            _kernel.pair_up(_bytes(scores), _kind(scores), labels, self.top, pairs, threads)
-            self._sort(pairs, 2, 0, bits)
-            self.words = np.empty(self.n, np.uint64)
-            _kernel.ranks(pairs, groups, self.words)
-            self.rows = (pairs[1::2] >> np.uint64(1)).astype(np.int64)
-            self.group_shift = 33
+        self.group_shift, self.group_bits = 1 + bits, max(n_groups - 1, 0).bit_length()
         self._by_group: list[np.ndarray] = []  # sorted on by group: words, and their places; shared by copies
-        self.weights = None if weights is None else weights[self.rows]
+        self.weights: np.ndarray | None = None
+        narrow = scores.dtype == np.float32
+        fits = 1 + bits + self.group_bits <= 64 and (narrow or groups is None)
+        if weights is not None or not fits:
+            self._sort_pairs(groups, bits)
+        elif pooled and narrow and bits <= 31:
+            self.words = np.empty(self.n, np.uint32)
+            _kernel.sort_floats(scores, labels, self.top, bits, self.words, threads)
+        elif pooled:
+            self.words = self._packed(None)
+            self._sort(self.words, 1, 1, 1 + bits)
+        else:
+            return
+        if weights is not None:
+            self.weights = weights[self.rows]
         self.mask = (1 << self.group_shift) - 1 if self.group_shift < 64 else 2**64 - 1
         self._count()
+
+    def _packed(self, groups: np.ndarray | None) -> np.ndarray:
+        words = np.empty(self.n, np.uint64)
+        scores = _bytes(self.scores)
+        _kernel.pack(
+            scores, _kind(self.scores), self.labels, groups, self.group_shift, self.top, words, self.threads
+        )
+        return words
+
+    def _sort_pairs(self, groups: np.ndarray | None, bits: int) -> None:
+        pairs = np.empty(2 * self.n, np.uint64)
+        scores = _bytes(self.scores)
+        _kernel.pair_up(scores, _kind(self.scores), self.labels, self.top, pairs, self.threads)
+        self._sort(pairs, 2, 0, bits)
+        self.words = np.empty(self.n, np.uint64)
+        _kernel.ranks(pairs, groups, self.words)
+        self.rows = (pairs[1::2] >> np.uint64(1)).astype(np.int64)
+        self.group_shift = 33
 
     def reweighted(self, weights: np.ndarray) -> Order:
         """The same order with other weights, given by row; only for an order that was made with weights."""
@@ -336,7 +357,7 @@ class Order:
         chunks = _kernel.chunks(self.n)
         counts = np.empty(chunks + 1, np.int64)
         sums = np.zeros((chunks + 1, 2))
-        _kernel.count(self.words, self.weights, counts, sums, self.threads)
+        _kernel.count(_bytes(self.words), self.n, self.weights, counts, sums, self.threads)
         self.positives_before = np.append(0, np.cumsum(counts[:-1]))
         self.weights_before = np.vstack([np.zeros(2), np.cumsum(sums[:-1], axis=0)])
         if self.weights is None:
@@ -352,7 +373,7 @@ class Order:
         if len(words):
             weights = None if self.weights is None else self.weights[:end]
             _kernel.sweep(
-                words, self.mask, weights, detail, self.positives_before, self.weights_before,
+                _bytes(words), len(words), self.mask, weights, detail, self.positives_before, self.weights_before,
                 int(self.positives_before[-1]), self.negative, self.positive, out.view(np.uint8), self.threads,
             )  # fmt: skip
         return out
@@ -398,10 +419,10 @@ class Order:
         if self.weights is None:
             inside = np.zeros(1, np.int64)
             if row > start:
-                _kernel.count(self.words[start:row], None, inside, None, 1)
+                _kernel.count(_bytes(self.words[start:row]), row - start, None, inside, None, 1)
             positives = int(self.positives_before[chunk]) + int(inside[0])
             return float(positives), float(row - positives)
-        label = (self.words[start:row] & np.uint64(1)).astype(bool)
+        label = self._labels(slice(start, row))
         weights = self.weights[start:row]
         negative, positive = self.weights_before[chunk].tolist()
         return positive + float(weights[label].sum()), negative + float(weights[~label].sum())
@@ -437,11 +458,15 @@ class Order:
         width = limit - fp
         return self.pairs(self.sweep(0, begin)) + width * (tp + slope * width / 2)
 
+    def _labels(self, rows: slice) -> np.ndarray:
+        words = self.words[rows]
+        return (words & words.dtype.type(1)).astype(bool)
+
     def _reach(self, before: np.ndarray, measure: Any, wanted: float) -> int:
         """The row at which a running sum, known before each chunk, reaches ``wanted``."""
         chunk = max(int(np.searchsorted(before, wanted)) - 1, 0)
         rows = slice(chunk * _kernel.chunk_rows, min((chunk + 1) * _kernel.chunk_rows, self.n))
-        label = (self.words[rows] & np.uint64(1)).astype(bool)
+        label = self._labels(rows)
         weights = np.ones(len(label)) if self.weights is None else self.weights[rows]
         running = before[chunk] + np.cumsum(measure(label, weights))
         return min(rows.start + int(np.searchsorted(running, wanted)), self.n - 1)
@@ -467,7 +492,9 @@ class Order:
         if self.rows is None:
             rising, of_scores = np.array(cuts[::-1]), np.empty(bins)
             kind = _kind(self.scores)
-            _kernel.score_sums(self.words, self.mask, kind, self.top, rising, of_scores, self.threads)
+            _kernel.score_sums(
+                _bytes(self.words), self.n, self.mask, kind, self.top, rising, of_scores, self.threads
+            )
             sums[:, 2] = of_scores[::-1]
         else:
             for b, (end, begin) in enumerate(itertools.pairwise(cuts)):
@@ -476,14 +503,14 @@ class Order:
         return sums
 
     def grouped(self, groups: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Positives, negatives and pairs of each group.  The order by score is lost to it: ask for this last."""
+        """Positives, negatives and pairs of each group.  Unweighted words with groups are sorted on: ask for this last."""
         offsets = np.append(0, np.cumsum(np.bincount(groups, minlength=n_groups)))
         low, high = self.group_shift, self.group_shift + self.group_bits
         if self.weights is None:
-            words = self.words
-            self._sort(words, 1, low, high)
+            words = self.words if self.rows is not None else self._packed(groups)
+            self._sort(words, 1, low if self.rows is not None else 1, high)
             positives, pairs2 = np.empty(n_groups, np.int64), np.empty(n_groups, np.int64)
-            _kernel.group_counts(words, self.mask, offsets, positives, pairs2, self.threads)
+            _kernel.group_counts(words, (1 << self.group_shift) - 1, offsets, positives, pairs2, self.threads)
             return positives.astype(float), (np.diff(offsets) - positives).astype(float), pairs2 / 2
         if not self._by_group:
             both = np.empty(2 * self.n, np.uint64)
@@ -512,7 +539,7 @@ def _(
 ) -> RankSums:
     if len(scores) < ALONE:
         threads = 1
-    order = Order(labels, scores, weights, groups, n_groups, threads)
+    order = Order(labels, scores, weights, groups, n_groups, threads, pooled=detail >= 0)
     return rank_sums(order, groups, n_groups, detail, max_fprs, tops, masses)
 
 
@@ -526,29 +553,33 @@ def rank_sums(
     masses: Sequence[int] = (),
 ) -> RankSums:
     """:func:`click_rank_sums` of rows that are sorted."""
-    sums = order.sweep(detail)
-    P, N = order.positive, order.negative
-    nan = math.nan
-    ks, f1 = sums[int(np.argmax(sums["ks"]))], sums[int(np.argmax(sums["f1"]))]
-    result: dict[str, Any] = {
-        "positive": P,
-        "negative": N,
-        "pairs": order.pairs(sums),
-        "precision": math.fsum(sums["precision"].tolist()) if detail else nan,
-        "ks": float(ks["ks"]) / (P * N) if detail and P * N else nan,
-        "ks_score": order.score_at(int(ks["ks_at"])) if detail else nan,
-        "f1": float(f1["f1"]) if detail else nan,
-        "f1_score": order.score_at(int(f1["f1_at"])) if detail else nan,
-        "positive2": math.fsum(sums["positive2"].tolist()) / 4 if detail > 1 else nan,
-        "negative2": math.fsum(sums["negative2"].tolist()) / 4 if detail > 1 else nan,
-        "partial": np.array([order.partial(limit) for limit in max_fprs]),
-        "gain": np.array([order.gain(share) for share in tops]),
-        "mass_bins": np.concatenate([np.zeros((0, 3)), *(order.mass_bins(bins) for bins in masses)]),
-    }
-    of_groups = order.grouped(groups, n_groups) if groups is not None else (np.empty(0),) * 3
-    return RankSums(
-        **result, group_positive=of_groups[0], group_negative=of_groups[1], group_pairs=of_groups[2]
-    )
+    result: dict[str, Any] = dict.fromkeys(_POOLED, math.nan) | dict.fromkeys(_LISTS, np.empty(0))
+    if detail >= 0:
+        sums = order.sweep(detail)
+        P, N = order.positive, order.negative
+        result |= {
+            "positive": P,
+            "negative": N,
+            "pairs": order.pairs(sums),
+            "partial": np.array([order.partial(limit) for limit in max_fprs]),
+            "gain": np.array([order.gain(share) for share in tops]),
+            "mass_bins": np.concatenate([np.zeros((0, 3)), *(order.mass_bins(bins) for bins in masses)]),
+        }
+    if detail >= 1:
+        ks, f1 = sums[int(np.argmax(sums["ks"]))], sums[int(np.argmax(sums["f1"]))]
+        result |= {
+            "precision": math.fsum(sums["precision"].tolist()),
+            "ks": float(ks["ks"]) / (P * N) if P * N else math.nan,
+            "ks_score": order.score_at(int(ks["ks_at"])),
+            "f1": float(f1["f1"]),
+            "f1_score": order.score_at(int(f1["f1_at"])),
+        }
+    if detail >= 2:
+        result |= {name: math.fsum(sums[name].tolist()) / 4 for name in ("positive2", "negative2")}
+    if groups is not None:
+        of_groups = order.grouped(groups, n_groups)
+        result |= dict(zip(("group_positive", "group_negative", "group_pairs"), of_groups))
+    return RankSums(**result)
 
 
 def _rank_rows(rng: Any, n: int, distinct: int, dtype: Any) -> dict[str, Any]:
@@ -568,6 +599,7 @@ def _(rng: Any) -> Iterator[dict[str, Any]]:
                 groups = rng.integers(0, 7, n).astype(np.int32)
                 if n <= 1000:
                     yield {**rows, **more, "groups": groups, "n_groups": 8}
+                    yield {**rows, "groups": groups, "n_groups": 8, "detail": -1}
                     weights = rng.integers(0, 4, n) / 2
                     yield {**rows, **more, "weights": weights, "groups": groups, "n_groups": 8}
                     yield {**rows, "weights": rng.random(n), "detail": 0}

@@ -827,7 +827,7 @@ def _collect(of: ClickEvaluation) -> _Sums:
         sums.rank = of._ranked(
             of._codes if grouped else None,
             len(of._labels) if grouped else 0,
-            detail=int("everything" in needs),
+            detail=int("everything" in needs) if "rank" in needs else -1,
             max_fprs=limits,
             tops=tops,
             masses=masses,
@@ -849,8 +849,8 @@ def _pair_sums(
 ) -> PairSums:
     if y.dtype != np.uint8:
         return click_sums.click_pair_sums(y, p, w, threads=threads)
-    # With two targets the pairs are those that the sweep has counted the pairs.
-    rank = of._rank if of._rank is not None else of._ranked(None, 0)
+    # With two targets the pairs are those that the sweep has counted.
+    rank = of._pooled()
     pairs = rank.positive * rank.negative
     return PairSums(pairs, pairs - rank.pairs, 0.0)
 
@@ -911,6 +911,11 @@ class ClickEvaluation(NamedValues):
     def _grouped(self) -> RankSums:
         if self._rank is None or len(self._rank.group_positive) != len(self._labels):
             self._rank = self._ranked(self._codes, len(self._labels))
+        return self._rank
+
+    def _pooled(self) -> RankSums:
+        if self._rank is None or math.isnan(self._rank.pairs):
+            return self._ranked(None, 0, detail=0)
         return self._rank
 
     def _ranked(self, codes: np.ndarray | None, n_groups: int, **options: Any) -> RankSums:
@@ -1143,7 +1148,7 @@ class ClickEvaluation(NamedValues):
         left, right = axes
         figure = left.figure
         curve = self.roc()
-        rank = self._rank if self._rank is not None else self._ranked(None, 0)
+        rank = self._pooled()
         pairs = rank.positive * rank.negative
         kept = np.unique(np.linspace(0, len(curve) - 1, 2000).astype(int))  # more points than a plot can show
         left.plot(curve["fpr"].iloc[kept], curve["tpr"].iloc[kept])

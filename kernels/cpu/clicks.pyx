@@ -47,12 +47,12 @@ cdef extern from "clicks_table.h" nogil:
         void (*fr_clicks_fine)(const float *, float, int64_t, int64_t, int, uint32_t *) noexcept nogil
         void (*fr_clicks_deal)(const float *, const uint8_t *, float, int64_t, int64_t, int, const uint16_t *,
                                uint32_t *, uint32_t *) noexcept nogil
-        void (*fr_clicks_leaf_halves)(uint32_t *, uint32_t *, uint64_t *, int64_t) noexcept nogil
-        int64_t (*fr_clicks_boundary)(const uint64_t *, int, int64_t, int64_t, uint64_t) noexcept nogil
+        void (*fr_clicks_leaf_halves)(uint32_t *, uint32_t *, int64_t) noexcept nogil
+        int64_t (*fr_clicks_boundary)(const void *, int, uint64_t, int64_t, int64_t) noexcept nogil
         void (*fr_clicks_ranks)(const fr_clicks_pair *, int64_t, const int32_t *, uint64_t *) noexcept nogil
-        int64_t (*fr_clicks_positives)(const uint64_t *, int64_t, int64_t) noexcept nogil
+        int64_t (*fr_clicks_positives)(const void *, int, int64_t, int64_t) noexcept nogil
         void (*fr_clicks_weights)(const uint64_t *, const double *, int64_t, int64_t, double *) noexcept nogil
-        void (*fr_clicks_sweep)(const uint64_t *, uint64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int,
+        void (*fr_clicks_sweep)(const void *, int, uint64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int,
                                 fr_clicks_sweep_sums *) noexcept nogil
         void (*fr_clicks_sweep_weighted)(const uint64_t *, uint64_t, const double *, int64_t, int64_t, double, double,
                                          double, double, fr_clicks_sweep_sums *) noexcept nogil
@@ -61,8 +61,10 @@ cdef extern from "clicks_table.h" nogil:
         void (*fr_clicks_groups_weighted)(const uint64_t *, uint64_t, const double *, const int64_t *, int64_t,
                                           int64_t, double *, double *, double *) noexcept nogil
         void (*fr_clicks_points)(const void *, int, const void *, int, const double *, int64_t, int64_t, int, double,
-                                 double, int, const double *, double *, double *, double *) noexcept nogil
-        double (*fr_clicks_score_sum)(const uint64_t *, uint64_t, int, double, int64_t, int64_t) noexcept nogil
+                                 double, double *) noexcept nogil
+        void (*fr_clicks_bins)(const void *, int, const void *, int, const double *, int64_t, int64_t, int,
+                               const double *, double *, double *) noexcept nogil
+        double (*fr_clicks_score_sum)(const void *, int, uint64_t, int, double, int64_t, int64_t) noexcept nogil
         double (*fr_clicks_ascents)(uint32_t *, uint32_t *, double *, double *, int64_t, int64_t, int64_t,
                                     int64_t *) noexcept nogil
     const fr_clicks_functions *fr_clicks_table(int level)
@@ -75,8 +77,8 @@ cdef enum:
     CHUNK = 65536    # rows of a task; part of the definition of every float sum
     GROUPS = 256     # groups of a task
     LEAF = 32768     # rows that are sorted at once, in cache, by one thread
-    BUCKET = 4096    # the same of half words, where that makes no more than BUCKETS buckets
-    BUCKETS = 512
+    BUCKET = 1024    # the same of half words, where that makes no more than BUCKETS buckets
+    BUCKETS = 1024
 
 POINT_SUMS = FR_CLICKS_POINT_SUMS
 chunk_rows = CHUNK
@@ -329,7 +331,7 @@ cdef struct Deal:
     uint32_t starts[FR_CLICKS_FINE + 1]  # of the buckets
     uint32_t *halves
     uint32_t *spare
-    uint64_t *words
+    uint32_t slot                        # rows of each worker's part of `spare`; 0: each bucket has its own there
 
 cdef void _fine(void *context, int64_t task, int worker) noexcept nogil:
     cdef Deal *deal = <Deal *>context
@@ -344,19 +346,20 @@ cdef void _deal(void *context, int64_t task, int worker) noexcept nogil:
 cdef void _leaf_halves(void *context, int64_t task, int worker) noexcept nogil:
     cdef Deal *deal = <Deal *>context
     cdef int64_t at = deal.starts[task]
-    kernels.fr_clicks_leaf_halves(deal.halves + at, deal.spare + at, deal.words + at, deal.starts[task + 1] - at)
+    kernels.fr_clicks_leaf_halves(deal.halves + at, deal.spare + (worker * <int64_t>deal.slot if deal.slot else at),
+                                  deal.starts[task + 1] - at)
 
 
-def sort_floats(const float[::1] scores, const uint8_t[::1] labels, float top, int bits, uint32_t[::1] spare,
-                uint64_t[::1] words, int threads) -> None:
-    """Sorted words of falling score code | label, of scores whose codes have at most `bits`, 31 or fewer.
+def sort_floats(const float[::1] scores, const uint8_t[::1] labels, float top, int bits, uint32_t[::1] words,
+                int threads) -> None:
+    """Sorted half words of falling score code | label, of scores whose codes have at most `bits`, 31 or fewer.
 
-    `spare` is twice as long as `words`.  The rows are counted by the leading bits of their codes, dealt out into
-    buckets of neighbouring values, and each bucket is sorted in cache by one thread, as half words.
+    The rows are counted by the leading bits of their codes, dealt out into buckets of neighbouring values, and each
+    bucket is sorted in cache by one thread.
     """
     cdef Deal deal
     cdef int64_t parts, part, fine, buckets = 0, most
-    cdef uint32_t total = 0, inside = 0, of_all, count
+    cdef uint32_t total = 0, inside = 0, of_all, count, largest = 0
     deal.n = words.shape[0]
     parts = min(<int64_t>threads, tasks_of(deal.n, CHUNK))
     deal.part = tasks_of(deal.n, parts)
@@ -366,7 +369,7 @@ def sort_floats(const float[::1] scores, const uint8_t[::1] labels, float top, i
         raise MemoryError("no memory to sort with")
     deal.scores, deal.labels, deal.top = &scores[0], &labels[0], top
     deal.shift = max(bits - 13, 0)  # FR_CLICKS_FINE is 2^13
-    deal.halves, deal.spare, deal.words = &spare[0], &spare[deal.n], &words[0]
+    deal.halves = &words[0]
     most = max(<int64_t>BUCKET, deal.n // BUCKETS)
     with nogil:
         parallel_for(_fine, &deal, parts, threads)
@@ -382,6 +385,7 @@ def sort_floats(const float[::1] scores, const uint8_t[::1] labels, float top, i
             deal.bucket_of[fine] = <uint16_t>buckets
             inside += of_all
             total += of_all
+            largest = max(largest, inside)
         buckets += 1
         deal.starts[buckets] = total
         for part in range(parts):  # in place: a bucket's number is never above that of its first fine value
@@ -401,9 +405,15 @@ def sort_floats(const float[::1] scores, const uint8_t[::1] labels, float top, i
                 count = deal.counts[part * FR_CLICKS_FINE + fine]
                 deal.counts[part * FR_CLICKS_FINE + fine] = total
                 total += count
-        parallel_for(_deal, &deal, parts, threads)
-        parallel_for(_leaf_halves, &deal, buckets, threads)
+        deal.slot = largest if <int64_t>largest * threads <= deal.n else 0
+        deal.spare = <uint32_t *>malloc((deal.slot * <int64_t>threads if deal.slot else deal.n) * sizeof(uint32_t))
+        if deal.spare != NULL:
+            parallel_for(_deal, &deal, parts, threads)
+            parallel_for(_leaf_halves, &deal, buckets, threads)
     free(deal.counts)
+    free(deal.spare)
+    if deal.spare == NULL:
+        raise MemoryError("no memory to sort with")
 
 
 def ranks(const uint64_t[::1] pairs, const int32_t[::1] groups, uint64_t[::1] words) -> None:
@@ -414,9 +424,11 @@ def ranks(const uint64_t[::1] pairs, const int32_t[::1] groups, uint64_t[::1] wo
 
 
 # -- sums over the sorted rows ------------------------------------------------------------------------------------
+# `words` are bytes: 8 a row, or 4 where `sort_floats` made them.
 
 cdef struct Sweep:
-    const uint64_t *words
+    const void *words           # 4 bytes a row where they are `half`, else 8
+    int half
     uint64_t mask
     const double *weights
     int64_t n
@@ -432,14 +444,15 @@ cdef void _count(void *context, int64_t task, int worker) noexcept nogil:
     cdef Sweep *sweep = <Sweep *>context
     cdef int64_t begin = task * CHUNK
     cdef int64_t end = end_of(task, CHUNK, sweep.n)
-    sweep.counts[task] = kernels.fr_clicks_positives(sweep.words, begin, end)
+    sweep.counts[task] = kernels.fr_clicks_positives(sweep.words, sweep.half, begin, end)
     if sweep.weights != NULL:
-        kernels.fr_clicks_weights(sweep.words, sweep.weights, begin, end, &sweep.weight_sums[2 * task])
+        kernels.fr_clicks_weights(<const uint64_t *>sweep.words, sweep.weights, begin, end, &sweep.weight_sums[2 * task])
 
 cdef void _sweep(void *context, int64_t task, int worker) noexcept nogil:
     cdef Sweep *sweep = <Sweep *>context
-    cdef int64_t begin = kernels.fr_clicks_boundary(sweep.words, 1, task * CHUNK, sweep.n, sweep.mask - 1)
-    cdef int64_t end = kernels.fr_clicks_boundary(sweep.words, 1, (task + 1) * CHUNK, sweep.n, sweep.mask - 1)
+    cdef int64_t begin = kernels.fr_clicks_boundary(sweep.words, sweep.half, sweep.mask, task * CHUNK, sweep.n)
+    cdef int64_t end = kernels.fr_clicks_boundary(sweep.words, sweep.half, sweep.mask, (task + 1) * CHUNK,
+                                                   sweep.n)
     cdef int64_t own, positives
     cdef double some[2]
     if begin >= end:   # the whole chunk lies inside a tie block that began before it
@@ -447,22 +460,22 @@ cdef void _sweep(void *context, int64_t task, int worker) noexcept nogil:
     # What comes before `begin`: all before its own chunk, and the rows of that chunk before it.
     own = begin // CHUNK
     if sweep.weights == NULL:
-        positives = sweep.counts[own] + kernels.fr_clicks_positives(sweep.words, own * CHUNK, begin)
-        kernels.fr_clicks_sweep(sweep.words, sweep.mask, begin, end, positives, begin - positives, sweep.positives,
-                                sweep.n - sweep.positives, sweep.level, &sweep.out[task])
+        positives = sweep.counts[own] + kernels.fr_clicks_positives(sweep.words, sweep.half, own * CHUNK, begin)
+        kernels.fr_clicks_sweep(sweep.words, sweep.half, sweep.mask, begin, end, positives, begin - positives,
+                                sweep.positives, sweep.n - sweep.positives, sweep.level, &sweep.out[task])
     else:
-        kernels.fr_clicks_weights(sweep.words, sweep.weights, own * CHUNK, begin, some)
-        kernels.fr_clicks_sweep_weighted(sweep.words, sweep.mask, sweep.weights, begin, end,
+        kernels.fr_clicks_weights(<const uint64_t *>sweep.words, sweep.weights, own * CHUNK, begin, some)
+        kernels.fr_clicks_sweep_weighted(<const uint64_t *>sweep.words, sweep.mask, sweep.weights, begin, end,
                                          sweep.weight_sums[2 * own + 1] + some[1],
                                          sweep.weight_sums[2 * own] + some[0], sweep.positive_weight,
                                          sweep.negative_weight, &sweep.out[task])
 
 
-def count(const uint64_t[::1] words, const double[::1] weights, int64_t[::1] positives, double[:, ::1] weight_sums,
+def count(const uint8_t[::1] words, int64_t n, const double[::1] weights, int64_t[::1] positives, double[:, ::1] weight_sums,
           int threads) -> None:
     """Positives of each chunk and, with weights, the weight of its negatives and of its positives."""
     cdef Sweep sweep
-    sweep.words, sweep.n, sweep.counts = &words[0], words.shape[0], &positives[0]
+    sweep.words, sweep.half, sweep.n, sweep.counts = <const void *>&words[0], words.shape[0] < 8 * n, n, &positives[0]
     sweep.weights = doubles(weights)
     sweep.weight_sums = NULL
     if weights is not None:
@@ -471,7 +484,7 @@ def count(const uint64_t[::1] words, const double[::1] weights, int64_t[::1] pos
         parallel_for(_count, &sweep, tasks_of(sweep.n, CHUNK), threads)
 
 
-def sweep(const uint64_t[::1] words, uint64_t mask, const double[::1] weights, int level,
+def sweep(const uint8_t[::1] words, int64_t n, uint64_t mask, const double[::1] weights, int level,
           int64_t[::1] positives_before, double[:, ::1] weights_before, int64_t positives, double negative_weight,
           double positive_weight, uint8_t[::1] out, int threads) -> None:
     """Fill `out`, one fr_clicks_sweep_sums a chunk; `*_before` hold what precedes each chunk.
@@ -479,7 +492,8 @@ def sweep(const uint64_t[::1] words, uint64_t mask, const double[::1] weights, i
     Level 0: pairs; 1: also precision, KS and F1; 2: also DeLong's sums.  With weights always all.
     """
     cdef Sweep context
-    context.words, context.mask, context.n = &words[0], mask, words.shape[0]
+    context.words, context.half = <const void *>&words[0], words.shape[0] < 8 * n
+    context.mask, context.n = mask, n
     context.weights = doubles(weights)
     context.level, context.counts = level, &positives_before[0]
     context.weight_sums = NULL
@@ -492,7 +506,8 @@ def sweep(const uint64_t[::1] words, uint64_t mask, const double[::1] weights, i
 
 
 cdef struct Ranges:
-    const uint64_t *words
+    const void *words
+    int half
     uint64_t mask
     int kind
     double top
@@ -501,15 +516,16 @@ cdef struct Ranges:
 
 cdef void _score_sum(void *context, int64_t task, int worker) noexcept nogil:
     cdef Ranges *ranges = <Ranges *>context
-    ranges.sums[task] = kernels.fr_clicks_score_sum(ranges.words, ranges.mask, ranges.kind, ranges.top,
-                                                    ranges.cuts[task], ranges.cuts[task + 1])
+    ranges.sums[task] = kernels.fr_clicks_score_sum(ranges.words, ranges.half, ranges.mask, ranges.kind,
+                                                    ranges.top, ranges.cuts[task], ranges.cuts[task + 1])
 
 
-def score_sums(const uint64_t[::1] words, uint64_t mask, int kind, double top, const int64_t[::1] cuts,
+def score_sums(const uint8_t[::1] words, int64_t n, uint64_t mask, int kind, double top, const int64_t[::1] cuts,
                double[::1] sums, int threads) -> None:
-    """Sums of the scores of rows cuts[r]..cuts[r + 1]-1 of the sorted words, which `pack` made."""
+    """Sums of the scores of rows cuts[r]..cuts[r + 1]-1 of the sorted words, which `pack` or `sort_floats` made."""
     cdef Ranges ranges
-    ranges.words, ranges.mask, ranges.kind, ranges.top = &words[0], mask, kind, top
+    ranges.words, ranges.half = <const void *>&words[0], words.shape[0] < 8 * n
+    ranges.mask, ranges.kind, ranges.top = mask, kind, top
     ranges.cuts, ranges.sums = &cuts[0], &sums[0]
     with nogil:
         parallel_for(_score_sum, &ranges, sums.shape[0], threads)
@@ -581,11 +597,15 @@ cdef struct Points:
 
 cdef void _points(void *context, int64_t task, int worker) noexcept nogil:
     cdef Points *points = <Points *>context
+    cdef int64_t begin = task * CHUNK
+    cdef int64_t end = end_of(task, CHUNK, points.n)
     cdef int64_t size = points.bins + 1
-    kernels.fr_clicks_points(
-        points.y, points.y_kind, points.p, points.p_kind, points.weights, task * CHUNK, end_of(task, CHUNK, points.n),
-        points.loss, points.eps, points.centre, points.bins, points.edges, points.lanes + worker * size * 24,
-        points.sums + task * FR_CLICKS_POINT_SUMS, points.bin_sums + task * size * 3)
+    kernels.fr_clicks_points(points.y, points.y_kind, points.p, points.p_kind, points.weights, begin, end, points.loss,
+                             points.eps, points.centre, points.sums + task * FR_CLICKS_POINT_SUMS)
+    if points.bins:
+        kernels.fr_clicks_bins(points.y, points.y_kind, points.p, points.p_kind, points.weights, begin, end,
+                               points.bins, points.edges, points.lanes + worker * size * 24,
+                               points.bin_sums + task * size * 3)
 
 
 def points(const uint8_t[::1] y_bytes, int y_kind, const uint8_t[::1] p_bytes, int p_kind, const double[::1] weights,

@@ -1,0 +1,211 @@
+// Click metrics: the sums that need no order.
+#include "clicks_codes.h"
+
+namespace {
+
+// 2 atanh(s), s = f / (2 + f), and k ln 2: log(2^k (1 + f)) within 1 ulp, made of +, -, * and / only, so that every
+// instruction set gives the same bits.
+FR_INLINE f64x8 log_of(f64x8 k, f64x8 f) {
+  const f64x8 s = f / (2.0 + f), z = s * s;
+  f64x8 r = splat(2.0 / 21);
+  r = r * z + 2.0 / 19;
+  r = r * z + 2.0 / 17;
+  r = r * z + 2.0 / 15;
+  r = r * z + 2.0 / 13;
+  r = r * z + 2.0 / 11;
+  r = r * z + 2.0 / 9;
+  r = r * z + 2.0 / 7;
+  r = r * z + 2.0 / 5;
+  r = r * z + 2.0 / 3;
+  r = r * z;
+  const f64x8 half = 0.5 * f * f;
+  return k * 6.93147180369123816490e-01 - ((half - (s * (half + r) + k * 1.90821492927058770002e-10)) - f);
+}
+
+// x = 2^k (1 + f) with 1 + f in [sqrt(1/2), sqrt 2), for normal x > 0.
+FR_INLINE f64x8 reduced(f64x8 x, f64x8 &k) {
+  const uint64_t root_half = 0x3FE6A09E667F3BCDull;
+  const u64x8 t = bits_of(x) + ((1100ull << 52) - root_half);
+  k = double_of((t >> 52) | 0x4330000000000000ull) - (4503599627370496.0 + 1100.0);
+  return double_of((t & 0xFFFFFFFFFFFFFull) + root_half) - 1.0;
+}
+
+// log(x) for any x >= 0.
+FR_INLINE f64x8 log_of(f64x8 x) {
+  const i64x8 small = x < splat(2.2250738585072014e-308);
+  f64x8 k;
+  const f64x8 f = reduced(small ? x * 18014398509481984.0 : x, k);
+  return x > splat(0.0) ? log_of(small ? k - 54.0 : k, f) : splat(-__builtin_inf());
+}
+
+FR_INLINE f64x8 clip(f64x8 x, double low, double high) {
+  x = x < splat(low) ? splat(low) : x;
+  return x > splat(high) ? splat(high) : x;
+}
+
+FR_INLINE f64x8 load_as_f64(const double *x) { return load8<f64x8>(x); }
+FR_INLINE f64x8 load_as_f64(const float *x) { return __builtin_convertvector(load8<f32x8>(x), f64x8); }
+FR_INLINE f64x8 load_as_f64(const uint8_t *x) {
+  return __builtin_convertvector(__builtin_convertvector(load8<u8x8>(x), i32x8), f64x8);
+}
+
+struct Sums {
+  f64x8 of[FR_CLICKS_POINT_SUMS] = {};
+};
+
+constexpr int64_t FOUR = 4 * LANES;
+constexpr double LEAST = 1e-75;  // likelihoods of which four can be multiplied
+
+// Rows of weight 1 with labels 0 or 1, n a multiple of FOUR, all but the weight, the label and the spread.
+//
+// The loss of four rows is one logarithm, of the product of their likelihoods q.  That product loses what tells it
+// from 1 where all are close to it, so e = 1 - q is kept beside it: 1 - q r = e + (1 - r) q, where nothing cancels.
+template <bool Loss, class P>
+FR_INLINE void hard_rows(const uint8_t *y, const P *p, int64_t n, double eps, Sums &sums) {
+  f64x8 loss = {}, prob = {}, square = {}, distance = {};
+  for (int64_t i = 0; i < n; i += FOUR) {
+    f64x8 errors[4], likelihoods[4];
+    for (int v = 0; v < 4; ++v) {
+      const f64x8 label = load_as_f64(y + i + v * LANES), of = load_as_f64(p + i + v * LANES);
+      const f64x8 error = absolute(of - label);
+      prob += of;
+      square += error * error;
+      distance += error;
+      if (Loss) {
+        errors[v] = clip(error, eps, 1.0 - eps);
+        likelihoods[v] = clip(absolute((1.0 - label) - of), eps, 1.0 - eps);
+      }
+    }
+    if (!Loss) continue;
+    const f64x8 first = likelihoods[0] * likelihoods[1], second = likelihoods[2] * likelihoods[3];
+    const f64x8 error = (errors[0] + errors[1] * likelihoods[0]) + (errors[2] + errors[3] * likelihoods[2]) * first;
+    f64x8 k;
+    const f64x8 f = reduced(first * second, k);
+    loss -= log_of(k, k == 0.0 ? -error : f);
+  }
+  sums.of[FR_CLICKS_LOSS] += loss;
+  sums.of[FR_CLICKS_PROB] += prob;
+  sums.of[FR_CLICKS_SQUARE] += square;
+  sums.of[FR_CLICKS_ABSOLUTE] += distance;
+}
+
+// Eight rows with any labels and weights.
+template <bool Loss>
+FR_INLINE void any_rows(f64x8 y, f64x8 p, f64x8 w, double eps, double centre, Sums &sums) {
+  const f64x8 d = p - y, e = y - centre;
+  sums.of[FR_CLICKS_WEIGHT] += w;
+  sums.of[FR_CLICKS_LABEL] += w * y;
+  sums.of[FR_CLICKS_PROB] += w * p;
+  sums.of[FR_CLICKS_SQUARE] += w * (d * d);
+  sums.of[FR_CLICKS_ABSOLUTE] += w * absolute(d);
+  sums.of[FR_CLICKS_SPREAD] += w * (e * e);
+  if (!Loss) return;
+  const f64x8 other = 1.0 - y, zero = {};
+  const f64x8 of_y = y != zero ? y * log_of(clip(p, eps, 1.0 - eps)) : zero;
+  const f64x8 of_other = other != zero ? other * log_of(clip(1.0 - p, eps, 1.0 - eps)) : zero;
+  sums.of[FR_CLICKS_LOSS] += w != zero ? w * -(of_y + of_other) : zero;
+}
+
+// Eight rows, of which the last may lie beyond `n` and weigh nothing.
+template <class T>
+FR_INLINE f64x8 load_rows(const T *x, int64_t n) {
+  if (n >= LANES) return load_as_f64(x);
+  double padded[LANES] = {};
+  for (int64_t i = 0; i < n; ++i) padded[i] = static_cast<double>(x[i]);
+  return load8<f64x8>(padded);
+}
+
+template <bool Loss, class Y, class P>
+void any_rows(const Y *y, const P *p, const double *w, int64_t n, double eps, double centre, Sums &sums) {
+  const double ones[LANES] = {1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0};
+  for (int64_t i = 0; i < n; i += LANES)
+    any_rows<Loss>(load_rows(y + i, n - i), load_rows(p + i, n - i), load_rows(w ? w + i : ones, n - i), eps, centre,
+                   sums);
+}
+
+template <bool Loss, class P>
+void points(const void *y, int y_kind, const P *p, const double *w, int64_t begin, int64_t end, double eps,
+            double centre, double *out) {
+  const uint8_t *hard = static_cast<const uint8_t *>(y) + begin;
+  const double *soft = static_cast<const double *>(y) + begin;
+  Sums sums;
+  const int64_t n = end - begin;
+  const bool plain = y_kind == FR_CLICKS_U8 && !w && (!Loss || eps >= LEAST);
+  const int64_t done = plain ? n / FOUR * FOUR : 0;
+  hard_rows<Loss>(hard, p + begin, done, eps, sums);
+  if (y_kind == FR_CLICKS_U8)
+    any_rows<Loss>(hard + done, p + begin + done, w ? w + begin : w, n - done, eps, centre, sums);
+  else
+    any_rows<Loss>(soft, p + begin, w ? w + begin : w, n, eps, centre, sums);
+  for (int s = 0; s < FR_CLICKS_POINT_SUMS; ++s) out[s] = fold(sums.of[s]);
+  int64_t positives = 0;
+  for (int64_t i = 0; i < done; ++i) positives += hard[i];
+  const double hits = static_cast<double>(positives), misses = static_cast<double>(done - positives);
+  out[FR_CLICKS_WEIGHT] += hits + misses;
+  out[FR_CLICKS_LABEL] += hits;
+  out[FR_CLICKS_SPREAD] += hits * ((1.0 - centre) * (1.0 - centre)) + misses * (centre * centre);
+}
+
+// -- bins -----------------------------------------------------------------------------------------------------------
+
+template <class T>
+void load(const T *from, int64_t n, double *to) {
+  for (int64_t i = 0; i < n; ++i) to[i] = static_cast<double>(from[i]);
+}
+
+// Bin b holds edges[b] <= p < edges[b + 1]; the last, b = bins, is p = 1 alone.
+void find_bins(const double *p, int64_t n, int bins, const double *edges, int32_t *out) {
+  const double scale = bins;
+  const int32_t last = bins - 1;
+  for (int64_t i = 0; i < n; ++i) {
+    const int32_t near = static_cast<int32_t>(p[i] * scale);
+    const int32_t bin = near < last ? near : last;
+    out[i] = bin - (p[i] < edges[bin]) + (p[i] >= edges[bin + 1]);
+  }
+}
+
+}  // namespace
+
+extern "C" void FR_FN(fr_clicks_points)(const void *y, int y_kind, const void *p, int p_kind, const double *weights,
+                                        int64_t begin, int64_t end, int loss, double eps, double centre, double *sums) {
+  const float *narrow = static_cast<const float *>(p);
+  const double *wide = static_cast<const double *>(p);
+  if (p_kind == FR_CLICKS_F32) {
+    if (loss) points<true>(y, y_kind, narrow, weights, begin, end, eps, centre, sums);
+    else points<false>(y, y_kind, narrow, weights, begin, end, eps, centre, sums);
+  } else {
+    if (loss) points<true>(y, y_kind, wide, weights, begin, end, eps, centre, sums);
+    else points<false>(y, y_kind, wide, weights, begin, end, eps, centre, sums);
+  }
+}
+
+// w, w y and w p of each bin, added in eight lanes by the place of the row.  lanes: scratch of (bins + 1) * 24 doubles.
+extern "C" void FR_FN(fr_clicks_bins)(const void *y, int y_kind, const void *p, int p_kind, const double *weights,
+                                      int64_t begin, int64_t end, int bins, const double *edges, double *lanes,
+                                      double *bin_sums) {
+  double ys[BLOCK], ps[BLOCK], ws[BLOCK];
+  int32_t bin_of[BLOCK];
+  for (int64_t i = 0; i < (bins + 1) * 3 * LANES; ++i) lanes[i] = 0.0;
+  for (int64_t i = 0; i < BLOCK; ++i) ws[i] = 1.0;
+  for (int64_t start = begin; start < end; start += BLOCK) {
+    const int64_t n = end - start < BLOCK ? end - start : BLOCK;
+    if (y_kind == FR_CLICKS_U8) load(static_cast<const uint8_t *>(y) + start, n, ys);
+    else load(static_cast<const double *>(y) + start, n, ys);
+    if (p_kind == FR_CLICKS_F32) load(static_cast<const float *>(p) + start, n, ps);
+    else load(static_cast<const double *>(p) + start, n, ps);
+    if (weights) load(weights + start, n, ws);
+    find_bins(ps, n, bins, edges, bin_of);
+    for (int64_t i = 0; i < n; ++i) {
+      double *bin = lanes + (bin_of[i] * LANES + (i & (LANES - 1))) * 3;
+      bin[0] += ws[i];
+      bin[1] += ws[i] * ys[i];
+      bin[2] += ws[i] * ps[i];
+    }
+  }
+  for (int b = 0; b <= bins; ++b)
+    for (int s = 0; s < 3; ++s) {
+      double of_bin[LANES];
+      for (int l = 0; l < LANES; ++l) of_bin[l] = lanes[(b * LANES + l) * 3 + s];
+      bin_sums[b * 3 + s] = fold(load8<f64x8>(of_bin));
+    }
+}

@@ -1,0 +1,320 @@
+// Click metrics: the sums over sorted rows.
+#include "clicks_codes.h"
+
+namespace {
+
+struct Weighted {
+  const double *weights;
+  FR_INLINE double at(int64_t i) const { return weights[i]; }
+};
+struct Counted {
+  FR_INLINE int64_t at(int64_t) const { return 1; }
+};
+
+// One tie block: rows begin..end-1 share their score; positive and negative are their counts or weights.
+template <class Count, class Weights>
+FR_INLINE int64_t tie_block(const uint64_t *words, uint64_t mask, const Weights &weights, int64_t i, int64_t end,
+                            Count &positive, Count &negative) {
+  const uint64_t key = (words[i] & mask) >> 1;
+  Count both = weights.at(i);
+  Count with_label = words[i] & 1 ? both : Count(0);
+  for (++i; i < end && (words[i] & mask) >> 1 == key; ++i) {
+    const Count w = weights.at(i);
+    both += w;
+    with_label += words[i] & 1 ? w : Count(0);
+  }
+  positive = with_label;
+  negative = both - with_label;
+  return i;
+}
+
+// Weighted blocks keep the two sums apart: a difference of float sums would leave dust in an empty class.
+template <>
+FR_INLINE int64_t tie_block<double, Weighted>(const uint64_t *words, uint64_t mask, const Weighted &weights, int64_t i,
+                                              int64_t end, double &positive, double &negative) {
+  const uint64_t key = (words[i] & mask) >> 1;
+  double sums[2] = {0.0, 0.0};
+  do {
+    sums[words[i] & 1] += weights.at(i);
+    ++i;
+  } while (i < end && (words[i] & mask) >> 1 == key);
+  negative = sums[0];
+  positive = sums[1];
+  return i;
+}
+
+// Rows that all weigh one are swept in two steps: the ends of tie blocks are found one row at a time, and what follows
+// from each end is summed in eight lanes, by the place of the block among those of its batch.
+
+// The ends of tie blocks, in rows and in positives from the begin of the chunk; entry 0 is the end before them.
+struct Ends {
+  int32_t rows[1 + BLOCK + LANES], hits[1 + BLOCK + LANES];
+};
+
+struct Lanes {
+  u64x8 pairs2 = {};
+  f64x8 precision = {}, ks = {}, ks_at = splat(-1.0), f1 = {}, f1_at = splat(-1.0), positive2 = {}, negative2 = {};
+};
+
+// The largest value of any lane, and the first row that reaches it.
+FR_INLINE double widest(f64x8 values, f64x8 rows, int64_t begin, int64_t *at) {
+  double value = 0.0, row = -1.0;
+  for (int l = 0; l < LANES; ++l)
+    if (values[l] > value || (values[l] == value && row >= 0.0 && rows[l] >= 0.0 && rows[l] < row)) {
+      value = values[l];
+      row = rows[l];
+    }
+  *at = row < 0.0 ? -1 : begin + static_cast<int64_t>(row) - 1;
+  return value;
+}
+
+// Level 0: pairs; 1: also precision, KS and F1; 2: also DeLong's sums.
+template <int Level>
+FR_INLINE void add_ends(const Ends &ends, int64_t count, double tp, double begin, double positives, double negatives,
+                        Lanes &sums) {
+  for (int64_t j = 1; j <= count; j += LANES) {
+    const i32x8 rows = load8<i32x8>(ends.rows + j), rows_before = load8<i32x8>(ends.rows + j - 1);
+    const i32x8 hits = load8<i32x8>(ends.hits + j), hits_before = load8<i32x8>(ends.hits + j - 1);
+    const i32x8 positive = hits - hits_before, negative = (rows - rows_before) - positive;
+    const u32x8 twice = reinterpret_cast<u32x8>(hits) + reinterpret_cast<u32x8>(hits_before);
+    sums.pairs2 += __builtin_convertvector(reinterpret_cast<u32x8>(negative), u64x8) *
+                   __builtin_convertvector(twice, u64x8);
+    if (Level == 0) continue;
+    const f64x8 p = __builtin_convertvector(positive, f64x8), at = __builtin_convertvector(rows, f64x8);
+    const f64x8 t = tp + __builtin_convertvector(hits, f64x8), all = begin + at, f = all - t;
+    sums.precision += p * (t / all);
+    const f64x8 gap = absolute(t * negatives - f * positives), f1 = t / (all + positives);
+    const i64x8 wider = gap > sums.ks, better = f1 > sums.f1;
+    sums.ks = wider ? gap : sums.ks;
+    sums.ks_at = wider ? at : sums.ks_at;
+    sums.f1 = better ? f1 : sums.f1;
+    sums.f1_at = better ? at : sums.f1_at;
+    if (Level == 1) continue;
+    const f64x8 n = __builtin_convertvector(negative, f64x8);
+    const f64x8 above = 2.0 * t - p, below = 2.0 * (negatives - f) + n;
+    sums.positive2 += p * (below * below);
+    sums.negative2 += n * (above * above);
+  }
+}
+
+template <int Level, class Word>
+void sweep(const Word *words, Word mask, int64_t begin, int64_t end, int64_t tp, int64_t fp, double positives,
+           double negatives, fr_clicks_sweep_sums *out) {
+  Ends ends;
+  Lanes sums;
+  const Word key = mask & ~Word(1);
+  int32_t hits = 0;
+  ends.rows[0] = ends.hits[0] = 0;
+  for (int64_t start = begin; start < end; start += BLOCK) {
+    const Word *of = words + start;
+    const int64_t n = end - start < BLOCK ? end - start : BLOCK;
+    const int64_t followed = start + n == end ? n - 1 : n;  // rows after which another is known
+    const int32_t before = static_cast<int32_t>(start - begin);
+    int64_t count = 1;
+    for (int64_t i = 0; i < n; ++i) {
+      hits += static_cast<int32_t>(of[i] & 1);
+      ends.rows[count] = before + static_cast<int32_t>(i) + 1;
+      ends.hits[count] = hits;
+      count += i < followed ? ((of[i] ^ of[i + 1]) & key) != 0 : 1;
+    }
+    const int64_t last = count - 1;
+    for (int64_t l = 1; l <= LANES; ++l) {  // blocks without rows
+      ends.rows[last + l] = ends.rows[last];
+      ends.hits[last + l] = ends.hits[last];
+    }
+    add_ends<Level>(ends, last, static_cast<double>(tp), static_cast<double>(tp + fp), positives, negatives, sums);
+    ends.rows[0] = ends.rows[last];
+    ends.hits[0] = ends.hits[last];
+  }
+  uint64_t pairs2 = 2 * static_cast<uint64_t>(tp) * static_cast<uint64_t>(end - begin - hits);
+  for (int l = 0; l < LANES; ++l) pairs2 += sums.pairs2[l];
+  out->pairs2 = static_cast<int64_t>(pairs2);
+  out->pairs2_sum = 0.0;
+  out->precision = fold(sums.precision);
+  out->ks = widest(sums.ks, sums.ks_at, begin, &out->ks_at);
+  out->f1 = 2.0 * widest(sums.f1, sums.f1_at, begin, &out->f1_at);
+  out->positive2 = fold(sums.positive2);
+  out->negative2 = fold(sums.negative2);
+}
+
+template <class Word>
+void sweep(const void *words, uint64_t mask, int64_t begin, int64_t end, int64_t tp, int64_t fp, int64_t positives,
+           int64_t negatives, int level, fr_clicks_sweep_sums *out) {
+  const double p = static_cast<double>(positives), n = static_cast<double>(negatives);
+  const Word *of = static_cast<const Word *>(words), of_score = static_cast<Word>(mask);
+  if (level == 2) sweep<2>(of, of_score, begin, end, tp, fp, p, n, out);
+  else if (level == 1) sweep<1>(of, of_score, begin, end, tp, fp, p, n, out);
+  else sweep<0>(of, of_score, begin, end, tp, fp, p, n, out);
+}
+
+// Weighted rows, one tie block after the other; all sums.
+void sweep_weighted(const uint64_t *words, uint64_t mask, const Weighted &weights, int64_t begin, int64_t end,
+                    double tp, double fp, double positives, double negatives, fr_clicks_sweep_sums *out) {
+  fr_clicks_sweep_sums sums = {0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1, -1};
+  for (int64_t i = begin; i < end;) {
+    double positive, negative;
+    i = tie_block<double>(words, mask, weights, i, end, positive, negative);
+    const double above = 2.0 * tp + positive, below = 2.0 * (negatives - fp) - negative;
+    sums.pairs2_sum += negative * above;
+    sums.positive2 += positive * (below * below);
+    sums.negative2 += negative * (above * above);
+    tp += positive;
+    fp += negative;
+    // No branch on labels, which come in no order: a threshold at negatives alone adds 0 to the precision.
+    const double all = tp + fp;
+    sums.precision += positive * (tp / (all > 0.0 ? all : 1.0));
+    const double signed_gap = tp * negatives - fp * positives, f1 = tp / (all + positives);
+    const double gap = signed_gap < 0.0 ? -signed_gap : signed_gap;
+    const bool wider = gap > sums.ks, better = f1 > sums.f1;
+    sums.ks = wider ? gap : sums.ks;
+    sums.ks_at = wider ? i - 1 : sums.ks_at;
+    sums.f1 = better ? f1 : sums.f1;
+    sums.f1_at = better ? i - 1 : sums.f1_at;
+  }
+  sums.f1 *= 2.0;
+  *out = sums;
+}
+
+template <class Count, class Weights>
+FR_INLINE void group(const uint64_t *words, uint64_t mask, const Weights &weights, int64_t begin, int64_t end,
+                     Count &tp, Count &fp, Count &pairs2) {
+  tp = fp = pairs2 = Count(0);
+  for (int64_t i = begin; i < end;) {
+    Count positive, negative;
+    i = tie_block<Count>(words, mask, weights, i, end, positive, negative);
+    pairs2 += negative * (2 * tp + positive);
+    tp += positive;
+    fp += negative;
+  }
+}
+
+template <class Word>
+int64_t boundary(const Word *words, Word key, int64_t at, int64_t n) {
+  if (at <= 0 || at >= n) return at <= 0 ? 0 : n;
+  const Word before = words[at - 1] & key;
+  if ((words[at] & key) != before) return at;
+  int64_t step = 1, low = at;
+  while (low + step < n && (words[low + step] & key) == before) step *= 2;
+  int64_t high = low + step < n ? low + step : n;
+  for (low += step / 2; low < high;) {
+    const int64_t middle = low + (high - low) / 2;
+    if ((words[middle] & key) == before) low = middle + 1; else high = middle;
+  }
+  return high;
+}
+
+template <class Word>
+int64_t positives_of(const Word *words, int64_t begin, int64_t end) {
+  Word count = 0;  // fewer than 2^32 rows
+  for (int64_t i = begin; i < end; ++i) count += words[i] & 1;
+  return static_cast<int64_t>(count);
+}
+
+// The scores of rows begin..end-1, which `first - code` gives back.
+template <class Word, class Bits>
+double score_sum(const Word *words, Word mask, Bits first, int64_t begin, int64_t end) {
+  f64x8 lanes = {};
+  double scores[BLOCK];
+  for (int64_t start = begin; start < end; start += BLOCK) {
+    const int64_t n = end - start < BLOCK ? end - start : BLOCK;
+    const int64_t padded = (n + LANES - 1) / LANES * LANES;
+    for (int64_t i = 0; i < n; ++i)
+      scores[i] = static_cast<double>(unordered(first - static_cast<Bits>((words[start + i] & mask) >> 1)));
+    for (int64_t i = n; i < padded; ++i) scores[i] = 0.0;
+    for (int64_t i = 0; i < padded; i += LANES) lanes += load8<f64x8>(scores + i);
+  }
+  return fold(lanes);
+}
+
+}  // namespace
+
+// The first row at or after `at` that begins a tie block, in sorted words.
+extern "C" int64_t FR_FN(fr_clicks_boundary)(const void *words, int half, uint64_t mask, int64_t at, int64_t n) {
+  return half ? boundary(static_cast<const uint32_t *>(words), static_cast<uint32_t>(mask) & ~1u, at, n)
+              : boundary(static_cast<const uint64_t *>(words), mask & ~uint64_t(1), at, n);
+}
+
+extern "C" int64_t FR_FN(fr_clicks_positives)(const void *words, int half, int64_t begin, int64_t end) {
+  return half ? positives_of(static_cast<const uint32_t *>(words), begin, end)
+              : positives_of(static_cast<const uint64_t *>(words), begin, end);
+}
+
+extern "C" void FR_FN(fr_clicks_weights)(const uint64_t *words, const double *weights, int64_t begin, int64_t end,
+                                         double *negative_positive) {
+  double sums[2] = {0.0, 0.0};
+  for (int64_t i = begin; i < end; ++i) sums[words[i] & 1] += weights[i];
+  negative_positive[0] = sums[0];
+  negative_positive[1] = sums[1];
+}
+
+extern "C" void FR_FN(fr_clicks_sweep)(const void *words, int half, uint64_t mask, int64_t begin, int64_t end,
+                                       int64_t tp, int64_t fp, int64_t positives, int64_t negatives, int level,
+                                       fr_clicks_sweep_sums *out) {
+  if (half) sweep<uint32_t>(words, mask, begin, end, tp, fp, positives, negatives, level, out);
+  else sweep<uint64_t>(words, mask, begin, end, tp, fp, positives, negatives, level, out);
+}
+
+extern "C" void FR_FN(fr_clicks_sweep_weighted)(const uint64_t *words, uint64_t mask, const double *weights,
+                                                int64_t begin, int64_t end, double tp, double fp, double positives,
+                                                double negatives, fr_clicks_sweep_sums *out) {
+  sweep_weighted(words, mask, Weighted{weights}, begin, end, tp, fp, positives, negatives, out);
+}
+
+extern "C" void FR_FN(fr_clicks_groups)(const uint64_t *words, uint64_t mask, const int64_t *offsets, int64_t begin,
+                                        int64_t end, int64_t *positives, int64_t *pairs2) {
+  for (int64_t g = begin; g < end; ++g) {
+    int64_t negatives;
+    group<int64_t>(words, mask, Counted{}, offsets[g], offsets[g + 1], positives[g], negatives, pairs2[g]);
+  }
+}
+
+extern "C" void FR_FN(fr_clicks_groups_weighted)(const uint64_t *words, uint64_t mask, const double *weights,
+                                                 const int64_t *offsets, int64_t begin, int64_t end, double *positives,
+                                                 double *negatives, double *pairs2) {
+  for (int64_t g = begin; g < end; ++g)
+    group<double>(words, mask, Weighted{weights}, offsets[g], offsets[g + 1], positives[g], negatives[g], pairs2[g]);
+}
+
+
+// The sum of the scores of rows begin..end-1 of the sorted words.
+extern "C" double FR_FN(fr_clicks_score_sum)(const void *words, int half, uint64_t mask, int kind, double top,
+                                             int64_t begin, int64_t end) {
+  const uint32_t first = ordered(static_cast<float>(top));
+  const uint64_t *of = static_cast<const uint64_t *>(words);
+  if (half) return score_sum(static_cast<const uint32_t *>(words), static_cast<uint32_t>(mask), first, begin, end);
+  return kind == FR_CLICKS_F32 ? score_sum(of, mask, first, begin, end) : score_sum(of, mask, ordered(top), begin, end);
+}
+
+// Merge sort of ranks; adds up the weight of pairs whose first is the smaller, each pair once.  Rows begin..end-1 of
+// `ranks` (and `weights`) are sorted in runs of `width`; afterwards they are one run, in the same arrays.
+extern "C" double FR_FN(fr_clicks_ascents)(uint32_t *ranks, uint32_t *spare, double *weights, double *spare_weights,
+                                           int64_t begin, int64_t end, int64_t width, int64_t *count) {
+  double total = 0.0;
+  int64_t ascents = 0;
+  for (; width < end - begin; width *= 2) {
+    for (int64_t left = begin; left < end; left += 2 * width) {
+      const int64_t middle = left + width < end ? left + width : end;
+      const int64_t stop = left + 2 * width < end ? left + 2 * width : end;
+      double before = 0.0;
+      int64_t i = left, j = middle;
+      for (int64_t to = left; to < stop; ++to) {
+        const bool first = j >= stop || (i < middle && ranks[i] < ranks[j]);
+        const int64_t from = first ? i : j;
+        spare[to] = ranks[from];
+        if (weights) {
+          spare_weights[to] = weights[from];
+          if (first) before += weights[from];
+          else total += weights[from] * before;
+        }
+        ascents += first ? 0 : i - left;
+        i += first;
+        j += !first;
+      }
+    }
+    for (int64_t i = begin; i < end; ++i) ranks[i] = spare[i];
+    if (weights)
+      for (int64_t i = begin; i < end; ++i) weights[i] = spare_weights[i];
+  }
+  *count = ascents;
+  return total;
+}
