@@ -17,6 +17,7 @@ def count(words: Any, n: int, weights: Any, positives: Any, weight_sums: Any, th
 def sweep(
     words: Any,
     n: int,
+    first: int,
     mask: int,
     weights: Any,
     level: int,
@@ -49,13 +50,25 @@ def points(
     loss: bool,
     eps: float,
     centre: float,
+    sums: Any,
+    threads: int,
+) -> None: ...
+def bins(
+    y_bytes: Any,
+    y_kind: int,
+    p_bytes: Any,
+    p_kind: int,
+    weights: Any,
+    n: int,
     edges: Any,
     lanes: Any,
     sums: Any,
-    bin_sums: Any,
     threads: int,
 ) -> None: ...
-def score_sums(
+def bin_counts(
+    y: Any, p_bytes: Any, p_kind: int, edges: Any, lanes: Any, counts: Any, threads: int
+) -> None: ...
+def range_sums(
     words: Any, n: int, mask: int, kind: int, top: float, cuts: Any, sums: Any, threads: int
 ) -> None: ...
 def ascents(

@@ -16,7 +16,7 @@ import copy
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -43,7 +43,18 @@ _SWEEP = np.dtype(
         ("f1_at", "i8"),
     ]
 )
-_POOLED = ("positive", "negative", "pairs", "precision", "ks", "ks_score", "f1", "f1_score", "positive2", "negative2")
+_POOLED = (
+    "positive",
+    "negative",
+    "pairs",
+    "precision",
+    "ks",
+    "ks_score",
+    "f1",
+    "f1_score",
+    "positive2",
+    "negative2",
+)
 _LISTS = ("partial", "gain", "mass_bins", "group_positive", "group_negative", "group_pairs")
 _POINT_SUMS = ("weight", "label", "prob", "loss", "square", "absolute", "spread")
 
@@ -96,7 +107,8 @@ class RankSums:
     (negatives) of the squared weight of negatives below (positives above), ties counting one half.  ``partial``: area
     in pairs up to each false positive rate asked for.  ``gain``: weight of positives in each top share asked for.
     ``mass_bins``: (sum of masses, 3), for each number of bins asked for (w, w y, w p) of bins of equal numbers of rows.
-    ``group_*``: the same per group.
+    ``group_*``: the same per group.  ``above``: (thresholds, 2), weight of the positives and of the negatives with at
+    least that score.  ``bins``: (w, w y, w p) of the bins above each of the edges asked for.
     """
 
     positive: float
@@ -115,6 +127,8 @@ class RankSums:
     group_positive: np.ndarray
     group_negative: np.ndarray
     group_pairs: np.ndarray
+    above: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
+    bins: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
 
 
 # The reference adds in NumPy's order, the kernels in an exact one rounded once: they differ in the last digits.
@@ -130,6 +144,8 @@ def click_rank_sums(
     max_fprs: Sequence[float] = (),
     tops: Sequence[float] = (),
     masses: Sequence[int] = (),
+    thresholds: Sequence[float] = (),
+    edges: Sequence[np.ndarray] = (),
     threads: int | None = None,
 ) -> dict[str, Any]:
     """Sums over rows in descending order of score, ties together; see :class:`RankSums`.
@@ -147,7 +163,11 @@ def click_rank_sums(
         0: of the pooled sums only ``positive``, ``negative`` and ``pairs``; 1: also ``precision``, ``ks*`` and ``f1*``;
         2: also ``positive2`` and ``negative2``; -1: only those of the groups.  The others are NaN, or empty.
     max_fprs, tops : shares in (0, 1]
-    masses : numbers of bins
+    masses : numbers of bins of equal numbers of rows
+        Without weights, scores must lie in 0..1.
+    thresholds : scores
+    edges : lower edges of bins, rising from 0
+        Scores must lie in 0..1.  Neither these nor thresholds go with weights.
     threads : int or None
 
     Returns
@@ -161,6 +181,8 @@ def click_rank_sums(
     Source: Fawcett, *An introduction to ROC analysis*, Pattern Recognition Letters 2006; Sun and Xu, *Fast
     implementation of DeLong's algorithm*, IEEE Signal Processing Letters 2014.
     """
+    if weights is not None and (len(edges) or len(thresholds)):
+        raise ValueError("`edges` and `thresholds` are counted in sorted rows without weights only")
     return {
         "labels": checks.native(labels),
         "scores": checks.native(scores),
@@ -171,6 +193,8 @@ def click_rank_sums(
         "max_fprs": tuple(max_fprs),
         "tops": tuple(tops),
         "masses": tuple(masses),
+        "thresholds": tuple(thresholds),
+        "edges": tuple(edges),
         "threads": _threads.resolve(threads),
     }
 
@@ -199,6 +223,8 @@ def _(
     max_fprs: tuple[float, ...],
     tops: tuple[float, ...],
     masses: tuple[int, ...],
+    thresholds: tuple[float, ...],
+    edges: tuple[np.ndarray, ...],
     threads: int,
 ) -> RankSums:
     n = len(scores)
@@ -228,6 +254,10 @@ def _(
         sums = (xp.bincount(of, v, minlength=bins) for v in (w, w * y, w * score))
         return xp.stack(list(sums), axis=1)
 
+    def between(edges: Any) -> Any:
+        of = xp.searchsorted(edges, score, side="right") - 1
+        return xp.stack([xp.bincount(of, v, minlength=len(edges)) for v in (w, w * y, w * score)], axis=1)
+
     def of_group(g: int) -> RankSums:
         rows = groups == g
         if not rows.any():
@@ -256,18 +286,29 @@ def _(
     }
     known = [*_POOLED[: (0, 3, 8, 10)[detail + 1]], *(_LISTS[:3] if detail >= 0 else ())]
     return RankSums(
-        **dict.fromkeys(_POOLED, nan) | dict.fromkeys(_LISTS[:3], np.empty(0)) | {n: pooled[n] for n in known},
+        **dict.fromkeys(_POOLED, nan)
+        | dict.fromkeys(_LISTS[:3], np.empty(0))
+        | {n: pooled[n] for n in known},
         group_positive=np.array([s.positive for s in each]),
         group_negative=np.array([s.negative for s in each]),
         group_pairs=np.array([s.pairs for s in each]),
+        above=np.array(
+            [[(w * y)[score >= t].sum(), (w * (1 - y))[score >= t].sum()] for t in thresholds]
+        ).reshape(-1, 2),
+        bins=xp.concatenate([xp.zeros((0, 3)), *map(between, edges)]),
     )
 
 
 def _laned_sum(x: np.ndarray) -> float:
-    """The sum in the order of the kernels: row i to lane i % 8, then the lanes."""
+    """The sum in eight lanes: row i to lane i % 8, then the lanes."""
     lanes = np.add.reduce(np.append(x, np.zeros(-len(x) % 8)).reshape(-1, 8), axis=0)
     four = lanes[:4] + lanes[4:]
     return float((four[0] + four[2]) + (four[1] + four[3]))
+
+
+def _of_units(high: int, low: int) -> float:
+    """A sum of probabilities held in units of 2^-32 and 2^-64, rounded once."""
+    return ((high << 32) + low) / 2**64
 
 
 class Order:
@@ -366,15 +407,16 @@ class Order:
         else:
             self.negative, self.positive = self.weights_before[-1].tolist()
 
-    def sweep(self, detail: int, end: int | None = None) -> np.ndarray:
-        """Sums of each chunk of rows before ``end``, which must be where a tie block ends."""
+    def sweep(self, detail: int, end: int | None = None, first: int = 0) -> np.ndarray:
+        """Sums of each chunk of rows from the ``first`` on, before ``end``, which must be where a tie block ends."""
         words = self.words[:end]
-        out = np.zeros(_kernel.chunks(len(words)), _SWEEP)
-        if len(words):
+        out = np.zeros(max(_kernel.chunks(len(words)) - first, 0), _SWEEP)
+        if len(out):
             weights = None if self.weights is None else self.weights[:end]
             _kernel.sweep(
-                _bytes(words), len(words), self.mask, weights, detail, self.positives_before, self.weights_before,
-                int(self.positives_before[-1]), self.negative, self.positive, out.view(np.uint8), self.threads,
+                _bytes(words), len(words), first, self.mask, weights, detail, self.positives_before,
+                self.weights_before, int(self.positives_before[-1]), self.negative, self.positive,
+                out.view(np.uint8), self.threads,
             )  # fmt: skip
         return out
 
@@ -440,23 +482,28 @@ class Order:
         size = (tp_end + fp_end) - (tp + fp)
         return tp + (tp_end - tp) * min(max((wanted - (tp + fp)) / size, 0.0), 1.0) if size else tp
 
-    def partial(self, max_fpr: float) -> float:
-        """Area below the curve of positives against negatives, in pairs, up to a false positive rate."""
+    def partial(self, max_fpr: float, sums: np.ndarray) -> float:
+        """Area below the curve of positives against negatives, in pairs, up to a false positive rate.
+
+        ``sums`` are those of a whole sweep.
+        """
         limit = max_fpr * self.negative
         if limit >= self.negative or not self.negative:
-            return self.pairs(self.sweep(0))
+            return self.pairs(sums)
         if self.weights is None:
             starts = np.minimum(np.arange(len(self.positives_before)) * _kernel.chunk_rows, self.n)
             negatives = (starts - self.positives_before).astype(np.float64)
         else:
             negatives = self.weights_before[:, 0]
-        row = self._reach(negatives, lambda label, weights: np.where(label, 0.0, weights), limit)
+        row = self._reach(negatives, lambda label, weights: weights * ~label, limit)
         begin, end = self.block(row)
         tp, fp = self.before(begin)
         tp_end, fp_end = self.before(end)
         slope = (tp_end - tp) / (fp_end - fp)
         width = limit - fp
-        return self.pairs(self.sweep(0, begin)) + width * (tp + slope * width / 2)
+        chunk = begin // _kernel.chunk_rows  # its rows before `begin` are swept again
+        before = np.concatenate([sums[:chunk], self.sweep(0, begin, chunk)])
+        return self.pairs(before) + width * (tp + slope * width / 2)
 
     def _labels(self, rows: slice) -> np.ndarray:
         words = self.words[rows]
@@ -467,39 +514,81 @@ class Order:
         chunk = max(int(np.searchsorted(before, wanted)) - 1, 0)
         rows = slice(chunk * _kernel.chunk_rows, min((chunk + 1) * _kernel.chunk_rows, self.n))
         label = self._labels(rows)
-        weights = np.ones(len(label)) if self.weights is None else self.weights[rows]
+        weights = np.ones(len(label), np.int32) if self.weights is None else self.weights[rows]
         running = before[chunk] + np.cumsum(measure(label, weights))
         return min(rows.start + int(np.searchsorted(running, wanted)), self.n - 1)
 
-    def above(self, edge: float) -> int:
-        """How many rows have a score above ``edge``."""
+    def above(self, edge: float, *, equal: bool = False) -> int:
+        """How many rows have a score above ``edge``, or ``equal`` to it."""
         if self.rows is not None:
-            return int(np.searchsorted(-self.scores[self.rows].astype(np.float64), -edge))
-        near = self.scores.dtype.type(edge)
-        if near > edge:
-            near = np.nextafter(near, self.scores.dtype.type(-np.inf))
+            falling = -self.scores[self.rows].astype(np.float64)
+            return int(np.searchsorted(falling, -edge, side="right" if equal else "left"))
+        kind = self.scores.dtype.type
+        with np.errstate(over="ignore"):
+            near = kind(edge)
+        if near != edge:  # then no score equals the edge
+            near = near if near > edge else np.nextafter(near, kind(np.inf))
+            equal = True
         wide = self.scores.dtype == np.float64
-        code = (self._ordered(self.top, wide) - self._ordered(float(near), wide)) << 1
-        return self.first(lambda word: word >= code)
+        code = self._ordered(self.top, wide) - self._ordered(float(near), wide) + equal
+        return self.first(lambda word: word >= code << 1)
 
-    def mass_bins(self, bins: int) -> np.ndarray:
-        """w, w y and w p of bins of equal numbers of rows, lowest scores first."""
+    def mass_cuts(self, bins: int) -> list[int]:
+        """Where bins of equal numbers of rows begin, lowest scores and last rows first."""
         edges = _edges(lambda i: self.score_at(self.n - 1 - i), self.n, bins)
-        cuts = [self.n, *(self.above(edge) for edge in edges.tolist()), 0]
-        sums = np.zeros((bins, 3))
+        return [self.n, *(self.above(edge) for edge in edges.tolist()), 0]
+
+    def cuts(self, edges: np.ndarray) -> list[int]:
+        """The same of bins whose lower edges are these, of which the first is below all scores."""
+        return [self.n, *(self.above(edge, equal=True) for edge in edges[1:].tolist()), 0]
+
+    def bins_between(self, lists: list[list[int]]) -> list[np.ndarray]:
+        """w, w y and w p of the rows between falling cuts, for each list of cuts."""
+        if self.weights is not None:
+            return [self._weighted_bins(cuts) for cuts in lists]
+        starts = np.arange(0, self.n, _kernel.chunk_rows)
+        rows = np.unique(np.concatenate([starts, [self.n], *lists]).astype(np.int64))
+        sums = np.zeros((len(rows), 3), np.int64)
+        if self.rows is None:
+            _kernel.range_sums(
+                _bytes(self.words),
+                self.n,
+                self.mask,
+                _kind(self.scores),
+                self.top,
+                rows,
+                sums[1:],
+                self.threads,
+            )
+        else:
+            scaled = self.scores[self.rows].astype(np.float64) * 2.0**32
+            whole = np.rint(scaled)
+            columns = self._labels(slice(None)), whole, np.rint((scaled - whole) * 2.0**32)
+            sums[1:] = np.add.reduceat(np.stack(columns, axis=1).astype(np.int64), rows[:-1])
+        before = {
+            row: (positives, (high << 32) + low)
+            for row, (positives, high, low) in zip(rows.tolist(), sums.cumsum(axis=0).tolist())
+        }
+        found = []
+        for cuts in lists:
+            each = [(row, *before[row]) for row in cuts]
+            found.append(
+                np.array(
+                    [
+                        (end - begin, hits - hits0, (units - units0) / 2**64)
+                        for (end, hits, units), (begin, hits0, units0) in itertools.pairwise(each)
+                    ],
+                    np.float64,
+                )
+            )
+        return found
+
+    def _weighted_bins(self, cuts: list[int]) -> np.ndarray:
+        sums = np.zeros((len(cuts) - 1, 3))
         before = np.array([self.before(cut) for cut in cuts])
         sums[:, 0], sums[:, 1] = -np.diff(before.sum(axis=1)), -np.diff(before[:, 0])
-        if self.rows is None:
-            rising, of_scores = np.array(cuts[::-1]), np.empty(bins)
-            kind = _kind(self.scores)
-            _kernel.score_sums(
-                _bytes(self.words), self.n, self.mask, kind, self.top, rising, of_scores, self.threads
-            )
-            sums[:, 2] = of_scores[::-1]
-        else:
-            for b, (end, begin) in enumerate(itertools.pairwise(cuts)):
-                scores = self.scores[self.rows[begin:end]].astype(np.float64)
-                sums[b, 2] = _laned_sum(scores if self.weights is None else scores * self.weights[begin:end])
+        for b, (end, begin) in enumerate(itertools.pairwise(cuts)):
+            sums[b, 2] = _laned_sum(self.scores[self.rows[begin:end]] * self.weights[begin:end])
         return sums
 
     def grouped(self, groups: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -535,12 +624,14 @@ def _(
     max_fprs: tuple[float, ...],
     tops: tuple[float, ...],
     masses: tuple[int, ...],
+    thresholds: tuple[float, ...],
+    edges: tuple[np.ndarray, ...],
     threads: int,
 ) -> RankSums:
     if len(scores) < ALONE:
         threads = 1
     order = Order(labels, scores, weights, groups, n_groups, threads, pooled=detail >= 0)
-    return rank_sums(order, groups, n_groups, detail, max_fprs, tops, masses)
+    return rank_sums(order, groups, n_groups, detail, max_fprs, tops, masses, thresholds, edges)
 
 
 def rank_sums(
@@ -551,6 +642,8 @@ def rank_sums(
     max_fprs: Sequence[float] = (),
     tops: Sequence[float] = (),
     masses: Sequence[int] = (),
+    thresholds: Sequence[float] = (),
+    edges: Sequence[np.ndarray] = (),
 ) -> RankSums:
     """:func:`click_rank_sums` of rows that are sorted."""
     result: dict[str, Any] = dict.fromkeys(_POOLED, math.nan) | dict.fromkeys(_LISTS, np.empty(0))
@@ -561,10 +654,14 @@ def rank_sums(
             "positive": P,
             "negative": N,
             "pairs": order.pairs(sums),
-            "partial": np.array([order.partial(limit) for limit in max_fprs]),
+            "partial": np.array([order.partial(limit, sums) for limit in max_fprs]),
             "gain": np.array([order.gain(share) for share in tops]),
-            "mass_bins": np.concatenate([np.zeros((0, 3)), *(order.mass_bins(bins) for bins in masses)]),
+            "above": np.array([order.before(order.above(t, equal=True)) for t in thresholds]).reshape(-1, 2),
         }
+        cuts = [*map(order.mass_cuts, masses), *map(order.cuts, edges)]
+        found = [np.zeros((0, 3)), *(order.bins_between(cuts) if cuts else ())]
+        result["mass_bins"] = np.concatenate(found[: 1 + len(masses)])
+        result["bins"] = np.concatenate([found[0], *found[1 + len(masses) :]])
     if detail >= 1:
         ks, f1 = sums[int(np.argmax(sums["ks"]))], sums[int(np.argmax(sums["f1"]))]
         result |= {
@@ -591,14 +688,22 @@ def _rank_rows(rng: Any, n: int, distinct: int, dtype: Any) -> dict[str, Any]:
 @click_rank_sums.cases
 def _(rng: Any) -> Iterator[dict[str, Any]]:
     more = {"max_fprs": (0.1, 0.5, 1.0), "tops": (0.01, 0.1, 0.5, 1.0), "masses": (1, 10)}
+    edges = (np.array([0.0, 1.0]), equal_edges(15, np.float64), equal_edges(3, np.float32))
     for dtype in (np.float32, np.float64):
         for n in (1, 2, 15, 16, 17, 63, 64, 65, 1000, 70000):
             for distinct in (0, 1, 3, 50):
                 rows = _rank_rows(rng, n, distinct, dtype)
-                yield {**rows, **more}
+                yield {**rows, **more, "thresholds": (0.0, 0.3, 1 / 3, 2.0), "edges": edges}
                 groups = rng.integers(0, 7, n).astype(np.int32)
                 if n <= 1000:
-                    yield {**rows, **more, "groups": groups, "n_groups": 8}
+                    yield {
+                        **rows,
+                        **more,
+                        "groups": groups,
+                        "n_groups": 8,
+                        "edges": edges,
+                        "thresholds": (0.5,),
+                    }
                     yield {**rows, "groups": groups, "n_groups": 8, "detail": -1}
                     weights = rng.integers(0, 4, n) / 2
                     yield {**rows, **more, "weights": weights, "groups": groups, "n_groups": 8}
@@ -677,7 +782,8 @@ def click_point_sums(
     }
 
 
-def _equal_edges(bins: int, dtype: Any) -> np.ndarray:
+def equal_edges(bins: int, dtype: Any) -> np.ndarray:
+    """Lower edges of bins of equal width of 0..1 as float64, rounded to the type of the scores; the last is 1."""
     return np.linspace(0.0, 1.0, bins + 1).astype(dtype).astype(np.float64)
 
 
@@ -704,7 +810,7 @@ def _(
             losses[counts] -= share[counts] * xp.log(likelihood[counts])
     bin_sums = xp.zeros((0, 3))
     if bins:
-        of = xp.searchsorted(xp.asarray(_equal_edges(bins, p_type)), p, side="right") - 1
+        of = xp.searchsorted(xp.asarray(equal_edges(bins, p_type)), p, side="right") - 1
         bin_sums = xp.stack([xp.bincount(of, v, minlength=bins + 1) for v in (w, w * y, w * p)], axis=1)
     return PointSums(
         weight=float(w.sum()),
@@ -732,29 +838,26 @@ def _(
     n = len(y)
     if n < ALONE:
         threads = 1
-    edges = _equal_edges(bins, p.dtype) if bins else np.zeros(1)
-    chunks = _kernel.chunks(n)
-    sums = np.empty((chunks, _kernel.POINT_SUMS))
-    bin_sums = np.zeros((chunks, len(edges), 3))
-    lanes = np.empty((threads, 24 * len(edges)))
-    _kernel.points(
-        _bytes(y),
-        _kind(y),
-        _bytes(p),
-        _kind(p),
-        weights,
-        n,
-        loss,
-        eps,
-        centre,
-        edges,
-        lanes,
-        sums,
-        bin_sums,
-        threads,
-    )
+    sums = np.empty((_kernel.chunks(n), _kernel.POINT_SUMS))
+    y_kind, p_kind = _kind(y), _kind(p)
+    _kernel.points(_bytes(y), y_kind, _bytes(p), p_kind, weights, n, loss, eps, centre, sums, threads)
     total = dict(zip(_POINT_SUMS, totals(sums).tolist()))
-    return PointSums(**total, bins=totals(bin_sums) if bins else np.zeros((0, 3)))
+    return PointSums(**total, bins=_bins(y, p, weights, bins, threads) if bins else np.zeros((0, 3)))
+
+
+def _bins(y: np.ndarray, p: np.ndarray, weights: np.ndarray | None, bins: int, threads: int) -> np.ndarray:
+    """w, w y and w p of bins of equal width.  Without weights, and with labels of 0 and 1, the sums are exact, so that
+    rows in any order give the same."""
+    n, edges = len(y), equal_edges(bins, p.dtype)
+    lanes = np.empty((threads, 24 * len(edges)))
+    if weights is None and y.dtype == np.uint8:
+        counts = np.empty((_kernel.chunks(n), len(edges), 4), np.int64)
+        _kernel.bin_counts(y, _bytes(p), _kind(p), edges, lanes, counts, threads)
+        each = counts.sum(axis=0).tolist()
+        return np.array([(rows, hits, _of_units(high, low)) for rows, hits, high, low in each], np.float64)
+    sums = np.empty((_kernel.chunks(n), len(edges), 3))
+    _kernel.bins(_bytes(y), _kind(y), _bytes(p), _kind(p), weights, n, edges, lanes, sums, threads)
+    return totals(sums)
 
 
 @click_point_sums.cases

@@ -804,38 +804,49 @@ def _collect(of: ClickEvaluation) -> _Sums:
     def parameters(*names: str) -> list[Any]:
         return sorted({one.parameter for one in wanted if one.metric in names})
 
-    for cut in parameters(*_THRESHOLD_METRICS):
-        sums.confusion[cut] = _confusion(y, p, w, cut)
-    if needs & {"point", "loss", "bins", "gap", "spread"}:
-        first, *more = parameters("ece", "mce") or [0]
-        options: dict[str, Any] = {"loss": "loss" in needs, "eps": of._request.eps, "threads": threads}
-        sums.point = click_sums.click_point_sums(y, p, w, bins=first, **options)
-        sums.bins[first] = sums.point.bins
-        for bins in more:
-            sums.bins[bins] = click_sums.click_point_sums(y, p, w, bins=bins, threads=threads).bins
-        if "spread" in needs:
-            weight, label = sums.point.weight, sums.point.label
-            centre = label / weight
-            if y.dtype == np.uint8:  # two values: no second pass
-                spread = label * (1.0 - centre) ** 2 + (weight - label) * centre**2
-            else:
-                spread = click_sums.click_point_sums(y, p, w, centre=centre, threads=threads).spread
-            sums.point = replace(sums.point, spread=spread)
-    if needs & {"rank", "groups"} and y.dtype == np.uint8:
+    cuts, widths = parameters(*_THRESHOLD_METRICS), parameters("ece", "mce")
+    binary = y.dtype == np.uint8
+    # Sorted rows give these counts for nothing; the others are the same, from the rows as they come.
+    sorted_too = binary and w is None and "rank" in needs
+    if needs & {"rank", "groups"} and binary:
         limits, tops, masses = parameters("pauc"), parameters("gain", "lift"), parameters("ace")
         grouped = of._codes is not None and bool(needs & {"groups"})
-        sums.rank = of._ranked(
+        rank = of._ranked(
             of._codes if grouped else None,
             len(of._labels) if grouped else 0,
             detail=int("everything" in needs) if "rank" in needs else -1,
             max_fprs=limits,
             tops=tops,
             masses=masses,
+            thresholds=[float(p.dtype.type(cut)) for cut in cuts] if sorted_too else (),
+            edges=[click_sums.equal_edges(bins, p.dtype) for bins in widths] if sorted_too else (),
         )
+        sums.rank = of._rank = rank
         sums.partial = dict(zip(limits, sums.rank.partial.tolist()))
         sums.gain = dict(zip(tops, sums.rank.gain.tolist()))
         sums.mass = dict(zip(masses, np.split(sums.rank.mass_bins, np.cumsum(masses)[:-1])))
-        of._rank = sums.rank
+    if sorted_too:
+        for cut, (tp, fp) in zip(cuts, rank.above.tolist()):
+            sums.confusion[cut] = Confusion(tp, fp, rank.positive - tp, rank.negative - fp)
+        sums.bins = dict(zip(widths, np.split(rank.bins, np.cumsum([bins + 1 for bins in widths])[:-1])))
+    else:
+        sums.confusion = {cut: _confusion(y, p, w, cut) for cut in cuts}
+    if needs & {"point", "loss", "bins", "gap", "spread"}:
+        options: dict[str, Any] = {"loss": "loss" in needs, "eps": of._request.eps, "threads": threads}
+        first, *more = [bins for bins in widths if bins not in sums.bins] or [0]
+        sums.point = click_sums.click_point_sums(y, p, w, bins=first, **options)
+        if first:
+            sums.bins[first] = sums.point.bins
+        for bins in more:
+            sums.bins[bins] = click_sums.click_point_sums(y, p, w, bins=bins, threads=threads).bins
+        if "spread" in needs:
+            weight, label = sums.point.weight, sums.point.label
+            centre = label / weight
+            if binary:  # two values: no second pass
+                spread = label * (1.0 - centre) ** 2 + (weight - label) * centre**2
+            else:
+                spread = click_sums.click_point_sums(y, p, w, centre=centre, threads=threads).spread
+            sums.point = replace(sums.point, spread=spread)
     if "pairs" in needs:
         sums.pair = _pair_sums(of, y, p, w, threads)
     if "gap" in needs:

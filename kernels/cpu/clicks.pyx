@@ -64,7 +64,10 @@ cdef extern from "clicks_table.h" nogil:
                                  double, double *) noexcept nogil
         void (*fr_clicks_bins)(const void *, int, const void *, int, const double *, int64_t, int64_t, int,
                                const double *, double *, double *) noexcept nogil
-        double (*fr_clicks_score_sum)(const void *, int, uint64_t, int, double, int64_t, int64_t) noexcept nogil
+        void (*fr_clicks_bin_counts)(const uint8_t *, const void *, int, int64_t, int64_t, int, const double *,
+                                     uint64_t *, int64_t *) noexcept nogil
+        void (*fr_clicks_range_sums)(const void *, int, uint64_t, int, double, int64_t, int64_t,
+                                     int64_t *) noexcept nogil
         double (*fr_clicks_ascents)(uint32_t *, uint32_t *, double *, double *, int64_t, int64_t, int64_t,
                                     int64_t *) noexcept nogil
     const fr_clicks_functions *fr_clicks_table(int level)
@@ -432,6 +435,7 @@ cdef struct Sweep:
     uint64_t mask
     const double *weights
     int64_t n
+    int64_t first               # chunk of task 0
     int level
     int64_t *counts             # per chunk: positives before it
     double *weight_sums         # per chunk: weight of negatives and positives before it
@@ -450,9 +454,9 @@ cdef void _count(void *context, int64_t task, int worker) noexcept nogil:
 
 cdef void _sweep(void *context, int64_t task, int worker) noexcept nogil:
     cdef Sweep *sweep = <Sweep *>context
-    cdef int64_t begin = kernels.fr_clicks_boundary(sweep.words, sweep.half, sweep.mask, task * CHUNK, sweep.n)
-    cdef int64_t end = kernels.fr_clicks_boundary(sweep.words, sweep.half, sweep.mask, (task + 1) * CHUNK,
-                                                   sweep.n)
+    cdef int64_t chunk = sweep.first + task
+    cdef int64_t begin = kernels.fr_clicks_boundary(sweep.words, sweep.half, sweep.mask, chunk * CHUNK, sweep.n)
+    cdef int64_t end = kernels.fr_clicks_boundary(sweep.words, sweep.half, sweep.mask, (chunk + 1) * CHUNK, sweep.n)
     cdef int64_t own, positives
     cdef double some[2]
     if begin >= end:   # the whole chunk lies inside a tie block that began before it
@@ -484,16 +488,16 @@ def count(const uint8_t[::1] words, int64_t n, const double[::1] weights, int64_
         parallel_for(_count, &sweep, tasks_of(sweep.n, CHUNK), threads)
 
 
-def sweep(const uint8_t[::1] words, int64_t n, uint64_t mask, const double[::1] weights, int level,
+def sweep(const uint8_t[::1] words, int64_t n, int64_t first, uint64_t mask, const double[::1] weights, int level,
           int64_t[::1] positives_before, double[:, ::1] weights_before, int64_t positives, double negative_weight,
           double positive_weight, uint8_t[::1] out, int threads) -> None:
-    """Fill `out`, one fr_clicks_sweep_sums a chunk; `*_before` hold what precedes each chunk.
+    """Fill `out`, one fr_clicks_sweep_sums a chunk from the `first` on; `*_before` hold what precedes each chunk.
 
     Level 0: pairs; 1: also precision, KS and F1; 2: also DeLong's sums.  With weights always all.
     """
     cdef Sweep context
     context.words, context.half = <const void *>&words[0], words.shape[0] < 8 * n
-    context.mask, context.n = mask, n
+    context.mask, context.n, context.first = mask, n, first
     context.weights = doubles(weights)
     context.level, context.counts = level, &positives_before[0]
     context.weight_sums = NULL
@@ -502,7 +506,7 @@ def sweep(const uint8_t[::1] words, int64_t n, uint64_t mask, const double[::1] 
     context.positives, context.negative_weight, context.positive_weight = positives, negative_weight, positive_weight
     context.out = <fr_clicks_sweep_sums *>&out[0]
     with nogil:
-        parallel_for(_sweep, &context, tasks_of(context.n, CHUNK), threads)
+        parallel_for(_sweep, &context, tasks_of(n, CHUNK) - first, threads)
 
 
 cdef struct Ranges:
@@ -512,23 +516,26 @@ cdef struct Ranges:
     int kind
     double top
     const int64_t *cuts
-    double *sums
+    int64_t *sums
 
-cdef void _score_sum(void *context, int64_t task, int worker) noexcept nogil:
+cdef void _range_sums(void *context, int64_t task, int worker) noexcept nogil:
     cdef Ranges *ranges = <Ranges *>context
-    ranges.sums[task] = kernels.fr_clicks_score_sum(ranges.words, ranges.half, ranges.mask, ranges.kind,
-                                                    ranges.top, ranges.cuts[task], ranges.cuts[task + 1])
+    kernels.fr_clicks_range_sums(ranges.words, ranges.half, ranges.mask, ranges.kind, ranges.top, ranges.cuts[task],
+                                 ranges.cuts[task + 1], ranges.sums + 3 * task)
 
 
-def score_sums(const uint8_t[::1] words, int64_t n, uint64_t mask, int kind, double top, const int64_t[::1] cuts,
-               double[::1] sums, int threads) -> None:
-    """Sums of the scores of rows cuts[r]..cuts[r + 1]-1 of the sorted words, which `pack` or `sort_floats` made."""
+def range_sums(const uint8_t[::1] words, int64_t n, uint64_t mask, int kind, double top, const int64_t[::1] cuts,
+               int64_t[:, ::1] sums, int threads) -> None:
+    """Of rows cuts[r]..cuts[r + 1]-1 of the sorted words: positives, and scores in units of 2^-32 and 2^-64.
+
+    The scores lie in 0..1; the words are those that `pack` or `sort_floats` made.
+    """
     cdef Ranges ranges
     ranges.words, ranges.half = <const void *>&words[0], words.shape[0] < 8 * n
     ranges.mask, ranges.kind, ranges.top = mask, kind, top
-    ranges.cuts, ranges.sums = &cuts[0], &sums[0]
+    ranges.cuts, ranges.sums = &cuts[0], &sums[0, 0]
     with nogil:
-        parallel_for(_score_sum, &ranges, sums.shape[0], threads)
+        parallel_for(_range_sums, &ranges, sums.shape[0], threads)
 
 
 cdef struct Groups:
@@ -589,43 +596,81 @@ cdef struct Points:
     int loss
     double eps
     double centre
-    int bins
-    const double *edges
-    double *lanes
     double *sums
-    double *bin_sums
 
 cdef void _points(void *context, int64_t task, int worker) noexcept nogil:
     cdef Points *points = <Points *>context
-    cdef int64_t begin = task * CHUNK
-    cdef int64_t end = end_of(task, CHUNK, points.n)
-    cdef int64_t size = points.bins + 1
-    kernels.fr_clicks_points(points.y, points.y_kind, points.p, points.p_kind, points.weights, begin, end, points.loss,
-                             points.eps, points.centre, points.sums + task * FR_CLICKS_POINT_SUMS)
-    if points.bins:
-        kernels.fr_clicks_bins(points.y, points.y_kind, points.p, points.p_kind, points.weights, begin, end,
-                               points.bins, points.edges, points.lanes + worker * size * 24,
-                               points.bin_sums + task * size * 3)
+    kernels.fr_clicks_points(points.y, points.y_kind, points.p, points.p_kind, points.weights, task * CHUNK,
+                             end_of(task, CHUNK, points.n), points.loss, points.eps, points.centre,
+                             points.sums + task * FR_CLICKS_POINT_SUMS)
 
 
 def points(const uint8_t[::1] y_bytes, int y_kind, const uint8_t[::1] p_bytes, int p_kind, const double[::1] weights,
-           int64_t n, bint loss, double eps, double centre, const double[::1] edges, double[:, ::1] lanes,
-           double[:, ::1] sums, double[:, :, ::1] bin_sums, int threads) -> None:
-    """Per chunk: the sums named by FR_CLICKS_*, and w, w y, w p of each bin between `edges` (one edge: no bins).
-
-    `lanes` is scratch, (threads, 24 * edges); `sums` is (chunks, POINT_SUMS); `bin_sums` is (chunks, edges, 3), whose
-    last row is p = 1 alone.
-    """
+           int64_t n, bint loss, double eps, double centre, double[:, ::1] sums, int threads) -> None:
+    """Per chunk: the sums named by FR_CLICKS_*, into (chunks, POINT_SUMS)."""
     cdef Points context
     context.y, context.y_kind = <const void *>&y_bytes[0], y_kind
     context.p, context.p_kind = <const void *>&p_bytes[0], p_kind
     context.weights = doubles(weights)
-    context.n, context.loss, context.eps, context.centre = n, loss, eps, centre
-    context.bins, context.edges = <int>edges.shape[0] - 1, &edges[0]
-    context.lanes, context.bin_sums = &lanes[0, 0], &bin_sums[0, 0, 0]
-    context.sums = &sums[0, 0]
+    context.n, context.loss, context.eps, context.centre, context.sums = n, loss, eps, centre, &sums[0, 0]
     with nogil:
         parallel_for(_points, &context, tasks_of(n, CHUNK), threads)
+
+
+cdef struct Bins:
+    const void *y
+    int y_kind
+    const void *p
+    int p_kind
+    const double *weights
+    int64_t n
+    int bins
+    const double *edges
+    double *lanes               # (workers, 24 * edges): as doubles, or as the words of counts
+    double *sums
+    int64_t *counts
+
+cdef void _bins(void *context, int64_t task, int worker) noexcept nogil:
+    cdef Bins *bins = <Bins *>context
+    cdef int64_t size = bins.bins + 1
+    kernels.fr_clicks_bins(bins.y, bins.y_kind, bins.p, bins.p_kind, bins.weights, task * CHUNK,
+                           end_of(task, CHUNK, bins.n), bins.bins, bins.edges, bins.lanes + worker * size * 24,
+                           bins.sums + task * size * 3)
+
+cdef void _bin_counts(void *context, int64_t task, int worker) noexcept nogil:
+    cdef Bins *bins = <Bins *>context
+    cdef int64_t size = bins.bins + 1
+    kernels.fr_clicks_bin_counts(<const uint8_t *>bins.y, bins.p, bins.p_kind, task * CHUNK,
+                                 end_of(task, CHUNK, bins.n), bins.bins, bins.edges,
+                                 <uint64_t *>bins.lanes + worker * size * 24, bins.counts + task * size * 4)
+
+
+def bins(const uint8_t[::1] y_bytes, int y_kind, const uint8_t[::1] p_bytes, int p_kind, const double[::1] weights,
+         int64_t n, const double[::1] edges, double[:, ::1] lanes, double[:, :, ::1] sums, int threads) -> None:
+    """Per chunk: w, w y, w p of each bin between `edges`, into (chunks, edges, 3), whose last row is p = 1 alone.
+
+    `lanes` is scratch, (threads, 24 * edges).
+    """
+    cdef Bins context
+    context.y, context.y_kind = <const void *>&y_bytes[0], y_kind
+    context.p, context.p_kind = <const void *>&p_bytes[0], p_kind
+    context.weights = doubles(weights)
+    context.n, context.bins, context.edges = n, <int>edges.shape[0] - 1, &edges[0]
+    context.lanes, context.sums = &lanes[0, 0], &sums[0, 0, 0]
+    with nogil:
+        parallel_for(_bins, &context, tasks_of(n, CHUNK), threads)
+
+
+def bin_counts(const uint8_t[::1] y, const uint8_t[::1] p_bytes, int p_kind, const double[::1] edges,
+               double[:, ::1] lanes, int64_t[:, :, ::1] counts, int threads) -> None:
+    """The same of rows of weight 1 with labels 0 or 1, exact: (chunks, edges, 4) of rows, positives, and probabilities
+    in units of 2^-32 and 2^-64."""
+    cdef Bins context
+    context.y, context.p, context.p_kind = <const void *>&y[0], <const void *>&p_bytes[0], p_kind
+    context.n, context.bins, context.edges = y.shape[0], <int>edges.shape[0] - 1, &edges[0]
+    context.lanes, context.counts = &lanes[0, 0], &counts[0, 0, 0]
+    with nogil:
+        parallel_for(_bin_counts, &context, tasks_of(context.n, CHUNK), threads)
 
 
 # -- pairs of real targets ----------------------------------------------------------------------------------------

@@ -54,6 +54,15 @@ FR_INLINE u64x8 bits_of(f64x8 x) { return reinterpret_cast<u64x8>(x); }
 FR_INLINE f64x8 double_of(u64x8 b) { return reinterpret_cast<f64x8>(b); }
 FR_INLINE f64x8 absolute(f64x8 x) { return double_of(bits_of(x) & (~0ull >> 1)); }
 
+// Sums of probabilities that do not depend on their order: whole units of 2^-32, and of 2^-64 for what those leave.
+// Adding SHIFT rounds to a whole number, which the low bits then hold; n rows leave n times its own bits in the sum.
+constexpr double SHIFT = 6755399441055744.0;  // 1.5 * 2^52
+FR_INLINE void split(f64x8 p, u64x8 &high, u64x8 &low) {
+  const f64x8 scaled = p * 4294967296.0, whole = scaled + SHIFT;
+  high = bits_of(whole);
+  low = bits_of((scaled - (whole - SHIFT)) * 4294967296.0 + SHIFT);
+}
+
 FR_INLINE double fold(f64x8 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
 }  // namespace

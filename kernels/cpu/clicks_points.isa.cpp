@@ -179,6 +179,45 @@ extern "C" void FR_FN(fr_clicks_points)(const void *y, int y_kind, const void *p
   }
 }
 
+// Rows of weight 1 with labels 0 or 1: rows, positives, and probabilities in units of 2^-32 and 2^-64, of each bin.
+// lanes: scratch of (bins + 1) * 24 words.
+extern "C" void FR_FN(fr_clicks_bin_counts)(const uint8_t *y, const void *p, int p_kind, int64_t begin, int64_t end,
+                                            int bins, const double *edges, uint64_t *lanes, int64_t *out) {
+  double ps[BLOCK];
+  uint64_t high[BLOCK], low[BLOCK];
+  int32_t bin_of[BLOCK];
+  for (int64_t i = 0; i < (bins + 1) * 3 * LANES; ++i) lanes[i] = 0;
+  for (int64_t start = begin; start < end; start += BLOCK) {
+    const int64_t n = end - start < BLOCK ? end - start : BLOCK;
+    if (p_kind == FR_CLICKS_F32) load(static_cast<const float *>(p) + start, n, ps);
+    else load(static_cast<const double *>(p) + start, n, ps);
+    find_bins(ps, n, bins, edges, bin_of);
+    for (int64_t i = n; i < BLOCK; ++i) ps[i] = 0.0;
+    for (int64_t i = 0; i < n; i += LANES) {
+      u64x8 more, rest;
+      split(load8<f64x8>(ps + i), more, rest);
+      __builtin_memcpy(high + i, &more, sizeof more);
+      __builtin_memcpy(low + i, &rest, sizeof rest);
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      uint64_t *bin = lanes + (bin_of[i] * LANES + (i & (LANES - 1))) * 3;
+      bin[0] += 1 | static_cast<uint64_t>(y[start + i]) << 32;
+      bin[1] += high[i];
+      bin[2] += low[i];
+    }
+  }
+  for (int b = 0; b <= bins; ++b) {
+    uint64_t sums[3] = {0, 0, 0};
+    for (int l = 0; l < LANES; ++l)
+      for (int s = 0; s < 3; ++s) sums[s] += lanes[(b * LANES + l) * 3 + s];
+    const uint64_t rows = sums[0] & 0xFFFFFFFFu;
+    out[b * 4] = static_cast<int64_t>(rows);
+    out[b * 4 + 1] = static_cast<int64_t>(sums[0] >> 32);
+    out[b * 4 + 2] = static_cast<int64_t>(sums[1] - rows * bits_of(SHIFT));
+    out[b * 4 + 3] = static_cast<int64_t>(sums[2] - rows * bits_of(SHIFT));
+  }
+}
+
 // w, w y and w p of each bin, added in eight lanes by the place of the row.  lanes: scratch of (bins + 1) * 24 doubles.
 extern "C" void FR_FN(fr_clicks_bins)(const void *y, int y_kind, const void *p, int p_kind, const double *weights,
                                       int64_t begin, int64_t end, int bins, const double *edges, double *lanes,

@@ -210,10 +210,10 @@ int64_t positives_of(const Word *words, int64_t begin, int64_t end) {
   return static_cast<int64_t>(count);
 }
 
-// The scores of rows begin..end-1, which `first - code` gives back.
+// Positives, and the exact sum of the scores, of rows begin..end-1; `first - code` gives a score back.
 template <class Word, class Bits>
-double score_sum(const Word *words, Word mask, Bits first, int64_t begin, int64_t end) {
-  f64x8 lanes = {};
+void range_sums(const Word *words, Word mask, Bits first, int64_t begin, int64_t end, int64_t *out) {
+  u64x8 high = {}, low = {};
   double scores[BLOCK];
   for (int64_t start = begin; start < end; start += BLOCK) {
     const int64_t n = end - start < BLOCK ? end - start : BLOCK;
@@ -221,9 +221,21 @@ double score_sum(const Word *words, Word mask, Bits first, int64_t begin, int64_
     for (int64_t i = 0; i < n; ++i)
       scores[i] = static_cast<double>(unordered(first - static_cast<Bits>((words[start + i] & mask) >> 1)));
     for (int64_t i = n; i < padded; ++i) scores[i] = 0.0;
-    for (int64_t i = 0; i < padded; i += LANES) lanes += load8<f64x8>(scores + i);
+    for (int64_t i = 0; i < padded; i += LANES) {
+      u64x8 more, rest;
+      split(load8<f64x8>(scores + i), more, rest);
+      high += more - bits_of(SHIFT);
+      low += rest - bits_of(SHIFT);
+    }
   }
-  return fold(lanes);
+  uint64_t sums[2] = {0, 0};
+  for (int l = 0; l < LANES; ++l) {
+    sums[0] += high[l];
+    sums[1] += low[l];
+  }
+  out[0] = positives_of(words, begin, end);
+  out[1] = static_cast<int64_t>(sums[0]);
+  out[2] = static_cast<int64_t>(sums[1]);
 }
 
 }  // namespace
@@ -276,13 +288,15 @@ extern "C" void FR_FN(fr_clicks_groups_weighted)(const uint64_t *words, uint64_t
 }
 
 
-// The sum of the scores of rows begin..end-1 of the sorted words.
-extern "C" double FR_FN(fr_clicks_score_sum)(const void *words, int half, uint64_t mask, int kind, double top,
-                                             int64_t begin, int64_t end) {
+// Of rows begin..end-1 of the sorted words, whose scores are probabilities: positives, and their scores in units of
+// 2^-32 and 2^-64.
+extern "C" void FR_FN(fr_clicks_range_sums)(const void *words, int half, uint64_t mask, int kind, double top,
+                                            int64_t begin, int64_t end, int64_t *out) {
   const uint32_t first = ordered(static_cast<float>(top));
   const uint64_t *of = static_cast<const uint64_t *>(words);
-  if (half) return score_sum(static_cast<const uint32_t *>(words), static_cast<uint32_t>(mask), first, begin, end);
-  return kind == FR_CLICKS_F32 ? score_sum(of, mask, first, begin, end) : score_sum(of, mask, ordered(top), begin, end);
+  if (half) range_sums(static_cast<const uint32_t *>(words), static_cast<uint32_t>(mask), first, begin, end, out);
+  else if (kind == FR_CLICKS_F32) range_sums(of, mask, first, begin, end, out);
+  else range_sums(of, mask, ordered(top), begin, end, out);
 }
 
 // Merge sort of ranks; adds up the weight of pairs whose first is the smaller, each pair once.  Rows begin..end-1 of

@@ -258,12 +258,20 @@ def test_delong_intervals_cover_the_truth():
     assert 0.92 < inside / 400 < 0.98
 
 
-def test_one_pass_equals_metric_by_metric():
-    y, p, w, groups = rows(5000, 9, distinct=300)
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("kind", ["float32", "float64", "eighths", "beside edges"])
+def test_one_pass_equals_metric_by_metric(kind, grouped):
+    y, p, w, groups = rows(5000, 9, distinct=64 if kind == "eighths" else 300)
+    p = p.astype(np.float32) if kind == "float32" else p
+    if kind == "beside edges":  # 64-bit scores on both sides of bins' edges, that have no float32
+        p[:300] = np.nextafter(np.repeat(np.arange(15) / 15, 20), 1)
+    every = [m for m in EVERY if grouped or "groups" not in METRICS[m].needs]
+    every += ["ece@4", "ece@16", "mce@3", "ace@7", "f1@0.1", "f1@0.25", "recall@-1", "precision@1"]
     for weights in (None, w):
-        together = fr.evaluate_clicks(y, p, groups, weights, metrics=EVERY)
-        for name in EVERY:
-            assert fr.evaluate_clicks(y, p, groups, weights, metrics=name)[name] == together[name], name
+        arguments = (y, p, groups if grouped else None, weights)
+        together = fr.evaluate_clicks(*arguments, metrics=every)
+        for name in every:
+            assert fr.evaluate_clicks(*arguments, metrics=name)[name] == together[name], name
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
