@@ -199,16 +199,12 @@ def click_rank_sums(
     }
 
 
-def _edges(quantile_of: Any, n: int, bins: int) -> np.ndarray:
+def _edges(scores_of: Any, n: int, bins: int) -> np.ndarray:
     """Inner edges of bins of equal numbers of rows, as ``numpy.percentile`` places them."""
-    edges = []
-    for share in (np.linspace(0.0, 1.0, bins + 1)[1:-1] * 100 / 100).tolist():
-        place = share * (n - 1)
-        low = math.floor(place)
-        a, b = quantile_of(low), quantile_of(min(low + 1, n - 1))
-        t = place - low
-        edges.append(a + (b - a) * t if t < 0.5 else b - (b - a) * (1 - t))
-    return np.array(edges)
+    places = np.linspace(0.0, 1.0, bins + 1)[1:-1] * 100 / 100 * (n - 1)
+    low = np.floor(places).astype(np.int64)
+    a, b, t = scores_of(low), scores_of(np.minimum(low + 1, n - 1)), places - low
+    return np.where(t < 0.5, a + (b - a) * t, b - (b - a) * (1 - t))
 
 
 @click_rank_sums.reference
@@ -249,7 +245,7 @@ def _(
         return float((xp.diff(x) * (height[1:] + height[:-1]) / 2).sum())
 
     def bins_of(bins: int) -> Any:
-        edges = xp.asarray(_edges(lambda i: float(score[n - 1 - i]), n, bins))
+        edges = xp.asarray(_edges(lambda rows: score[n - 1 - rows], n, bins))
         of = xp.searchsorted(edges, score)
         sums = (xp.bincount(of, v, minlength=bins) for v in (w, w * y, w * score))
         return xp.stack(list(sums), axis=1)
@@ -311,6 +307,13 @@ def _of_units(high: int, low: int) -> float:
     return ((high << 32) + low) / 2**64
 
 
+def _ordered(scores: np.ndarray) -> np.ndarray:
+    """The integers that stand for scores, in their order; -0.0 and 0.0 have the same."""
+    bits = (scores + scores.dtype.type(0)).view(np.uint64 if scores.itemsize == 8 else np.uint32)
+    sign = bits.dtype.type(1 << (8 * scores.itemsize - 1))
+    return np.where(bits & sign, ~bits, bits | sign)
+
+
 class Order:
     """Rows sorted by falling score: words of score code | label, half words where those fit.
 
@@ -331,9 +334,10 @@ class Order:
     ) -> None:
         self.n, self.threads, self.labels, self.scores = len(scores), threads, labels, scores
         self.rows: np.ndarray | None = None  # row numbers in sorted order, where they were kept
-        low, high, _ = span(scores, threads)
-        self.top = high
-        bits = self._code_bits(low, high)
+        self.low, self.high, _ = span(scores, threads)
+        self._bits = np.uint64 if scores.dtype == np.float64 else np.uint32
+        least, most = _ordered(np.array([self.low, self.high], scores.dtype)).tolist()
+        bits = max(1, (most - least).bit_length())
         self.group_shift, self.group_bits = 1 + bits, max(n_groups - 1, 0).bit_length()
         self._by_group: list[np.ndarray] = []  # sorted on by group: words, and their places; shared by copies
         self.weights: np.ndarray | None = None
@@ -343,7 +347,7 @@ class Order:
             self._sort_pairs(groups, bits)
         elif pooled and narrow and bits <= 31:
             self.words = np.empty(self.n, np.uint32)
-            _kernel.sort_floats(scores, labels, self.top, bits, self.words, threads)
+            _kernel.sort_floats(scores, labels, self.high, bits, self.words, threads)
         elif pooled:
             self.words = self._packed(None)
             self._sort(self.words, 1, 1, 1 + bits)
@@ -358,14 +362,14 @@ class Order:
         words = np.empty(self.n, np.uint64)
         scores = _bytes(self.scores)
         _kernel.pack(
-            scores, _kind(self.scores), self.labels, groups, self.group_shift, self.top, words, self.threads
+            scores, _kind(self.scores), self.labels, groups, self.group_shift, self.high, words, self.threads
         )
         return words
 
     def _sort_pairs(self, groups: np.ndarray | None, bits: int) -> None:
         pairs = np.empty(2 * self.n, np.uint64)
         scores = _bytes(self.scores)
-        _kernel.pair_up(scores, _kind(self.scores), self.labels, self.top, pairs, self.threads)
+        _kernel.pair_up(scores, _kind(self.scores), self.labels, self.high, pairs, self.threads)
         self._sort(pairs, 2, 0, bits)
         self.words = np.empty(self.n, np.uint64)
         _kernel.ranks(pairs, groups, self.words)
@@ -379,32 +383,22 @@ class Order:
         other._count()
         return other
 
-    @staticmethod
-    def _ordered(x: float, wide: bool) -> int:
-        value = (np.float64(x) if wide else np.float32(x)) + 0.0
-        bits = int(np.asarray(value).view(np.uint64 if wide else np.uint32))
-        size = 64 if wide else 32
-        return bits ^ ((1 << size) - 1) if bits >> (size - 1) else bits | 1 << (size - 1)
-
-    def _code_bits(self, low: float, high: float) -> int:
-        wide = self.scores.dtype == np.float64
-        return max(1, (self._ordered(high, wide) - self._ordered(low, wide)).bit_length())
-
     def _sort(self, rows: np.ndarray, stride: int, low: int, high: int) -> None:
         if high > low:
             _kernel.radix_sort(rows, np.empty_like(rows), stride, low, high, self.threads)
 
     def _count(self) -> None:
         chunks = _kernel.chunks(self.n)
-        counts = np.empty(chunks + 1, np.int64)
-        sums = np.zeros((chunks + 1, 2))
-        _kernel.count(_bytes(self.words), self.n, self.weights, counts, sums, self.threads)
-        self.positives_before = np.append(0, np.cumsum(counts[:-1]))
-        self.weights_before = np.vstack([np.zeros(2), np.cumsum(sums[:-1], axis=0)])
-        if self.weights is None:
+        counts = np.zeros(chunks + 1, np.int64)
+        sums = None if self.weights is None else np.zeros((chunks + 1, 2))
+        inside = None if sums is None else sums[1:]
+        _kernel.count(_bytes(self.words), self.n, self.weights, counts[1:], inside, self.threads)
+        self.positives_before, self.weights_before = counts.cumsum(), sums
+        if sums is None:
             self.positive = float(self.positives_before[-1])
             self.negative = float(self.n - self.positives_before[-1])
         else:
+            self.weights_before = sums.cumsum(axis=0)
             self.negative, self.positive = self.weights_before[-1].tolist()
 
     def sweep(self, detail: int, end: int | None = None, first: int = 0) -> np.ndarray:
@@ -427,15 +421,17 @@ class Order:
 
     def score_at(self, row: int) -> float:
         """The score of a row of the sorted order; NaN for -1."""
-        if row < 0:
-            return math.nan
+        return math.nan if row < 0 else float(self.scores_at(np.array([row]))[0])
+
+    def scores_at(self, rows: np.ndarray) -> np.ndarray:
+        """The scores of rows of the sorted order, as float64."""
         if self.rows is not None:
-            return float(self.scores[self.rows[row]])
-        wide = self.scores.dtype == np.float64
-        size = 64 if wide else 32
-        code = self._ordered(self.top, wide) - ((int(self.words[row]) & self.mask) >> 1)
-        code = code ^ 1 << (size - 1) if code >> (size - 1) else code ^ (1 << size) - 1
-        return float(np.array([code], np.uint64 if wide else np.uint32).view(self.scores.dtype)[0])
+            return self.scores[self.rows[rows]].astype(np.float64)
+        codes = (self.words[rows] >> self.words.dtype.type(1)).astype(self._bits)
+        integers = _ordered(np.array([self.high], self.scores.dtype)) - codes
+        sign = self._bits(1 << (8 * self.scores.itemsize - 1))
+        bits = np.where(integers & sign, integers ^ sign, ~integers)
+        return bits.view(self.scores.dtype).astype(np.float64)
 
     def block(self, row: int) -> tuple[int, int]:
         """First row, and one past the last, of the tie block that holds ``row``."""
@@ -472,10 +468,7 @@ class Order:
     def gain(self, share: float) -> float:
         """Weight of the positives in the top ``share`` of the weight, linear inside a block of ties."""
         wanted = share * (self.positive + self.negative)
-        if self.weights is None:
-            row = min(int(wanted), self.n - 1)
-        else:
-            row = self._reach(self.weights_before.sum(axis=1), lambda label, weights: weights, wanted)
+        row = min(int(wanted), self.n - 1) if self.weights is None else self._reach(0, wanted)
         begin, end = self.block(row)
         tp, fp = self.before(begin)
         tp_end, fp_end = self.before(end)
@@ -490,12 +483,7 @@ class Order:
         limit = max_fpr * self.negative
         if limit >= self.negative or not self.negative:
             return self.pairs(sums)
-        if self.weights is None:
-            starts = np.minimum(np.arange(len(self.positives_before)) * _kernel.chunk_rows, self.n)
-            negatives = (starts - self.positives_before).astype(np.float64)
-        else:
-            negatives = self.weights_before[:, 0]
-        row = self._reach(negatives, lambda label, weights: weights * ~label, limit)
+        row = self._reach(1, limit)
         begin, end = self.block(row)
         tp, fp = self.before(begin)
         tp_end, fp_end = self.before(end)
@@ -509,43 +497,56 @@ class Order:
         words = self.words[rows]
         return (words & words.dtype.type(1)).astype(bool)
 
-    def _reach(self, before: np.ndarray, measure: Any, wanted: float) -> int:
-        """The row at which a running sum, known before each chunk, reaches ``wanted``."""
+    def _reach(self, column: int, wanted: float) -> int:
+        """The row at which the weight of all rows (column 0), or of the negatives (1), reaches ``wanted``."""
+        if self.weights is None:
+            low, high = 0, self.n - 1
+            while low < high:
+                middle = (low + high) // 2
+                if (middle + 1.0, self.before(middle + 1)[1])[column] >= wanted:
+                    high = middle
+                else:
+                    low = middle + 1
+            return low
+        before = self.weights_before[:, 0] if column else self.weights_before.sum(axis=1)
         chunk = max(int(np.searchsorted(before, wanted)) - 1, 0)
         rows = slice(chunk * _kernel.chunk_rows, min((chunk + 1) * _kernel.chunk_rows, self.n))
-        label = self._labels(rows)
-        weights = np.ones(len(label), np.int32) if self.weights is None else self.weights[rows]
-        running = before[chunk] + np.cumsum(measure(label, weights))
+        weights = self.weights[rows] * ~self._labels(rows) if column else self.weights[rows]
+        running = before[chunk] + np.cumsum(weights)
         return min(rows.start + int(np.searchsorted(running, wanted)), self.n - 1)
 
-    def above(self, edge: float, *, equal: bool = False) -> int:
-        """How many rows have a score above ``edge``, or ``equal`` to it."""
+    def above(self, edges: np.ndarray, *, equal: bool = False) -> np.ndarray:
+        """How many rows have a score above each of the edges, or ``equal`` to it."""
         if self.rows is not None:
             falling = -self.scores[self.rows].astype(np.float64)
-            return int(np.searchsorted(falling, -edge, side="right" if equal else "left"))
+            return np.searchsorted(falling, -edges, side="right" if equal else "left")
         kind = self.scores.dtype.type
         with np.errstate(over="ignore"):
-            near = kind(edge)
-        if near != edge:  # then no score equals the edge
-            near = near if near > edge else np.nextafter(near, kind(np.inf))
-            equal = True
-        wide = self.scores.dtype == np.float64
-        code = self._ordered(self.top, wide) - self._ordered(float(near), wide) + equal
-        return self.first(lambda word: word >= code << 1)
+            near = edges.astype(kind)
+        # Where no score can equal the edge, those from the next one on are above it.
+        near = np.where(near < edges, np.nextafter(near, kind(np.inf)), near)
+        inside = near.clip(kind(self.low), kind(self.high))
+        words = (_ordered(np.array([self.high], kind)) - _ordered(inside)).astype(self.words.dtype) << 1
+        before, after = (
+            np.searchsorted(self.words, words),
+            np.searchsorted(self.words, words | 1, side="right"),
+        )
+        rows = np.where(equal | (near != edges), after, before)
+        return np.where(near > inside, 0, np.where(near < inside, self.n, rows))
 
-    def mass_cuts(self, bins: int) -> list[int]:
+    def mass_cuts(self, bins: int) -> np.ndarray:
         """Where bins of equal numbers of rows begin, lowest scores and last rows first."""
-        edges = _edges(lambda i: self.score_at(self.n - 1 - i), self.n, bins)
-        return [self.n, *(self.above(edge) for edge in edges.tolist()), 0]
+        edges = _edges(lambda rows: self.scores_at(self.n - 1 - rows), self.n, bins)
+        return np.concatenate([[self.n], self.above(edges), [0]])
 
-    def cuts(self, edges: np.ndarray) -> list[int]:
+    def cuts(self, edges: np.ndarray) -> np.ndarray:
         """The same of bins whose lower edges are these, of which the first is below all scores."""
-        return [self.n, *(self.above(edge, equal=True) for edge in edges[1:].tolist()), 0]
+        return np.concatenate([[self.n], self.above(edges[1:], equal=True), [0]])
 
-    def bins_between(self, lists: list[list[int]]) -> list[np.ndarray]:
+    def bins_between(self, lists: list[np.ndarray]) -> list[np.ndarray]:
         """w, w y and w p of the rows between falling cuts, for each list of cuts."""
         if self.weights is not None:
-            return [self._weighted_bins(cuts) for cuts in lists]
+            return [self._weighted_bins(cuts.tolist()) for cuts in lists]
         starts = np.arange(0, self.n, _kernel.chunk_rows)
         rows = np.unique(np.concatenate([starts, [self.n], *lists]).astype(np.int64))
         sums = np.zeros((len(rows), 3), np.int64)
@@ -555,7 +556,7 @@ class Order:
                 self.n,
                 self.mask,
                 _kind(self.scores),
-                self.top,
+                self.high,
                 rows,
                 sums[1:],
                 self.threads,
@@ -565,22 +566,12 @@ class Order:
             whole = np.rint(scaled)
             columns = self._labels(slice(None)), whole, np.rint((scaled - whole) * 2.0**32)
             sums[1:] = np.add.reduceat(np.stack(columns, axis=1).astype(np.int64), rows[:-1])
-        before = {
-            row: (positives, (high << 32) + low)
-            for row, (positives, high, low) in zip(rows.tolist(), sums.cumsum(axis=0).tolist())
-        }
+        before = sums.cumsum(axis=0)
         found = []
         for cuts in lists:
-            each = [(row, *before[row]) for row in cuts]
-            found.append(
-                np.array(
-                    [
-                        (end - begin, hits - hits0, (units - units0) / 2**64)
-                        for (end, hits, units), (begin, hits0, units0) in itertools.pairwise(each)
-                    ],
-                    np.float64,
-                )
-            )
+            inside = -np.diff(before[np.searchsorted(rows, cuts)], axis=0)
+            scores = [_of_units(high, low) for high, low in inside[:, 1:].tolist()]
+            found.append(np.stack([-np.diff(cuts), inside[:, 0], scores], axis=1).astype(np.float64))
         return found
 
     def _weighted_bins(self, cuts: list[int]) -> np.ndarray:
@@ -592,7 +583,7 @@ class Order:
         return sums
 
     def grouped(self, groups: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Positives, negatives and pairs of each group.  Unweighted words with groups are sorted on: ask for this last."""
+        """Positives, negatives and pairs of each group.  Words that hold groups are sorted on: ask for this last."""
         offsets = np.append(0, np.cumsum(np.bincount(groups, minlength=n_groups)))
         low, high = self.group_shift, self.group_shift + self.group_bits
         if self.weights is None:
@@ -656,7 +647,12 @@ def rank_sums(
             "pairs": order.pairs(sums),
             "partial": np.array([order.partial(limit, sums) for limit in max_fprs]),
             "gain": np.array([order.gain(share) for share in tops]),
-            "above": np.array([order.before(order.above(t, equal=True)) for t in thresholds]).reshape(-1, 2),
+            "above": np.array(
+                [
+                    order.before(row)
+                    for row in order.above(np.array(thresholds, np.float64), equal=True).tolist()
+                ]
+            ).reshape(-1, 2),
         }
         cuts = [*map(order.mass_cuts, masses), *map(order.cuts, edges)]
         found = [np.zeros((0, 3)), *(order.bins_between(cuts) if cuts else ())]

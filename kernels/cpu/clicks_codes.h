@@ -40,8 +40,6 @@ typedef int64_t i64x8 __attribute__((vector_size(64)));
 typedef uint64_t u64x8 __attribute__((vector_size(64)));
 typedef int32_t i32x8 __attribute__((vector_size(32)));
 typedef uint32_t u32x8 __attribute__((vector_size(32)));
-typedef float f32x8 __attribute__((vector_size(32)));
-typedef uint8_t u8x8 __attribute__((vector_size(8)));
 
 template <class Vector>
 FR_INLINE Vector load8(const void *from) {
@@ -49,7 +47,26 @@ FR_INLINE Vector load8(const void *from) {
   __builtin_memcpy(&v, from, sizeof v);
   return v;
 }
-FR_INLINE f64x8 splat(double x) { return f64x8{} + x; }
+// What the compiler would convert one element at a time, or in halves.
+#if defined(FR_AVX512)
+FR_INLINE f64x8 as_f64(i32x8 x) { return reinterpret_cast<f64x8>(_mm512_cvtepi32_pd(reinterpret_cast<__m256i>(x))); }
+FR_INLINE u64x8 as_u64(u32x8 x) { return reinterpret_cast<u64x8>(_mm512_cvtepu32_epi64(reinterpret_cast<__m256i>(x))); }
+FR_INLINE f64x8 load_as_f64(const float *x) { return reinterpret_cast<f64x8>(_mm512_cvtps_pd(_mm256_loadu_ps(x))); }
+FR_INLINE f64x8 load_as_f64(const uint8_t *x) {
+  return as_f64(reinterpret_cast<i32x8>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(x)))));
+}
+#else
+FR_INLINE f64x8 as_f64(i32x8 x) { return __builtin_convertvector(x, f64x8); }
+FR_INLINE u64x8 as_u64(u32x8 x) { return __builtin_convertvector(x, u64x8); }
+template <class T>
+FR_INLINE f64x8 load_as_f64(const T *x) {
+  double wide[8];
+  for (int l = 0; l < 8; ++l) wide[l] = static_cast<double>(x[l]);
+  return load8<f64x8>(wide);
+}
+#endif
+FR_INLINE f64x8 load_as_f64(const double *x) { return load8<f64x8>(x); }
+FR_INLINE f64x8 splat(double x) { return f64x8{x, x, x, x, x, x, x, x}; }
 FR_INLINE u64x8 bits_of(f64x8 x) { return reinterpret_cast<u64x8>(x); }
 FR_INLINE f64x8 double_of(u64x8 b) { return reinterpret_cast<f64x8>(b); }
 FR_INLINE f64x8 absolute(f64x8 x) { return double_of(bits_of(x) & (~0ull >> 1)); }

@@ -39,14 +39,12 @@ FR_INLINE f64x8 log_of(f64x8 x) {
 }
 
 FR_INLINE f64x8 clip(f64x8 x, double low, double high) {
+#if defined(FR_AVX512)  // in these two instructions the second is the answer where neither is the smaller
+  const __m512d least = _mm512_set1_pd(low), most = _mm512_set1_pd(high);
+  return reinterpret_cast<f64x8>(_mm512_min_pd(most, _mm512_max_pd(least, reinterpret_cast<__m512d>(x))));
+#endif
   x = x < splat(low) ? splat(low) : x;
   return x > splat(high) ? splat(high) : x;
-}
-
-FR_INLINE f64x8 load_as_f64(const double *x) { return load8<f64x8>(x); }
-FR_INLINE f64x8 load_as_f64(const float *x) { return __builtin_convertvector(load8<f32x8>(x), f64x8); }
-FR_INLINE f64x8 load_as_f64(const uint8_t *x) {
-  return __builtin_convertvector(__builtin_convertvector(load8<u8x8>(x), i32x8), f64x8);
 }
 
 struct Sums {

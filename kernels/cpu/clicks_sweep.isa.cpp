@@ -48,12 +48,13 @@ FR_INLINE int64_t tie_block<double, Weighted>(const uint64_t *words, uint64_t ma
 
 // The ends of tie blocks, in rows and in positives from the begin of the chunk; entry 0 is the end before them.
 struct Ends {
-  int32_t rows[1 + BLOCK + LANES], hits[1 + BLOCK + LANES];
+  int32_t rows[1 + BLOCK + 16], hits[1 + BLOCK + 16];  // 16 more are written at a time
 };
 
 struct Lanes {
   u64x8 pairs2 = {};
-  f64x8 precision = {}, ks = {}, ks_at = splat(-1.0), f1 = {}, f1_at = splat(-1.0), positive2 = {}, negative2 = {};
+  f64x8 precision = {}, ks = {}, ks_at = splat(-1.0), positive2 = {}, negative2 = {};
+  f64x8 f1_top = {}, f1_bottom = splat(1.0), f1_at = splat(-1.0);  // the best F1 is twice the one over the other
 };
 
 // The largest value of any lane, and the first row that reaches it.
@@ -77,24 +78,61 @@ FR_INLINE void add_ends(const Ends &ends, int64_t count, double tp, double begin
     const i32x8 hits = load8<i32x8>(ends.hits + j), hits_before = load8<i32x8>(ends.hits + j - 1);
     const i32x8 positive = hits - hits_before, negative = (rows - rows_before) - positive;
     const u32x8 twice = reinterpret_cast<u32x8>(hits) + reinterpret_cast<u32x8>(hits_before);
-    sums.pairs2 += __builtin_convertvector(reinterpret_cast<u32x8>(negative), u64x8) *
-                   __builtin_convertvector(twice, u64x8);
+    sums.pairs2 += as_u64(reinterpret_cast<u32x8>(negative)) *
+                   as_u64(twice);
     if (Level == 0) continue;
-    const f64x8 p = __builtin_convertvector(positive, f64x8), at = __builtin_convertvector(rows, f64x8);
-    const f64x8 t = tp + __builtin_convertvector(hits, f64x8), all = begin + at, f = all - t;
+    const f64x8 p = as_f64(positive), at = as_f64(rows);
+    const f64x8 t = tp + as_f64(hits), all = begin + at, f = all - t;
     sums.precision += p * (t / all);
-    const f64x8 gap = absolute(t * negatives - f * positives), f1 = t / (all + positives);
-    const i64x8 wider = gap > sums.ks, better = f1 > sums.f1;
+    const f64x8 gap = absolute(t * negatives - f * positives), bottom = all + positives;
+    const i64x8 wider = gap > sums.ks, better = t * sums.f1_bottom > sums.f1_top * bottom;
     sums.ks = wider ? gap : sums.ks;
     sums.ks_at = wider ? at : sums.ks_at;
-    sums.f1 = better ? f1 : sums.f1;
+    sums.f1_top = better ? t : sums.f1_top;
+    sums.f1_bottom = better ? bottom : sums.f1_bottom;
     sums.f1_at = better ? at : sums.f1_at;
     if (Level == 1) continue;
-    const f64x8 n = __builtin_convertvector(negative, f64x8);
+    const f64x8 n = as_f64(negative);
     const f64x8 above = 2.0 * t - p, below = 2.0 * (negatives - f) + n;
     sums.positive2 += p * (below * below);
     sums.negative2 += n * (above * above);
   }
+}
+
+// Appends the ends among n rows, of which the first `followed` have a row after them in their chunk; returns how many.
+template <class Word>
+FR_INLINE int64_t find_ends(const Word *words, Word key, int64_t n, int64_t followed, int32_t before, int32_t &hits,
+                            Ends &ends) {
+  int64_t count = 1, i = 0;
+#if defined(FR_AVX512)
+  if (sizeof(Word) == 4) {
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i zero = _mm512_setzero_si512(), one = _mm512_set1_epi32(1);
+    const __m512i of_score = _mm512_set1_epi32(static_cast<int>(key));
+    for (; i + 16 <= followed; i += 16) {
+      const __m512i here = _mm512_loadu_si512(words + i), next = _mm512_loadu_si512(words + i + 1);
+      const __mmask16 end = _mm512_test_epi32_mask(_mm512_xor_si512(here, next), of_score);
+      __m512i sum = _mm512_and_si512(here, one);
+      sum = _mm512_add_epi32(sum, _mm512_alignr_epi32(sum, zero, 15));
+      sum = _mm512_add_epi32(sum, _mm512_alignr_epi32(sum, zero, 14));
+      sum = _mm512_add_epi32(sum, _mm512_alignr_epi32(sum, zero, 12));
+      sum = _mm512_add_epi32(sum, _mm512_alignr_epi32(sum, zero, 8));
+      sum = _mm512_add_epi32(sum, _mm512_set1_epi32(hits));
+      const __m512i rows = _mm512_add_epi32(lanes, _mm512_set1_epi32(before + static_cast<int32_t>(i) + 1));
+      _mm512_storeu_si512(ends.rows + count, _mm512_maskz_compress_epi32(end, rows));
+      _mm512_storeu_si512(ends.hits + count, _mm512_maskz_compress_epi32(end, sum));
+      count += __builtin_popcount(end);
+      hits = _mm_extract_epi32(_mm512_extracti32x4_epi32(sum, 3), 3);
+    }
+  }
+#endif
+  for (; i < n; ++i) {
+    hits += static_cast<int32_t>(words[i] & 1);
+    ends.rows[count] = before + static_cast<int32_t>(i) + 1;
+    ends.hits[count] = hits;
+    count += i < followed ? ((words[i] ^ words[i + 1]) & key) != 0 : 1;
+  }
+  return count - 1;
 }
 
 template <int Level, class Word>
@@ -110,14 +148,7 @@ void sweep(const Word *words, Word mask, int64_t begin, int64_t end, int64_t tp,
     const int64_t n = end - start < BLOCK ? end - start : BLOCK;
     const int64_t followed = start + n == end ? n - 1 : n;  // rows after which another is known
     const int32_t before = static_cast<int32_t>(start - begin);
-    int64_t count = 1;
-    for (int64_t i = 0; i < n; ++i) {
-      hits += static_cast<int32_t>(of[i] & 1);
-      ends.rows[count] = before + static_cast<int32_t>(i) + 1;
-      ends.hits[count] = hits;
-      count += i < followed ? ((of[i] ^ of[i + 1]) & key) != 0 : 1;
-    }
-    const int64_t last = count - 1;
+    const int64_t last = find_ends(of, key, n, followed, before, hits, ends);
     for (int64_t l = 1; l <= LANES; ++l) {  // blocks without rows
       ends.rows[last + l] = ends.rows[last];
       ends.hits[last + l] = ends.hits[last];
@@ -132,7 +163,7 @@ void sweep(const Word *words, Word mask, int64_t begin, int64_t end, int64_t tp,
   out->pairs2_sum = 0.0;
   out->precision = fold(sums.precision);
   out->ks = widest(sums.ks, sums.ks_at, begin, &out->ks_at);
-  out->f1 = 2.0 * widest(sums.f1, sums.f1_at, begin, &out->f1_at);
+  out->f1 = 2.0 * widest(sums.f1_top / sums.f1_bottom, sums.f1_at, begin, &out->f1_at);
   out->positive2 = fold(sums.positive2);
   out->negative2 = fold(sums.negative2);
 }
