@@ -51,35 +51,32 @@ struct Sums {
   f64x8 of[FR_CLICKS_POINT_SUMS] = {};
 };
 
-constexpr int64_t FOUR = 4 * LANES;
-constexpr double LEAST = 1e-75;  // likelihoods of which four can be multiplied
+constexpr int64_t GROUP = 8 * LANES;
+constexpr double LEAST = 1e-37;  // likelihoods of which that many can be multiplied
 
-// Rows of weight 1 with labels 0 or 1, n a multiple of FOUR, all but the weight, the label and the spread.
+// Rows of weight 1 with labels 0 or 1, n a multiple of GROUP; all sums but the weight, the label and the spread.
 //
-// The loss of four rows is one logarithm, of the product of their likelihoods q.  That product loses what tells it
-// from 1 where all are close to it, so e = 1 - q is kept beside it: 1 - q r = e + (1 - r) q, where nothing cancels.
+// The loss of eight rows is one logarithm, of the product of their likelihoods q.  That product loses what tells it
+// from 1 where all are close to it, so what it is `missing` is kept beside it: 1 - q r = (1 - q) + (1 - r) q, where
+// nothing cancels.
 template <bool Loss, class P>
 FR_INLINE void hard_rows(const uint8_t *y, const P *p, int64_t n, double eps, Sums &sums) {
   f64x8 loss = {}, prob = {}, square = {}, distance = {};
-  for (int64_t i = 0; i < n; i += FOUR) {
-    f64x8 errors[4], likelihoods[4];
-    for (int v = 0; v < 4; ++v) {
-      const f64x8 label = load_as_f64(y + i + v * LANES), of = load_as_f64(p + i + v * LANES);
-      const f64x8 error = absolute(of - label);
+  for (int64_t i = 0; i < n; i += GROUP) {
+    f64x8 likelihood = splat(1.0), missing = {};
+    for (int64_t at = i; at < i + GROUP; at += LANES) {
+      const f64x8 label = load_as_f64(y + at), of = load_as_f64(p + at), error = absolute(of - label);
       prob += of;
       square += error * error;
       distance += error;
-      if (Loss) {
-        errors[v] = clip(error, eps, 1.0 - eps);
-        likelihoods[v] = clip(absolute((1.0 - label) - of), eps, 1.0 - eps);
-      }
+      if (!Loss) continue;
+      missing += clip(error, eps, 1.0 - eps) * likelihood;
+      likelihood *= clip(absolute((1.0 - label) - of), eps, 1.0 - eps);
     }
     if (!Loss) continue;
-    const f64x8 first = likelihoods[0] * likelihoods[1], second = likelihoods[2] * likelihoods[3];
-    const f64x8 error = (errors[0] + errors[1] * likelihoods[0]) + (errors[2] + errors[3] * likelihoods[2]) * first;
     f64x8 k;
-    const f64x8 f = reduced(first * second, k);
-    loss -= log_of(k, k == 0.0 ? -error : f);
+    const f64x8 f = reduced(likelihood, k);
+    loss -= log_of(k, k == 0.0 ? -missing : f);
   }
   sums.of[FR_CLICKS_LOSS] += loss;
   sums.of[FR_CLICKS_PROB] += prob;
@@ -129,7 +126,7 @@ void points(const void *y, int y_kind, const P *p, const double *w, int64_t begi
   Sums sums;
   const int64_t n = end - begin;
   const bool plain = y_kind == FR_CLICKS_U8 && !w && (!Loss || eps >= LEAST);
-  const int64_t done = plain ? n / FOUR * FOUR : 0;
+  const int64_t done = plain ? n / GROUP * GROUP : 0;
   hard_rows<Loss>(hard, p + begin, done, eps, sums);
   if (y_kind == FR_CLICKS_U8)
     any_rows<Loss>(hard + done, p + begin + done, w ? w + begin : w, n - done, eps, centre, sums);
