@@ -389,16 +389,13 @@ class Order:
 
     def _count(self) -> None:
         chunks = _kernel.chunks(self.n)
-        counts = np.zeros(chunks + 1, np.int64)
-        sums = None if self.weights is None else np.zeros((chunks + 1, 2))
-        inside = None if sums is None else sums[1:]
-        _kernel.count(_bytes(self.words), self.n, self.weights, counts[1:], inside, self.threads)
-        self.positives_before, self.weights_before = counts.cumsum(), sums
-        if sums is None:
+        counts, sums = np.zeros(chunks + 1, np.int64), np.zeros((chunks + 1, 2))
+        _kernel.count(_bytes(self.words), self.n, self.weights, counts[1:], sums[1:], self.threads)
+        self.positives_before, self.weights_before = counts.cumsum(), sums.cumsum(axis=0)
+        if self.weights is None:
             self.positive = float(self.positives_before[-1])
             self.negative = float(self.n - self.positives_before[-1])
         else:
-            self.weights_before = sums.cumsum(axis=0)
             self.negative, self.positive = self.weights_before[-1].tolist()
 
     def sweep(self, detail: int, end: int | None = None, first: int = 0) -> np.ndarray:
@@ -575,6 +572,7 @@ class Order:
         return found
 
     def _weighted_bins(self, cuts: list[int]) -> np.ndarray:
+        assert self.rows is not None  # for the type checker: rows with weights were kept
         sums = np.zeros((len(cuts) - 1, 3))
         before = np.array([self.before(cut) for cut in cuts])
         sums[:, 0], sums[:, 1] = -np.diff(before.sum(axis=1)), -np.diff(before[:, 0])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fastrec.evaluation.bootstrap import Bootstrap
+    from fastrec.evaluation.click_groups import GroupValues
 
 DEFAULT_METRICS = ("auc", "logloss", "ece")
 GAUC_WEIGHTS = ("impressions", "positives", "uniform")
@@ -1001,6 +1002,17 @@ class ClickEvaluation(NamedValues):
             frame[name] = np.divide(sums, size, out=np.full(len(size), np.nan), where=size > 0)
         return frame
 
+    def by_group(self, metrics: Sequence[str] | str | None = None) -> GroupValues:
+        """The values of metrics in each group, for those that are means over groups.
+
+        ``gauc`` (each group weighs as that metric says) and ``logloss, brier, mse, mae, accuracy, field_ece`` (each
+        group weighs as much as its rows); by default all of these that were asked for.  :func:`fastrec.compare` and
+        ``fr.evaluation.bootstrap`` take what comes: groups are then the sample, and their mean is this metric.
+        """
+        from fastrec.evaluation.click_groups import group_values
+
+        return group_values(self, metrics)
+
     def interval(
         self,
         name: str = "auc",
@@ -1017,17 +1029,19 @@ class ClickEvaluation(NamedValues):
         ----------
         name : a metric of this evaluation, or "auc" or "gauc"
         level : float in (0, 1)
-        method : "delong", "groups" or "bootstrap"
+        method : "delong", "groups", "bootstrap" or "bca"
             ``"delong"`` (the default of ``"auc"``): the normal interval of DeLong's variance, cut to 0..1; needs two
             rows of each class, and neither weights nor clusters.  ``"groups"`` (the default of ``"gauc"``): groups as
             the sample, with the delta-method variance of a weighted mean over them.  ``"bootstrap"`` (the default of
-            all others, and wherever ``clusters`` are given): percentiles of :meth:`bootstrap`.
+            all others, and wherever ``clusters`` are given): percentiles of :meth:`bootstrap`; ``"bca"``: its BCa
+            interval.
         clusters, replicates, seed : of the bootstrap.
         """
         level = checks.number(level, "level", low=0.0, high=1.0)
         base, _, parameter = name.partition("@")
         own = {"auc": "delong", "gauc": "groups"}.get(base, "bootstrap") if clusters is None else "bootstrap"
-        method = checks.choice(own if method is None else method, "method", ("delong", "groups", "bootstrap"))
+        methods = ("delong", "groups", "bootstrap", "bca")
+        method = checks.choice(own if method is None else method, "method", methods)
         if method == "delong":
             if base != "auc" or clusters is not None:
                 raise ValueError("method 'delong' is for 'auc' without clusters; use method 'bootstrap'")
@@ -1041,20 +1055,37 @@ class ClickEvaluation(NamedValues):
             chosen = parameter or self.parameters.get(name, {}).get("gauc_weights", GAUC_WEIGHTS[0])
             return self._gauc_interval(checks.choice(chosen, "name", GAUC_WEIGHTS), level)
         value = self[name]
-        drawn = self.bootstrap(level=level, clusters=clusters, replicates=replicates, seed=seed)
+        drawn = self.bootstrap(
+            level=level,
+            method="bca" if method == "bca" else "percentile",
+            clusters=clusters,
+            replicates=replicates,
+            seed=seed,
+        )
         at = drawn.metrics.index(name)
         return Interval(
             float(drawn.low[at]), float(drawn.high[at]), value, float(drawn.standard_error[at]), level
         )
 
     def bootstrap(
-        self, *, level: float = 0.95, clusters: Any = None, replicates: int = 1000, seed: int = 0
+        self,
+        *,
+        level: float = 0.95,
+        method: str = "percentile",
+        clusters: Any = None,
+        replicates: int = 1000,
+        seed: int = 0,
     ) -> Bootstrap:
-        """Percentile intervals of all metrics, from one set of replicates of the rows.
+        """Intervals of all metrics, from one set of replicates of the rows.
 
         Parameters
         ----------
         level : float in (0, 1)
+        method : "percentile" or "bca"
+            ``"bca"`` corrects for bias and skewness (Efron, *Better bootstrap confidence intervals*, JASA 1987).  Its
+            acceleration comes from a jackknife that leaves out one row (or cluster) at a time or, where there are more
+            than 200, one of 200 blocks of them, row i in block i % 200: as long as 200 replicates take.  Where every
+            replicate lies on one side of the value, the percentile interval stands.
         clusters : "groups", (n,) labels, or None
             Rows that belong together (one user's, one session's) are drawn together: without it, an interval over
             correlated rows is too short.  ``"groups"``: the groups of this evaluation.
@@ -1077,7 +1108,9 @@ class ClickEvaluation(NamedValues):
         """
         from fastrec.evaluation.click_bootstrap import bootstrap_clicks
 
-        return bootstrap_clicks(self, level=level, clusters=clusters, replicates=replicates, seed=seed)
+        return bootstrap_clicks(
+            self, level=level, method=method, clusters=clusters, replicates=replicates, seed=seed
+        )
 
     def _auc_interval(self, level: float) -> Interval:
         self._need_binary("the interval of the AUC")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrec._core import checks
-from fastrec.evaluation import per_query, significance
+from fastrec.evaluation import click_groups, per_query, significance
 from fastrec.evaluation.bootstrap import Bootstrap, bootstrap, level_of, units_of
 from fastrec.evaluation.clicks import ClickEvaluation
-from fastrec.evaluation.compare_clicks import compare_clicks
+from fastrec.evaluation.compare_clicks import compare_clicks, tables_of_groups
 from fastrec.evaluation.comparison import Comparison
 
 if TYPE_CHECKING:
@@ -102,10 +102,15 @@ def compare(
     Click evaluations take ``test="delong"`` (the default for rows of equal weight without clusters: DeLong's paired
     test for ``"auc"``, the bootstrap shift test for every other metric) or ``"bootstrap"``; ``clusters`` are labels of
     the rows, or ``"groups"``; there are 1,000 replicates by default, which draw rows (or clusters) for all models
-    alike; intervals are DeLong's or percentiles.  ``n`` counts rows, ``difference`` is positive where the metric is
-    larger (not always better: ``Comparison.better``), ``effect_size`` is the difference over its standard error times
-    the root of the number of rows or clusters, and there are no wins, ties and losses.  ``missing``, ``nan`` and
-    ``threads`` say nothing here.
+    alike; intervals are DeLong's, or of the bootstrap: percentiles, or ``interval="bca"``.  ``n`` counts rows,
+    ``difference`` is positive where the metric is larger (not always better: ``Comparison.better``), ``effect_size`` is
+    the difference over its standard error times the root of the number of rows or clusters, and there are no wins,
+    ties and losses.  ``missing``, ``nan`` and ``threads`` say nothing here.
+
+    With a test over queries (``"paired_t"``, ``"wilcoxon"``, ``"randomization"``, ``"tukey_hsd"``) the groups of click
+    evaluations are the queries: metrics that are means over groups (``ClickEvaluation.by_group``) are compared as
+    above, ``n`` counts groups, and a win is a group where the run is better.  Where a metric weighs its groups (all but
+    ``"gauc@uniform"``) only ``"randomization"`` will do.
 
     Raises
     ------
@@ -115,6 +120,14 @@ def compare(
     if isinstance(runs, Mapping) and any(isinstance(run, ClickEvaluation) for run in runs.values()):
         if len(runs) < 2:
             raise ValueError(f"`runs` must hold at least two runs to compare; got {len(runs)}")
+        if test in click_groups.TESTS:
+            of_groups, better = tables_of_groups(runs, metrics, str(test))
+            result = compare(
+                of_groups, test=test, correction=correction, baseline=baseline, alternative=alternative,
+                interval=interval, level=level, missing=missing, nan=nan, clusters=clusters, replicates=replicates,
+                seed=seed, threads=threads,
+            )  # fmt: skip
+            return result.judged(better)
         return compare_clicks(
             runs, metrics, test=test, correction=correction, baseline=baseline, alternative=alternative,
             interval=interval, level=level, clusters=clusters, replicates=replicates, seed=seed,

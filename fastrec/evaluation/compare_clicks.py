@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrec._core import checks
-from fastrec.evaluation import significance
+from fastrec.evaluation import click_groups, significance
 from fastrec.evaluation.bootstrap import level_of
-from fastrec.evaluation.click_bootstrap import cluster_codes, replicated, spread
+from fastrec.evaluation.click_bootstrap import Draws, spread
+from fastrec.evaluation.click_groups import GroupValues
 from fastrec.evaluation.clicks import METRICS, ClickEvaluation
 from fastrec.evaluation.comparison import Comparison
 from fastrec.evaluation.delong import normal_interval, paired_error, placements
@@ -20,7 +21,7 @@ from fastrec.evaluation.delong import normal_interval, paired_error, placements
 if TYPE_CHECKING:
     import pandas as pd
 
-TESTS = ("delong", "bootstrap")
+TESTS = ("delong", "bootstrap")  # over rows
 REPLICATES = 1000
 
 
@@ -39,17 +40,12 @@ def compare_clicks(
     seed: int,
 ) -> Comparison:
     """Compare two or more models that scored the same rows; arguments as :func:`fastrec.compare` takes them."""
-    evaluations = {str(name): run for name, run in runs.items()}
-    if len(evaluations) < len(runs):
-        raise ValueError(f"`runs` must have names that differ when written out; got {list(runs)}")
-    first_name, first = next(iter(evaluations.items()))
-    for name, evaluation in evaluations.items():
-        _refuse_other_rows(name, evaluation, first_name, first)
+    evaluations = _of_the_same_rows(runs)
+    first = next(iter(evaluations.values()))
     names, wanted = list(evaluations), _common_metrics(evaluations, metrics)
-    codes, units = cluster_codes(first, clusters)
-    plain = codes is None and first._w is None
+    plain = clusters is None and first._w is None
     own = "delong" if plain else "bootstrap"
-    test = checks.choice(own if test is None else test, "test", TESTS)
+    test = checks.choice(own if test is None else test, "test", (*TESTS, *click_groups.TESTS))
     if test == "delong" and not plain:
         raise ValueError("test 'delong' is for rows of equal weight without clusters; use test 'bootstrap'")
     if test == "delong" and "auc" not in [_metric(first, metric) for metric in wanted]:
@@ -58,20 +54,27 @@ def compare_clicks(
         "holm" if correction is None else correction, "correction", significance.CORRECTIONS
     )
     alternative = checks.choice(alternative, "alternative", significance.ALTERNATIVES)
-    interval = checks.choice(test if interval is None else interval, "interval", (test,))
+    intervals = ("delong",) if test == "delong" else ("bootstrap", "bca")
+    interval = checks.choice(intervals[0] if interval is None else interval, "interval", intervals)
     level = level_of(level)
     replicates = checks.integer(REPLICATES if replicates is None else replicates, "replicates", low=1)
     if baseline is not None:
         checks.choice(baseline, "baseline", names)
 
     values = {name: np.array([run[metric] for metric in wanted]) for name, run in evaluations.items()}
-    drawn, places = {}, {}
+    drawn: dict[str, np.ndarray] = {}
+    left_out: dict[str, np.ndarray] = {}
+    places: dict[str, np.ndarray] = {}
+    draws = Draws(list(evaluations.values()), clusters)
     by_delong = [test == "delong" and _metric(first, metric) == "auc" for metric in wanted]
     if not all(by_delong):
-        of_all = replicated(list(evaluations.values()), codes, units, replicates, seed)
-        for (name, run), table in zip(evaluations.items(), of_all):
-            every = list(run)
-            drawn[name] = table[:, [every.index(metric) for metric in wanted]]
+        for tables, of_all in (
+            (drawn, draws.replicated(replicates, seed)),
+            (left_out, draws.left_out() if interval == "bca" else ()),
+        ):
+            for (name, run), table in zip(evaluations.items(), of_all):
+                every = list(run)
+                tables[name] = table[:, [every.index(metric) for metric in wanted]]
     if any(by_delong) and 0 < np.count_nonzero(first._y) < len(first._y):
         places = {name: placements(run._y, run._p, run._threads) for name, run in evaluations.items()}
 
@@ -96,8 +99,9 @@ def compare_clicks(
                 row |= _by_delong(row["difference"], error, level, alternative)
             else:
                 replicas = drawn[there][:, at] - drawn[here][:, at]
-                row |= _by_bootstrap(row["difference"], replicas, level, alternative, units)
-            spread_of_units = row.pop("error") * math.sqrt(units)
+                without = left_out[there][:, at] - left_out[here][:, at] if left_out else None
+                row |= _by_bootstrap(row["difference"], replicas, without, level, alternative, draws.units)
+            spread_of_units = row.pop("error") * math.sqrt(draws.units)
             row["effect_size"] = _over(row["difference"], spread_of_units)
             rows.append(row)
     return Comparison(
@@ -113,6 +117,35 @@ def compare_clicks(
         seed=seed,
         better={metric: METRICS[_metric(first, metric)].better for metric in wanted},
     )
+
+
+def tables_of_groups(
+    runs: Mapping[str, Any], metrics: Sequence[str] | str | None, test: str
+) -> tuple[dict[str, GroupValues], dict[str, int]]:
+    """The values of click metrics by group, for a test over groups, and which way each metric is better."""
+    evaluations = _of_the_same_rows(runs)
+    first = next(iter(evaluations.values()))
+    if metrics is not None:
+        metrics = _common_metrics(evaluations, metrics)
+    tables = {name: run.by_group(metrics) for name, run in evaluations.items()}
+    wanted = next(iter(tables.values())).metrics
+    _common_metrics(evaluations, wanted)
+    weighed = [metric for metric in wanted if tables[next(iter(tables))]._shares.get(metric) is not None]
+    if weighed and test != "randomization":
+        raise ValueError(
+            f"{weighed[0]!r} weighs its groups, which test {test!r} cannot; use test 'randomization', or 'gauc@uniform'"
+        )
+    return tables, {metric: METRICS[_metric(first, metric)].better for metric in wanted}
+
+
+def _of_the_same_rows(runs: Mapping[str, Any]) -> dict[str, ClickEvaluation]:
+    evaluations = {str(name): run for name, run in runs.items()}
+    if len(evaluations) < len(runs):
+        raise ValueError(f"`runs` must have names that differ when written out; got {list(runs)}")
+    first_name, first = next(iter(evaluations.items()))
+    for name, evaluation in evaluations.items():
+        _refuse_other_rows(name, evaluation, first_name, first)
+    return evaluations
 
 
 def _metric(evaluation: ClickEvaluation, name: str) -> str:
@@ -177,10 +210,16 @@ def _by_delong(difference: float, error: float, level: float, alternative: str) 
 
 
 def _by_bootstrap(
-    difference: float, replicas: np.ndarray, level: float, alternative: str, units: int
+    difference: float,
+    replicas: np.ndarray,
+    left_out: np.ndarray | None,
+    level: float,
+    alternative: str,
+    units: int,
 ) -> dict[str, float]:
-    """The shift test, as for ranked lists, and the percentile interval of the paired differences."""
-    (low,), (high,), (error,) = spread(replicas[:, None], level, units)
+    """The shift test, as for ranked lists, and the interval of the paired differences."""
+    without = None if left_out is None else left_out[:, None]
+    (low,), (high,), (error,) = spread(np.array([difference]), replicas[:, None], without, level, units)
     null = replicas[np.isfinite(replicas)] - difference
     slack = 1e-12 * abs(difference)
     extreme = {

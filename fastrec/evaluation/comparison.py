@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fastrec._core import checks
@@ -29,7 +29,8 @@ class Comparison:
         ``low, high`` : confidence interval of the difference.
         ``statistic, p, p_corrected`` : of the test.
         ``effect_size`` : Cohen's d_z, the difference in units of its standard deviation over queries.
-        ``win, tie, loss`` : queries where `run` is better, equal, worse; not for click evaluations.
+        ``win, tie, loss`` : queries where `run` is better, equal, worse; for click evaluations only of
+            tests over groups.
     means : pandas frame (runs x metrics)
         Each run's mean over the matched queries where it is defined.
     test, correction, alternative, interval, level, baseline, replicates, seed
@@ -54,6 +55,13 @@ class Comparison:
     def significant(self) -> pd.Series:
         """One bool a row of ``frame``: is its corrected p below ``1 - level``?"""
         return (self.frame["p_corrected"] < 1 - self.level).rename("significant")
+
+    def judged(self, better: Mapping[str, int]) -> Comparison:
+        """The same where the metrics are better this way: wins and losses change places where smaller is better."""
+        frame = self.frame.copy()
+        smaller = frame["metric"].map(better) < 0
+        frame.loc[smaller, ["win", "loss"]] = frame.loc[smaller, ["loss", "win"]].to_numpy()
+        return replace(self, frame=frame, better=dict(better))
 
     def to_frame(self) -> pd.DataFrame:
         """A copy of ``frame``."""

@@ -189,6 +189,137 @@ def test_hardly_any_rows():
     assert math.isnan(frame["p"].iloc[0])
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_bca_intervals_equal_their_definition(weighted):
+    stats = pytest.importorskip("scipy.stats", reason="SciPy gives the normal distribution")
+    y, p, _, g = models(90, groups=15)
+    w = np.random.default_rng(0).integers(1, 4, 90) if weighted else None
+    names = ["auc", "logloss", "gauc", "pcoc", "ks"]
+    got = fr.evaluate_clicks(y, p, g, w, metrics=names)
+    for clusters, unit_of in ((None, np.arange(90)), ("groups", g)):
+        drawn = got.bootstrap(method="bca", clusters=clusters, replicates=300, seed=2, level=0.9)
+        assert drawn.method == "bca"
+        plain = got.bootstrap(clusters=clusters, replicates=300, seed=2, level=0.9)
+        np.testing.assert_array_equal(drawn.replicates, plain.replicates)
+        without = []
+        for unit in np.unique(unit_of):
+            of = unit_of != unit
+            left = fr.evaluate_clicks(y[of], p[of], g[of], None if w is None else w[of], metrics=names)
+            without.append(list(left.values))
+        without = np.array(without)
+        for column, name in enumerate(names):
+            replicas, value = drawn.replicates[:, column], got[name]
+            lower = np.mean((replicas < value - 1e-13) + 0.5 * (np.abs(replicas - value) <= 1e-13))
+            z0, d = stats.norm.ppf(lower), without[:, column].mean() - without[:, column]
+            a = (d**3).sum() / (6 * (d**2).sum() ** 1.5)
+            z = z0 + stats.norm.ppf([0.05, 0.95])
+            expected = np.quantile(replicas, stats.norm.cdf(z0 + z / (1 - a * z)))
+            np.testing.assert_allclose(
+                (drawn.low[column], drawn.high[column]), expected, rtol=1e-9, err_msg=name
+            )
+        assert not np.allclose(drawn.low, plain.low)
+        one = got.interval("pcoc", 0.9, method="bca", clusters=clusters, replicates=300, seed=2)
+        assert one[:2] == (drawn.low[3], drawn.high[3])
+
+
+def test_bca_of_many_rows_leaves_out_blocks_and_nothing_is_certain_about_a_constant():
+    y, p, _, _ = models(1000)
+    got = fr.evaluate_clicks(y, p, metrics=["logloss", "pcoc"])
+    drawn = got.bootstrap(method="bca", replicates=200)
+    blocks = np.arange(1000) % 200
+    left = [
+        fr.evaluate_clicks(y[blocks != b], p[blocks != b], metrics="logloss")["logloss"] for b in range(200)
+    ]
+    deviation = np.mean(left) - left
+    a = (deviation**3).sum() / (6 * (deviation**2).sum() ** 1.5)
+    losses = -np.log(np.where(y == 1, p, 1 - p).clip(1e-16, 1))
+    skewness = ((losses - losses.mean()) ** 3).mean() / losses.std() ** 3
+    assert a == pytest.approx(skewness / (6 * math.sqrt(1000)), abs=0.01)  # that of all rows, one at a time
+    assert drawn.low[0] < got["logloss"] < drawn.high[0]
+    perfect = fr.evaluate_clicks([0, 0, 1, 1] * 5, [0.1, 0.2, 0.8, 0.9] * 5, metrics=["auc"])
+    drawn = perfect.bootstrap(method="bca", replicates=50)
+    assert (drawn.low[0], drawn.high[0]) == (1.0, 1.0)
+    with pytest.raises(ValueError, match="`method` must be"):
+        perfect.bootstrap(method="bcc")
+
+
+def test_bca_intervals_of_differences():
+    runs = evaluations(n=300)
+    plain, bca = (
+        fr.compare(runs, test="bootstrap", interval=i, replicates=200) for i in ("bootstrap", "bca")
+    )
+    assert bca.interval == "bca"
+    assert (plain.frame["p"] == bca.frame["p"]).all()
+    assert not np.allclose(plain.frame["low"], bca.frame["low"])
+    np.testing.assert_allclose(plain.frame["low"], bca.frame["low"], atol=0.1)
+    with pytest.raises(ValueError, match="`interval` must be"):
+        fr.compare(runs, interval="bca")  # DeLong's test brings its own
+
+
+def test_tests_over_groups_are_those_over_queries():
+    stats = pytest.importorskip("scipy.stats", reason="SciPy is the reference")
+    names = [
+        "auc",
+        "gauc",
+        "gauc@uniform",
+        "gauc@positives",
+        "logloss",
+        "brier",
+        "mae",
+        "mse",
+        "accuracy",
+        "field_ece",
+    ]
+    for weights in (None, np.random.default_rng(0).integers(0, 3, 600)):
+        runs = evaluations(names, weights=weights)
+        old, new = (run.by_group() for run in runs.values())
+        assert old.metrics == names[1:]
+        for table, run in ((old, runs["old"]), (new, runs["new"])):
+            for metric, values in zip(table.metrics, table.values.T):
+                share = table._shares.get(metric, np.ones(len(values)))
+                mean = np.average(values[~np.isnan(values)], weights=share[~np.isnan(values)])
+                assert mean == pytest.approx(run[metric], rel=1e-12), metric
+        drawn = fr.evaluation.bootstrap(old, replicates=50)
+        np.testing.assert_allclose(drawn.mean, [runs["old"][metric] for metric in old.metrics], rtol=1e-12)
+        result = fr.compare(runs, test="randomization", replicates=500)
+        frame = result.frame.set_index("metric")
+        assert frame["run_mean"].to_numpy() == pytest.approx([runs["new"][m] for m in names[1:]], rel=1e-12)
+        for metric, way in result.better.items():
+            difference = (new.values - old.values)[:, new.metrics.index(metric)] * way
+            row = frame.loc[metric]
+            assert (row["win"], row["tie"], row["loss"]) == tuple(
+                int(np.sum(x)) for x in (difference > 0, difference == 0, difference < 0)
+            )
+            assert row["n"] == row[["win", "tie", "loss"]].sum()
+        assert "win/tie/loss" in result.to_markdown()
+        at = new.metrics.index("gauc@uniform")
+        both = ~np.isnan(old.values[:, at])
+        expected = stats.ttest_rel(new.values[both, at], old.values[both, at])
+        (row,) = fr.compare(runs, "gauc@uniform", test="paired_t").frame.itertuples()
+        assert row.p == pytest.approx(expected.pvalue, rel=1e-9)
+        assert row.statistic == pytest.approx(expected.statistic, rel=1e-9)
+    for test in ("wilcoxon", "tukey_hsd"):
+        assert 0 <= fr.compare(runs, ["gauc@uniform"], test=test, correction="bh").frame["p"].iloc[0] <= 1
+
+
+def test_values_by_group_that_are_not_there():
+    runs = evaluations(["auc", "gauc", "ks"])
+    with pytest.raises(ValueError, match="'gauc' weighs its groups, which test 'paired_t' cannot"):
+        fr.compare(runs, test="paired_t")
+    with pytest.raises(ValueError, match=r"means over groups; got \['auc', 'ks'\]"):
+        fr.compare(runs, ["auc", "ks"], test="randomization")
+    with pytest.raises(ValueError, match=r"lacks the metric 'gaucc'.* Did you mean 'gauc'"):
+        fr.compare(runs, "gaucc", test="randomization")
+    with pytest.raises(ValueError, match=r"lacks the metric 'gaucc'.* Did you mean 'gauc'"):
+        runs["old"].by_group("gaucc")
+    y, old, new, _ = models()
+    ungrouped = {n: fr.evaluate_clicks(y, p, metrics="logloss") for n, p in (("old", old), ("new", new))}
+    with pytest.raises(ValueError, match="by group need `groups`"):
+        fr.compare(ungrouped, test="wilcoxon")
+    with pytest.raises(ValueError, match="the same rows"):
+        fr.compare({**runs, "x": fr.evaluate_clicks(1 - y, old, _, metrics="gauc")}, test="randomization")
+
+
 def test_plots():
     pytest.importorskip("matplotlib", reason="plots need Matplotlib")
     result = fr.compare(evaluations(), replicates=30)
@@ -212,7 +343,7 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="lacks the metric 'acu'"):
         fr.compare(runs, "acu")
     with pytest.raises(ValueError, match="test"):
-        fr.compare(runs, test="wilcoxon")
+        fr.compare(runs, test="wilcoxn")
     with pytest.raises(ValueError, match="`clusters` must have shape"):
         fr.compare(runs, test="bootstrap", clusters=[1, 2])
     with pytest.raises(ValueError, match="alike"):
