@@ -572,7 +572,8 @@ class Order:
         return found
 
     def _weighted_bins(self, cuts: list[int]) -> np.ndarray:
-        assert self.rows is not None  # for the type checker: rows with weights were kept
+        assert self.rows is not None  # for the type checker
+        assert self.weights is not None
         sums = np.zeros((len(cuts) - 1, 3))
         before = np.array([self.before(cut) for cut in cuts])
         sums[:, 0], sums[:, 1] = -np.diff(before.sum(axis=1)), -np.diff(before[:, 0])
@@ -777,8 +778,11 @@ def click_point_sums(
 
 
 def equal_edges(bins: int, dtype: Any) -> np.ndarray:
-    """Lower edges of bins of equal width of 0..1 as float64, rounded to the type of the scores; the last is 1."""
-    return np.linspace(0.0, 1.0, bins + 1).astype(dtype).astype(np.float64)
+    """Lower edges ``b / bins`` of bins of equal width, rounded to the type of the scores, as float64; the last is 1.
+
+    Quotients, so that 0.6 begins the fourth of five bins (``numpy.linspace`` puts that edge above 0.6).
+    """
+    return (np.arange(bins + 1) / bins).astype(dtype).astype(np.float64)
 
 
 @click_point_sums.reference

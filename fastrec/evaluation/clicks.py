@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastrec.evaluation.click_groups import GroupValues
 
 DEFAULT_METRICS = ("auc", "logloss", "ece")
+LIGHT, HEAVY = 1e-70, 1e70  # weights whose products, of pairs and their sums, are numbers
 GAUC_WEIGHTS = ("impressions", "positives", "uniform")
 
 
@@ -432,6 +433,13 @@ def _weights(value: Any, size: int) -> np.ndarray | None:
     if nan >= 0 or not math.isfinite(high) or low < 0:
         row = int(np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))[0])
         raise ValueError(f"`weights` must be finite and not negative; row {row} is {weights[row]}")
+    if low < LIGHT or high > HEAVY:  # 0 is neither
+        extreme = np.flatnonzero(((weights > 0) & (weights < LIGHT)) | (weights > HEAVY))
+        if len(extreme):
+            raise ValueError(
+                f"`weights` must be 0, or from {LIGHT} to {HEAVY}; row {extreme[0]} is {weights[extreme[0]]}. Only "
+                "their ratios matter: divide them by their mean"
+            )
     return weights
 
 
@@ -531,7 +539,8 @@ def evaluate_clicks(
         A user, query or field of each row: integers, strings, categoricals, dates; from NumPy, pandas, polars, Arrow or
         a list.  No label may be missing.
     weights : (n,) sample weights, optional
-        Finite, not negative, not all 0.  A row of weight 0 changes nothing but row counts and the edges of ``ace``.
+        Each 0, or from 1e-70 to 1e70; not all 0.  A row of weight 0 changes nothing but row counts and the edges of
+        ``ace``.
     metrics : names, or one name
         A parameter follows an @: ``"f1@0.3"``, ``"ece@10"``, ``"pauc@0.05"``, ``"lift@0.01"``, ``"gauc@uniform"``;
         without it the argument named in the table below holds.
@@ -575,7 +584,7 @@ def evaluate_clicks(
     pcoc                        sum p / sum y
     brier                       mean (p - y)^2
     ece, mce       bins         mean (largest) |mean y - mean p| over equal bins [a, b); p = 1 is a bin of its own,
-                                as in torchmetrics
+                                as in torchmetrics; edges are b / bins
     ace            bins         the same mean over bins of equal numbers of rows, whose edges are percentiles as in
                                 sklearn.calibration.calibration_curve(strategy="quantile")
     field_ece                   sum over groups of |sum (p - y)| / n (Pan et al., Field-aware calibration, 2020)

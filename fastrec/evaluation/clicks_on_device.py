@@ -16,7 +16,7 @@ import numpy as np
 
 from fastrec._core import arrays, checks, cuda
 from fastrec._core import sums as _sums
-from fastrec.evaluation.click_sums import MAX_ROWS, PairSums, PointSums, RankSums, totals
+from fastrec.evaluation.click_sums import MAX_ROWS, PairSums, PointSums, RankSums, equal_edges, totals
 from fastrec.evaluation.named_values import NamedValues
 
 TIES, ROWS, BINS = 4096, 65536, 255  # FR_TIES and FR_ROWS of clicks.cu; bins that have a thread each
@@ -440,7 +440,7 @@ def point_sums(
     n = len(p)
     chunks = -(-n // ROWS)
     half = p.dtype == np.float32
-    edges = xp.asarray(np.linspace(0.0, 1.0, bins + 1).astype(p.dtype).astype(np.float64)) if bins else None
+    edges = xp.asarray(equal_edges(bins, p.dtype)) if bins else None
     sums = xp.empty((chunks, 6), np.float64)
     bin_sums = xp.zeros((chunks, bins + 1, 3), np.float64)
     cuda.kernel("clicks.cu", "fr_click_points")(

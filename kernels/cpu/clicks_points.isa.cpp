@@ -30,12 +30,12 @@ FR_INLINE f64x8 reduced(f64x8 x, f64x8 &k) {
   return double_of((t & 0xFFFFFFFFFFFFFull) + root_half) - 1.0;
 }
 
-// log(x) for any x >= 0.
-FR_INLINE f64x8 log_of(f64x8 x) {
+// log(x) for x in 0..1, also given as 1 - `missing`, which tells x from 1 where x itself does not.
+FR_INLINE f64x8 log_of_share(f64x8 x, f64x8 missing) {
   const i64x8 small = x < splat(2.2250738585072014e-308);
   f64x8 k;
   const f64x8 f = reduced(small ? x * 18014398509481984.0 : x, k);
-  return x > splat(0.0) ? log_of(small ? k - 54.0 : k, f) : splat(-__builtin_inf());
+  return x > splat(0.0) ? log_of(small ? k - 54.0 : k, k == 0.0 ? -missing : f) : splat(-__builtin_inf());
 }
 
 FR_INLINE f64x8 clip(f64x8 x, double low, double high) {
@@ -96,8 +96,9 @@ FR_INLINE void any_rows(f64x8 y, f64x8 p, f64x8 w, double eps, double centre, Su
   sums.of[FR_CLICKS_SPREAD] += w * (e * e);
   if (!Loss) return;
   const f64x8 other = 1.0 - y, zero = {};
-  const f64x8 of_y = y != zero ? y * log_of(clip(p, eps, 1.0 - eps)) : zero;
-  const f64x8 of_other = other != zero ? other * log_of(clip(1.0 - p, eps, 1.0 - eps)) : zero;
+  const f64x8 chance = clip(p, eps, 1.0 - eps), rest = clip(1.0 - p, eps, 1.0 - eps);
+  const f64x8 of_y = y != zero ? y * log_of_share(chance, rest) : zero;
+  const f64x8 of_other = other != zero ? other * log_of_share(rest, chance) : zero;
   sums.of[FR_CLICKS_LOSS] += w != zero ? w * -(of_y + of_other) : zero;
 }
 

@@ -157,6 +157,48 @@ def test_bins_thresholds_and_tops_equal_their_definitions(dtype, weighted):
     assert got.parameters["ece"] == {"bins": 15}
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bins", [3, 5, 7, 10, 15, 20, 49, 100])
+def test_a_probability_that_is_an_edge_lies_in_the_bin_that_it_begins(bins, dtype):
+    p = (np.arange(bins + 1) / bins).astype(dtype)
+    below = np.nextafter(p[1:], dtype(0))
+    for scores, expected in ((p, np.append(np.arange(bins), bins)), (below, np.arange(bins))):
+        for labels in (
+            np.arange(len(scores)) % 2,
+            np.arange(len(scores)) % 2 + 0.0,
+            np.full(len(scores), 0.25),
+        ):
+            point = click_point_sums(np.asarray(labels, float), scores, bins=bins).bins
+            np.testing.assert_array_equal(point[:, 0], np.bincount(expected, minlength=bins + 1))
+        curve = fr.evaluate_clicks(np.arange(len(scores)) % 2, scores, metrics="auc").calibration(bins)
+        np.testing.assert_array_equal(curve["mean_prob"], np.sort(scores).astype(float))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_loss_of_sure_predictions_is_told_from_none(dtype, weighted):
+    rng = np.random.default_rng(0)
+    near = (10.0 ** -rng.integers(3, 7, 1003)).astype(dtype)
+    tiny = (10.0 ** -rng.integers(8, 40, 1003)).astype(dtype)
+    flip = rng.random(1003) < 0.3
+    for p, y, eps in (
+        (near, np.zeros(1003), 0.0),
+        (1 - near, np.ones(1003), 0.0),
+        (np.where(flip, near, dtype(1) - near), ~flip, 1e-15),
+        (np.where(flip, dtype(1), tiny), flip, 0.0),
+        (np.where(flip, tiny, dtype(1)), flip, 1e-12),  # all wrong
+        (np.where(flip, dtype(0), dtype(1)), flip, 1e-60),
+        (rng.random(1003).astype(dtype), flip, 1e-15),
+    ):
+        wide, y = p.astype(float), y.astype(float)
+        error = np.where(y == 1, 1 - wide, wide).clip(eps, 1 - eps)
+        right = np.where(y == 1, wide, 1 - wide).clip(eps, 1 - eps)
+        losses = np.where(error < 0.5, -np.log1p(-error.clip(0, 0.5)), -np.log(right.clip(1e-300)))
+        w = np.ones(1003) if weighted else None
+        got = fr.evaluate_clicks(y, p, weights=w, metrics="logloss", eps=eps)["logloss"]
+        assert got == pytest.approx(math.fsum(losses.tolist()) / 1003, rel=1e-13, abs=0)
+
+
 def test_calibration_curve_equals_scikit_learn():
     calibration = pytest.importorskip("sklearn.calibration", reason="scikit-learn is the reference")
     y, p, _, _ = rows(5000, 6)
@@ -279,10 +321,11 @@ def test_same_bits_for_any_threads(dtype):
     y, p, w, groups = rows(200_000, 10, dtype=dtype)
     p[1000:90_000] = p[1000]  # a tie block longer than a chunk
     for weights in (None, w):
-        one, two, five = (
-            dict(fr.evaluate_clicks(y, p, groups, weights, metrics=EVERY, threads=t)) for t in (1, 2, 5)
-        )
-        assert one == two == five
+        for of, every in ((groups, EVERY), (None, [m for m in EVERY if "groups" not in METRICS[m].needs])):
+            one, *others = (
+                dict(fr.evaluate_clicks(y, p, of, weights, metrics=every, threads=t)) for t in (1, 2, 5, 8)
+            )
+            assert all(one == other for other in others)
 
 
 def test_same_bits_for_any_instruction_set():
@@ -298,6 +341,12 @@ def test_same_bits_for_any_instruction_set():
             for weights in (None, w):
                 got = fr.evaluate_clicks(y, scores, groups, weights, metrics=sorted(METRICS))
                 print([value.hex() for value in dict(got).values()])
+                alone = [name for name, metric in METRICS.items() if "groups" not in metric.needs]
+                got = fr.evaluate_clicks(y, scores, None, weights, metrics=alone)
+                print([value.hex() for value in dict(got).values()])
+                signed = scores - scores.dtype.type(0.5)
+                got = fr.evaluate_clicks(y, signed, weights=weights, metrics=["auc", "ap", "ks"])
+                print([value.hex() for value in dict(got).values()])
         print(fr.evaluate_clicks(w, p, metrics=["xauc", "logloss"]))
     """
     assert len({output_of(code, FASTREC_ISA=isa) for isa in USABLE_ISAS}) == 1
@@ -312,6 +361,15 @@ def test_rows_may_come_in_any_order():
     np.testing.assert_allclose(a.values, b.values, rtol=1e-14)
     for exact in ("auc", "gauc", "ks", "best_f1", "f1", "mcc", "lift", "xauc"):
         assert a[exact] == b[exact]
+
+
+@pytest.mark.parametrize("scale", [1e-70, 2.0**-200, 2.0**200, 1e69])
+def test_only_the_ratios_of_weights_matter(scale):
+    y, p, w, groups = rows(3000, 2, distinct=200)
+    want = fr.evaluate_clicks(y, p, groups, w + 1, metrics=EVERY)
+    got = fr.evaluate_clicks(y, p, groups, (w + 1) * scale, metrics=EVERY)
+    np.testing.assert_allclose(got.values, want.values, rtol=1e-13)
+    np.testing.assert_allclose(got.per_group["auc"], want.per_group["auc"], rtol=1e-13)
 
 
 def test_integer_weights_repeat_rows():
@@ -615,6 +673,8 @@ def test_certain_and_wrong_is_clipped():
         ({"weights": [1, np.nan, 1]}, ValueError, "row 1 is nan"),
         ({"weights": [1, np.inf, 1]}, ValueError, "row 1 is inf"),
         ({"weights": [0, 0, 0]}, ValueError, "not be all 0"),
+        ({"weights": [0, 1, 1e-71]}, ValueError, "from 1e-70 to 1e[+]70; row 2 is 1e-71"),
+        ({"weights": [0, 1e71, 1]}, ValueError, "row 1 is 1e[+]71. Only their ratios matter"),
         ({"weights": [1, 1]}, ValueError, "weights"),
         ({"groups": [1, 2]}, ValueError, r"shape \(3,\)"),
         ({"groups": [1, None, 2]}, ValueError, "1 rows have none .first: row 1"),
