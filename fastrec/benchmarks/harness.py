@@ -64,13 +64,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to do a case's work; ``peer`` is the library it comes from."""
+    """One way to do a case's work; ``peer`` is the library it comes from.
+
+    ``share`` is the part of the work that it does, where all of it would take too long: its times are divided by that.
+    """
 
     name: str
     run: Callable[[], Any]
     check: Callable[[Any], Verdict]
     peer: str = OURS
     note: str = ""
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -294,7 +298,7 @@ def interleave(contenders: list[tuple[Contender, Timing]], *, budget: float, rou
                 time.sleep(SETTLE_SECONDS)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    timing.samples.append(sample(contender.run, timing))
+                    timing.samples.append(sample(contender.run, timing) / contender.share)
                 spent[at] += time.perf_counter() - started
     finally:
         if was_enabled:
