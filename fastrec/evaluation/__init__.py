@@ -7,7 +7,7 @@ from fastrec.evaluation.bootstrap import Bootstrap, bootstrap
 from fastrec.evaluation.catalog import CatalogEvaluation
 from fastrec.evaluation.catalog_accumulator import CatalogAccumulator
 from fastrec.evaluation.click_accumulator import ClickAccumulator
-from fastrec.evaluation.clicks import ClickEvaluation
+from fastrec.evaluation.click_evaluation import ClickEvaluation
 from fastrec.evaluation.compare import compare
 from fastrec.evaluation.comparison import Comparison
 from fastrec.evaluation.conventions import Convention

@@ -7,16 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fastrec.evaluation import click_sums
-from fastrec.evaluation.clicks import (
-    DEFAULT_METRICS,
-    ClickEvaluation,
-    Rows,
-    evaluate_rows,
-    group_codes,
-    read_request,
-    read_rows,
-)
+from fastrec.evaluation.click_columns import MAX_ROWS
+from fastrec.evaluation.click_evaluation import ClickEvaluation
+from fastrec.evaluation.click_request import DEFAULT_METRICS, read_request
+from fastrec.evaluation.click_rows import Rows, group_codes, read_rows
+from fastrec.evaluation.clicks import evaluate_rows
 
 
 class ClickAccumulator:
@@ -68,8 +63,8 @@ class ClickAccumulator:
         """The evaluation of all rows, in the order they came."""
         if not len(self):
             raise ValueError("no rows have come; call update() with some before result()")
-        if len(self) > click_sums.MAX_ROWS:
-            raise ValueError(f"at most {click_sums.MAX_ROWS} rows can be evaluated; got {len(self)}")
+        if len(self) > MAX_ROWS:
+            raise ValueError(f"at most {MAX_ROWS} rows can be evaluated; got {len(self)}")
         if len(self._parts) > 1:
             self._parts = [_joined(self._parts)]
         return evaluate_rows(self._parts[0], self._request)

@@ -9,7 +9,8 @@ import numpy as np
 
 from fastrec._core import checks
 from fastrec.evaluation.bootstrap import METHODS, Bootstrap, level_of
-from fastrec.evaluation.clicks import ClickEvaluation, group_codes
+from fastrec.evaluation.click_evaluation import ClickEvaluation
+from fastrec.evaluation.click_rows import group_codes
 from fastrec.evaluation.resample import bootstrap_counts
 
 BLOCKS = 200  # of units that a jackknife leaves out at most

@@ -11,7 +11,7 @@ import numpy as np
 from fastrec._core import checks
 
 if TYPE_CHECKING:
-    from fastrec.evaluation.clicks import ClickEvaluation
+    from fastrec.evaluation.click_evaluation import ClickEvaluation
 
 TESTS = ("paired_t", "wilcoxon", "randomization", "tukey_hsd")  # of fr.compare, over groups
 METRICS = ("gauc", "logloss", "brier", "mse", "mae", "accuracy", "field_ece")

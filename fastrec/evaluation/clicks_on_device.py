@@ -16,7 +16,10 @@ import numpy as np
 
 from fastrec._core import arrays, checks, cuda
 from fastrec._core import sums as _sums
-from fastrec.evaluation.click_sums import MAX_ROWS, PairSums, PointSums, RankSums, equal_edges, totals
+from fastrec.evaluation.click_columns import MAX_ROWS, equal_edges, totals
+from fastrec.evaluation.click_pair_sums import PairSums
+from fastrec.evaluation.click_point_sums import PointSums
+from fastrec.evaluation.click_rank_sums import RankSums
 from fastrec.evaluation.named_values import NamedValues
 
 TIES, ROWS, BINS = 4096, 65536, 255  # FR_TIES and FR_ROWS of clicks.cu; bins that have a thread each
@@ -264,7 +267,7 @@ class _Curve:
         return number - 1, begin, end
 
     def gain(self, share: float) -> float:
-        """As ``Order.gain`` of click_sums.py."""
+        """As ``Order.gain`` of click_order.py."""
         wanted = share * (self.values["positive"] + self.values["negative"])
         _, begin, end = self.block(self.reach(wanted, negatives=False))
         (tp, fp), (tp_end, fp_end) = self.before(begin), self.before(end)

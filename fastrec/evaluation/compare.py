@@ -12,7 +12,7 @@ import numpy as np
 from fastrec._core import checks
 from fastrec.evaluation import click_groups, per_query, significance
 from fastrec.evaluation.bootstrap import Bootstrap, bootstrap, level_of, units_of
-from fastrec.evaluation.clicks import ClickEvaluation
+from fastrec.evaluation.click_evaluation import ClickEvaluation
 from fastrec.evaluation.compare_clicks import compare_clicks, tables_of_groups
 from fastrec.evaluation.comparison import Comparison
 

@@ -13,8 +13,9 @@ from fastrec._core import checks
 from fastrec.evaluation import click_groups, significance
 from fastrec.evaluation.bootstrap import level_of
 from fastrec.evaluation.click_bootstrap import Draws, spread
+from fastrec.evaluation.click_evaluation import ClickEvaluation
 from fastrec.evaluation.click_groups import GroupValues
-from fastrec.evaluation.clicks import METRICS, ClickEvaluation
+from fastrec.evaluation.click_metrics import METRICS
 from fastrec.evaluation.comparison import Comparison
 from fastrec.evaluation.delong import normal_interval, paired_error, placements
 

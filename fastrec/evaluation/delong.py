@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrec.evaluation.click_sums import RankSums, falling
+from fastrec.evaluation.click_pair_sums import falling
+from fastrec.evaluation.click_rank_sums import RankSums
 
 
 class Interval(NamedTuple):

@@ -10,7 +10,7 @@ import pytest
 
 import fastrec as fr
 from fastrec.evaluation import ClickAccumulator
-from fastrec.evaluation.clicks import METRICS
+from fastrec.evaluation.click_metrics import METRICS
 
 EVERY = sorted(METRICS)
 

@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from subprocesses import USABLE_ISAS, output_of
 
 import fastrec as fr
-from fastrec.evaluation.click_sums import Order, click_pair_sums, click_point_sums, click_rank_sums
-from fastrec.evaluation.clicks import METRICS
+from fastrec.evaluation.click_metrics import METRICS
+from fastrec.evaluation.click_order import Order
+from fastrec.evaluation.click_pair_sums import click_pair_sums
+from fastrec.evaluation.click_point_sums import click_point_sums
+from fastrec.evaluation.click_rank_sums import click_rank_sums
 
 SAME = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -331,7 +334,7 @@ def test_same_bits_for_any_threads(dtype):
 def test_same_bits_for_any_instruction_set():
     code = """
         import numpy as np, fastrec as fr
-        from fastrec.evaluation.clicks import METRICS
+        from fastrec.evaluation.click_metrics import METRICS
         rng = np.random.default_rng(0)
         n = 70_001
         p = rng.random(n)

@@ -14,7 +14,7 @@ from fastrec.benchmarks import inputs, references
 from fastrec.benchmarks.cases import case
 from fastrec.benchmarks.harness import OURS, Case, Contender, Finding, Lab, Verdict, Work
 from fastrec.benchmarks.references import METRICS
-from fastrec.evaluation.clicks import METRICS as CLICK_METRICS
+from fastrec.evaluation.click_metrics import METRICS as CLICK_METRICS
 
 FIFTEEN = (
     "ndcg", "dcg", "map", "mrr", "recall", "precision", "hit_rate", "f1", "r_precision", "err(max_gain=1)",

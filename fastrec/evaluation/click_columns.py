@@ -1,0 +1,64 @@
+"""Columns of clicks as the kernels read them: what they hold, their span, their labels, and exact sums."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastrec._kernels import clicks as _kernel
+
+MAX_ROWS = 2**31 - 1
+ALONE = 1 << 14  # rows below which waking another thread would take longer than the work
+_KINDS = {"uint8": 0, "int32": 1, "int64": 2, "float32": 3, "float64": 4}
+
+
+def kind_of(array: np.ndarray) -> int:
+    return _KINDS[array.dtype.name]
+
+
+def bytes_of(array: np.ndarray) -> np.ndarray:
+    return array.view(np.uint8)
+
+
+def row_labels(y: np.ndarray, threads: int) -> tuple[np.ndarray, int]:
+    """Labels as uint8 zeros and ones, and the first row that holds neither (-1: there is none)."""
+    if y.dtype == bool or y.dtype == np.int8:
+        y = y.view(np.uint8)
+    if y.dtype.name not in _KINDS:
+        y = y.astype(np.float64)
+    y = np.ascontiguousarray(y)
+    out = np.empty(len(y), np.uint8)
+    bad = np.empty(_kernel.chunks(len(y)), np.int64)
+    _kernel.labels(bytes_of(y), kind_of(y), out, bad, threads)
+    wrong = bad[bad >= 0]
+    return out, int(wrong[0]) if len(wrong) else -1
+
+
+def span(x: np.ndarray, threads: int) -> tuple[float, float, int]:
+    """Smallest and largest value of a float array that is not empty, and the row of its first NaN (-1: none)."""
+    chunks = _kernel.chunks(len(x))
+    bad, low_high = np.empty(chunks, np.int64), np.empty((chunks, 2))
+    _kernel.span(bytes_of(x), kind_of(x), len(x), bad, low_high, threads)
+    wrong = bad[bad >= 0]
+    return float(low_high[:, 0].min()), float(low_high[:, 1].max()), int(wrong[0]) if len(wrong) else -1
+
+
+def totals(columns: np.ndarray) -> np.ndarray:
+    """Exact sums over the first axis, rounded once."""
+    flat = columns.reshape(len(columns), -1)
+    return np.array([math.fsum(column) for column in flat.T.tolist()]).reshape(columns.shape[1:])
+
+
+def equal_edges(bins: int, dtype: Any) -> np.ndarray:
+    """Lower edges ``b / bins`` of bins of equal width, rounded to the type of the scores, as float64; the last is 1.
+
+    Quotients, so that 0.6 begins the fourth of five bins (``numpy.linspace`` puts that edge above 0.6).
+    """
+    return (np.arange(bins + 1) / bins).astype(dtype).astype(np.float64)
+
+
+def of_units(high: int, low: int) -> float:
+    """A sum of probabilities held in units of 2^-32 and 2^-64, rounded once."""
+    return ((high << 32) + low) / 2**64

@@ -1,0 +1,123 @@
+"""What a call asks for: names of click metrics and their parameters, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastrec._core import checks
+from fastrec._core import threads as _threads
+from fastrec.evaluation.click_metrics import ALIASES, GAUC_WEIGHTS, METRICS, Metric
+
+DEFAULT_METRICS = ("auc", "logloss", "ece")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One metric of a call, as it was asked for."""
+
+    name: str
+    metric: str
+    parameter: Any
+
+    @property
+    def definition(self) -> Metric:
+        return METRICS[self.metric]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a call asks for, apart from its rows."""
+
+    wanted: list[Wanted]
+    eps: float | None
+    zero_division: float
+    undefined: str
+    threads: int
+
+    @property
+    def needs(self) -> set[str]:
+        return {need for one in self.wanted for need in one.definition.needs}
+
+
+def read_request(
+    metrics: str | Sequence[str] = DEFAULT_METRICS,
+    *,
+    threshold: float = 0.5,
+    bins: int = 15,
+    max_fpr: float = 0.1,
+    top: float = 0.1,
+    gauc_weights: str = "impressions",
+    eps: float | None = None,
+    zero_division: float = 0.0,
+    undefined: str = "warn",
+    threads: int | None = None,
+) -> Request:
+    """The arguments of :func:`evaluate_clicks` that are not rows, checked."""
+    defaults = {
+        "threshold": threshold,
+        "bins": bins,
+        "max_fpr": max_fpr,
+        "top": top,
+        "gauc_weights": gauc_weights,
+    }
+    wanted = _parse(metrics, defaults)
+    checks.choice(undefined, "undefined", ("warn", "nan", "error"))
+    if eps is not None and not 0 <= checks.number(eps, "eps") < 0.5:
+        raise ValueError(f"`eps` must be at least 0 and below 0.5; got {eps}")
+    return Request(
+        wanted,
+        None if eps is None else float(eps),
+        float(zero_division),
+        undefined,
+        _threads.resolve(threads),
+    )
+
+
+def _parse(names: Any, defaults: dict[str, Any]) -> list[Wanted]:
+    if isinstance(names, str):
+        names = [names]
+    wanted: dict[str, Wanted] = {}
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"`metrics` must hold names; got {type(name).__name__} {name!r}")
+        base, at, text = name.strip().lower().partition("@")
+        base = ALIASES.get(base, base)
+        if base not in METRICS:
+            known = [*METRICS, *ALIASES]
+            raise ValueError(
+                f"`metrics` holds {name!r}, which is not known.{checks.nearest(base, known)} "
+                f"Known: {', '.join(sorted(METRICS))}"
+            )
+        parameter = METRICS[base].parameter
+        if at and parameter is None:
+            raise ValueError(f"metric {name!r} takes no parameter; write {base!r}")
+        value = (
+            None if parameter is None else _parameter(parameter, text if at else defaults[parameter], name)
+        )
+        wanted[name] = Wanted(name, base, value)
+    if not wanted:
+        raise ValueError("`metrics` must name at least one metric; got none")
+    return list(wanted.values())
+
+
+def _parameter(parameter: str, value: Any, name: str) -> Any:
+    if parameter == "gauc_weights":
+        return checks.choice(value, f"gauc_weights of {name}", GAUC_WEIGHTS)
+    if isinstance(value, str) and "@" in name:
+        try:
+            value = int(value) if parameter == "bins" else float(value)
+        except ValueError:
+            kind = "an integer" if parameter == "bins" else "a number"
+            raise ValueError(
+                f"metric {name!r} needs {kind} after '@' (its `{parameter}`); got {value!r}"
+            ) from None
+    if parameter == "bins":
+        return checks.integer(value, f"bins of {name}", low=1, high=100_000)
+    if parameter == "threshold":
+        return checks.number(value, f"threshold of {name}")
+    share = checks.number(value, f"{parameter} of {name}", low=0.0, high=1.0)
+    if share == 0.0:
+        raise ValueError(f"`{parameter} of {name}` must be above 0; got 0")
+    return share
