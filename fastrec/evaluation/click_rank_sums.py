@@ -120,8 +120,9 @@ def click_rank_sums(
 
     Notes
     -----
-    O(n) time, O(n log n) at worst.  Scratch: 16 bytes a row; 48 with weights, and with float64 scores that are
-    grouped, or spread over more than half of the number line.
+    O(n) time, O(n log n) at worst.  Scratch: 8 bytes a row for float32 scores on less than half of the number line,
+    else 16; 16 more with groups; 48 with weights, and with float64 scores that are grouped, or spread over more than
+    half of the number line.
     Source: Fawcett, *An introduction to ROC analysis*, Pattern Recognition Letters 2006; Sun and Xu, *Fast
     implementation of DeLong's algorithm*, IEEE Signal Processing Letters 2014.
     """

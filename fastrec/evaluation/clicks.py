@@ -102,7 +102,7 @@ def evaluate_clicks(
     ============== ============ ============================================================================
 
     Equal to scikit-learn to 1e-12 (with ties and weights), SciPy (ks) and brute force (gauc).  Bit for bit the same for
-    any number of threads, any instruction set, and whichever other metrics are asked for.  O(n) time; scratch 16 to 48
+    any number of threads, any instruction set, and whichever other metrics are asked for.  O(n) time; scratch 8 to 48
     bytes a row.
 
     On a card (CuPy or torch arrays, all on one): binary labels, integer groups, and every metric but ``ace`` and
