@@ -33,43 +33,102 @@ FR_INLINE double unordered(uint64_t b) { return double_of(b ^ (~(0ull - (b >> 63
 constexpr int64_t BLOCK = 512;
 constexpr int LANES = 8;
 
-// Eight lanes of float64, on every instruction set; masks of them are all ones or 0 in a lane.
+// Eight lanes, as registers of this instruction set: what the compiler makes of wider vectors than it has is slow.
 #pragma GCC diagnostic ignored "-Wpsabi"  // about passing vectors to functions; all of these are inlined
-typedef double f64x8 __attribute__((vector_size(64)));
-typedef int64_t i64x8 __attribute__((vector_size(64)));
-typedef uint64_t u64x8 __attribute__((vector_size(64)));
-typedef int32_t i32x8 __attribute__((vector_size(32)));
-typedef uint32_t u32x8 __attribute__((vector_size(32)));
+#if defined(FR_AVX512)
+enum { WIDE = 8 };
+#elif defined(FR_AVX2)
+enum { WIDE = 4 };
+#else
+enum { WIDE = 2 };
+#endif
+typedef double f64s __attribute__((vector_size(8 * WIDE)));
+typedef int64_t i64s __attribute__((vector_size(8 * WIDE)));
+typedef uint64_t u64s __attribute__((vector_size(8 * WIDE)));
+typedef int32_t i32s __attribute__((vector_size(4 * WIDE)));
+typedef uint32_t u32s __attribute__((vector_size(4 * WIDE)));
+#define FR_EACH _Pragma("GCC unroll 8") for (int i = 0; i < LANES / WIDE; ++i)
 
 template <class Vector>
-FR_INLINE Vector load8(const void *from) {
-  Vector v;
-  __builtin_memcpy(&v, from, sizeof v);
+struct Eight {
+  Vector part[LANES / WIDE];
+};
+typedef Eight<f64s> f64x8;
+typedef Eight<i64s> i64x8;  // of comparisons: all ones, or 0
+typedef Eight<u64s> u64x8;
+typedef Eight<u32s> u32x8;
+
+// Part by part: the compiler copies the whole in words, which the vectors that read it then wait for.
+template <class Lanes>
+FR_INLINE Lanes load8(const void *from) {
+  Lanes v;
+  FR_EACH __builtin_memcpy(&v.part[i], static_cast<const char *>(from) + i * sizeof v.part[i], sizeof v.part[i]);
   return v;
 }
-// What the compiler would convert one element at a time, or in halves.
+template <class Lanes>
+FR_INLINE void store8(void *to, Lanes v) {
+  FR_EACH __builtin_memcpy(static_cast<char *>(to) + i * sizeof v.part[i], &v.part[i], sizeof v.part[i]);
+}
+FR_INLINE f64x8 splat(double x) { f64x8 r; FR_EACH r.part[i] = x - f64s{}; return r; }
+FR_INLINE u64x8 splat(uint64_t x) { u64x8 r; FR_EACH r.part[i] = x + u64s{}; return r; }
+
+#define FR_OPERATOR(op)                                                                                          \
+  template <class V>                                                                                             \
+  FR_INLINE Eight<V> operator op(Eight<V> a, Eight<V> b) { FR_EACH a.part[i] = a.part[i] op b.part[i]; return a; } \
+  FR_INLINE f64x8 operator op(f64x8 a, double b) { return a op splat(b); }                                       \
+  FR_INLINE f64x8 operator op(double a, f64x8 b) { return splat(a) op b; }                                       \
+  FR_INLINE u64x8 operator op(u64x8 a, uint64_t b) { return a op splat(b); }
+FR_OPERATOR(+)
+FR_OPERATOR(-)
+FR_OPERATOR(*)
+#undef FR_OPERATOR
+FR_INLINE f64x8 operator/(f64x8 a, f64x8 b) { FR_EACH a.part[i] /= b.part[i]; return a; }
+FR_INLINE f64x8 operator-(f64x8 a) { FR_EACH a.part[i] = -a.part[i]; return a; }
+FR_INLINE u64x8 operator&(u64x8 a, uint64_t b) { FR_EACH a.part[i] &= b; return a; }
+FR_INLINE u64x8 operator|(u64x8 a, uint64_t b) { FR_EACH a.part[i] |= b; return a; }
+FR_INLINE u64x8 operator>>(u64x8 a, int b) { FR_EACH a.part[i] >>= b; return a; }
+template <class V>
+FR_INLINE void operator+=(Eight<V> &a, Eight<V> b) { a = a + b; }
+
+FR_INLINE i64x8 operator>(f64x8 a, f64x8 b) { i64x8 r; FR_EACH r.part[i] = a.part[i] > b.part[i]; return r; }
+FR_INLINE i64x8 operator==(f64x8 a, f64x8 b) { i64x8 r; FR_EACH r.part[i] = a.part[i] == b.part[i]; return r; }
+FR_INLINE f64x8 where(i64x8 is, f64x8 yes, f64x8 no) {
+  FR_EACH no.part[i] = is.part[i] ? yes.part[i] : no.part[i];
+  return no;
+}
+
+FR_INLINE u64x8 bits_of(f64x8 x) { u64x8 r; FR_EACH r.part[i] = reinterpret_cast<u64s>(x.part[i]); return r; }
+FR_INLINE f64x8 double_of(u64x8 b) { f64x8 r; FR_EACH r.part[i] = reinterpret_cast<f64s>(b.part[i]); return r; }
+FR_INLINE f64x8 absolute(f64x8 x) { return double_of(bits_of(x) & (~0ull >> 1)); }
+
+// Integers below 2^31 as doubles, and any as 64 bits; the compiler would convert the widest in halves, or one by one.
 #if defined(FR_AVX512)
-FR_INLINE f64x8 as_f64(i32x8 x) { return reinterpret_cast<f64x8>(_mm512_cvtepi32_pd(reinterpret_cast<__m256i>(x))); }
-FR_INLINE u64x8 as_u64(u32x8 x) { return reinterpret_cast<u64x8>(_mm512_cvtepu32_epi64(reinterpret_cast<__m256i>(x))); }
-FR_INLINE f64x8 load_as_f64(const float *x) { return reinterpret_cast<f64x8>(_mm512_cvtps_pd(_mm256_loadu_ps(x))); }
+FR_INLINE f64x8 as_f64(u32x8 x) {
+  return {{reinterpret_cast<f64s>(_mm512_cvtepi32_pd(reinterpret_cast<__m256i>(x.part[0])))}};
+}
+FR_INLINE u64x8 as_u64(u32x8 x) {
+  return {{reinterpret_cast<u64s>(_mm512_cvtepu32_epi64(reinterpret_cast<__m256i>(x.part[0])))}};
+}
+FR_INLINE f64x8 load_as_f64(const float *x) { return {{reinterpret_cast<f64s>(_mm512_cvtps_pd(_mm256_loadu_ps(x)))}}; }
 FR_INLINE f64x8 load_as_f64(const uint8_t *x) {
-  return as_f64(reinterpret_cast<i32x8>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(x)))));
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(x));
+  return {{reinterpret_cast<f64s>(_mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(bytes)))}};
 }
 #else
-FR_INLINE f64x8 as_f64(i32x8 x) { return __builtin_convertvector(x, f64x8); }
-FR_INLINE u64x8 as_u64(u32x8 x) { return __builtin_convertvector(x, u64x8); }
+FR_INLINE f64x8 as_f64(u32x8 x) {
+  f64x8 r;
+  FR_EACH r.part[i] = __builtin_convertvector(reinterpret_cast<i32s>(x.part[i]), f64s);
+  return r;
+}
+FR_INLINE u64x8 as_u64(u32x8 x) { u64x8 r; FR_EACH r.part[i] = __builtin_convertvector(x.part[i], u64s); return r; }
 template <class T>
 FR_INLINE f64x8 load_as_f64(const T *x) {
-  double wide[8];
-  for (int l = 0; l < 8; ++l) wide[l] = static_cast<double>(x[l]);
+  double wide[LANES];
+  for (int l = 0; l < LANES; ++l) wide[l] = static_cast<double>(x[l]);
   return load8<f64x8>(wide);
 }
 #endif
 FR_INLINE f64x8 load_as_f64(const double *x) { return load8<f64x8>(x); }
-FR_INLINE f64x8 splat(double x) { return f64x8{x, x, x, x, x, x, x, x}; }
-FR_INLINE u64x8 bits_of(f64x8 x) { return reinterpret_cast<u64x8>(x); }
-FR_INLINE f64x8 double_of(u64x8 b) { return reinterpret_cast<f64x8>(b); }
-FR_INLINE f64x8 absolute(f64x8 x) { return double_of(bits_of(x) & (~0ull >> 1)); }
 
 // Sums of probabilities that do not depend on their order: whole units of 2^-32, and of 2^-64 for what those leave.
 // Adding SHIFT rounds to a whole number, which the low bits then hold; n rows leave n times its own bits in the sum.
@@ -80,6 +139,16 @@ FR_INLINE void split(f64x8 p, u64x8 &high, u64x8 &low) {
   low = bits_of((scaled - (whole - SHIFT)) * 4294967296.0 + SHIFT);
 }
 
-FR_INLINE double fold(f64x8 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
+FR_INLINE double fold(f64x8 lanes) {
+  double v[LANES];
+  store8(v, lanes);
+  return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+}
+FR_INLINE uint64_t fold(u64x8 lanes) {
+  uint64_t v[LANES], sum = 0;
+  store8(v, lanes);
+  for (int l = 0; l < LANES; ++l) sum += v[l];
+  return sum;
+}
 
 }  // namespace

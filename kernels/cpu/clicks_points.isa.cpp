@@ -32,23 +32,26 @@ FR_INLINE f64x8 reduced(f64x8 x, f64x8 &k) {
 
 // log(x) for x in 0..1, also given as 1 - `missing`, which tells x from 1 where x itself does not.
 FR_INLINE f64x8 log_of_share(f64x8 x, f64x8 missing) {
-  const i64x8 small = x < splat(2.2250738585072014e-308);
+  const i64x8 small = splat(2.2250738585072014e-308) > x;
   f64x8 k;
-  const f64x8 f = reduced(small ? x * 18014398509481984.0 : x, k);
-  return x > splat(0.0) ? log_of(small ? k - 54.0 : k, k == 0.0 ? -missing : f) : splat(-__builtin_inf());
+  const f64x8 f = reduced(where(small, x * 18014398509481984.0, x), k);
+  const f64x8 log = log_of(where(small, k - 54.0, k), where(k == splat(0.0), -missing, f));
+  return where(x > splat(0.0), log, splat(-__builtin_inf()));
 }
 
 FR_INLINE f64x8 clip(f64x8 x, double low, double high) {
 #if defined(FR_AVX512)  // in these two instructions the second is the answer where neither is the smaller
   const __m512d least = _mm512_set1_pd(low), most = _mm512_set1_pd(high);
-  return reinterpret_cast<f64x8>(_mm512_min_pd(most, _mm512_max_pd(least, reinterpret_cast<__m512d>(x))));
+  return {{reinterpret_cast<f64s>(_mm512_min_pd(most, _mm512_max_pd(least, reinterpret_cast<__m512d>(x.part[0]))))}};
+#else
+  x = where(splat(low) > x, splat(low), x);
+  return where(x > splat(high), splat(high), x);
 #endif
-  x = x < splat(low) ? splat(low) : x;
-  return x > splat(high) ? splat(high) : x;
 }
 
 struct Sums {
-  f64x8 of[FR_CLICKS_POINT_SUMS] = {};
+  f64x8 of[FR_CLICKS_POINT_SUMS];
+  Sums() { for (f64x8 &lanes : of) lanes = splat(0.0); }
 };
 
 constexpr int64_t GROUP = 8 * LANES;
@@ -61,9 +64,9 @@ constexpr double LEAST = 1e-37;  // likelihoods of which that many can be multip
 // nothing cancels.
 template <bool Loss, class P>
 FR_INLINE void hard_rows(const uint8_t *y, const P *p, int64_t n, double eps, Sums &sums) {
-  f64x8 loss = {}, prob = {}, square = {}, distance = {};
+  f64x8 loss = splat(0.0), prob = loss, square = loss, distance = loss;
   for (int64_t i = 0; i < n; i += GROUP) {
-    f64x8 likelihood = splat(1.0), missing = {};
+    f64x8 likelihood = splat(1.0), missing = splat(0.0);
     for (int64_t at = i; at < i + GROUP; at += LANES) {
       const f64x8 label = load_as_f64(y + at), of = load_as_f64(p + at), error = absolute(of - label);
       prob += of;
@@ -71,12 +74,12 @@ FR_INLINE void hard_rows(const uint8_t *y, const P *p, int64_t n, double eps, Su
       distance += error;
       if (!Loss) continue;
       missing += clip(error, eps, 1.0 - eps) * likelihood;
-      likelihood *= clip(absolute((1.0 - label) - of), eps, 1.0 - eps);
+      likelihood = likelihood * clip(absolute((1.0 - label) - of), eps, 1.0 - eps);
     }
     if (!Loss) continue;
     f64x8 k;
     const f64x8 f = reduced(likelihood, k);
-    loss -= log_of(k, k == 0.0 ? -missing : f);
+    loss = loss - log_of(k, where(k == splat(0.0), -missing, f));
   }
   sums.of[FR_CLICKS_LOSS] += loss;
   sums.of[FR_CLICKS_PROB] += prob;
@@ -95,11 +98,11 @@ FR_INLINE void any_rows(f64x8 y, f64x8 p, f64x8 w, double eps, double centre, Su
   sums.of[FR_CLICKS_ABSOLUTE] += w * absolute(d);
   sums.of[FR_CLICKS_SPREAD] += w * (e * e);
   if (!Loss) return;
-  const f64x8 other = 1.0 - y, zero = {};
+  const f64x8 other = 1.0 - y, zero = splat(0.0);
   const f64x8 chance = clip(p, eps, 1.0 - eps), rest = clip(1.0 - p, eps, 1.0 - eps);
-  const f64x8 of_y = y != zero ? y * log_of_share(chance, rest) : zero;
-  const f64x8 of_other = other != zero ? other * log_of_share(rest, chance) : zero;
-  sums.of[FR_CLICKS_LOSS] += w != zero ? w * -(of_y + of_other) : zero;
+  const f64x8 of_y = where(y == zero, zero, y * log_of_share(chance, rest));
+  const f64x8 of_other = where(other == zero, zero, other * log_of_share(rest, chance));
+  sums.of[FR_CLICKS_LOSS] += where(w == zero, zero, w * -(of_y + of_other));
 }
 
 // Eight rows, of which the last may lie beyond `n` and weigh nothing.
@@ -192,8 +195,8 @@ extern "C" void FR_FN(fr_clicks_bin_counts)(const uint8_t *y, const void *p, int
     for (int64_t i = 0; i < n; i += LANES) {
       u64x8 more, rest;
       split(load8<f64x8>(ps + i), more, rest);
-      __builtin_memcpy(high + i, &more, sizeof more);
-      __builtin_memcpy(low + i, &rest, sizeof rest);
+      store8(high + i, more);
+      store8(low + i, rest);
     }
     for (int64_t i = 0; i < n; ++i) {
       uint64_t *bin = lanes + (bin_of[i] * LANES + (i & (LANES - 1))) * 3;

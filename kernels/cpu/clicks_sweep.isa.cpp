@@ -52,14 +52,16 @@ struct Ends {
 };
 
 struct Lanes {
-  u64x8 pairs2 = {};
-  f64x8 precision = {}, ks = {}, ks_at = splat(-1.0), positive2 = {}, negative2 = {};
-  f64x8 f1_top = {}, f1_bottom = splat(1.0), f1_at = splat(-1.0);  // the best F1 is twice the one over the other
+  u64x8 pairs2 = splat(uint64_t(0));
+  f64x8 precision = splat(0.0), ks = splat(0.0), ks_at = splat(-1.0), positive2 = splat(0.0), negative2 = splat(0.0);
+  f64x8 f1_top = splat(0.0), f1_bottom = splat(1.0), f1_at = splat(-1.0);  // the best F1 is twice their quotient
 };
 
 // The largest value of any lane, and the first row that reaches it.
-FR_INLINE double widest(f64x8 values, f64x8 rows, int64_t begin, int64_t *at) {
-  double value = 0.0, row = -1.0;
+FR_INLINE double widest(f64x8 lanes, f64x8 rows_of, int64_t begin, int64_t *at) {
+  double values[LANES], rows[LANES], value = 0.0, row = -1.0;
+  store8(values, lanes);
+  store8(rows, rows_of);
   for (int l = 0; l < LANES; ++l)
     if (values[l] > value || (values[l] == value && row >= 0.0 && rows[l] >= 0.0 && rows[l] < row)) {
       value = values[l];
@@ -74,23 +76,21 @@ template <int Level>
 FR_INLINE void add_ends(const Ends &ends, int64_t count, double tp, double begin, double positives, double negatives,
                         Lanes &sums) {
   for (int64_t j = 1; j <= count; j += LANES) {
-    const i32x8 rows = load8<i32x8>(ends.rows + j), rows_before = load8<i32x8>(ends.rows + j - 1);
-    const i32x8 hits = load8<i32x8>(ends.hits + j), hits_before = load8<i32x8>(ends.hits + j - 1);
-    const i32x8 positive = hits - hits_before, negative = (rows - rows_before) - positive;
-    const u32x8 twice = reinterpret_cast<u32x8>(hits) + reinterpret_cast<u32x8>(hits_before);
-    sums.pairs2 += as_u64(reinterpret_cast<u32x8>(negative)) *
-                   as_u64(twice);
+    const u32x8 rows = load8<u32x8>(ends.rows + j), rows_before = load8<u32x8>(ends.rows + j - 1);
+    const u32x8 hits = load8<u32x8>(ends.hits + j), hits_before = load8<u32x8>(ends.hits + j - 1);
+    const u32x8 positive = hits - hits_before, negative = (rows - rows_before) - positive;
+    sums.pairs2 += as_u64(negative) * as_u64(hits + hits_before);
     if (Level == 0) continue;
     const f64x8 p = as_f64(positive), at = as_f64(rows);
     const f64x8 t = tp + as_f64(hits), all = begin + at, f = all - t;
     sums.precision += p * (t / all);
     const f64x8 gap = absolute(t * negatives - f * positives), bottom = all + positives;
     const i64x8 wider = gap > sums.ks, better = t * sums.f1_bottom > sums.f1_top * bottom;
-    sums.ks = wider ? gap : sums.ks;
-    sums.ks_at = wider ? at : sums.ks_at;
-    sums.f1_top = better ? t : sums.f1_top;
-    sums.f1_bottom = better ? bottom : sums.f1_bottom;
-    sums.f1_at = better ? at : sums.f1_at;
+    sums.ks = where(wider, gap, sums.ks);
+    sums.ks_at = where(wider, at, sums.ks_at);
+    sums.f1_top = where(better, t, sums.f1_top);
+    sums.f1_bottom = where(better, bottom, sums.f1_bottom);
+    sums.f1_at = where(better, at, sums.f1_at);
     if (Level == 1) continue;
     const f64x8 n = as_f64(negative);
     const f64x8 above = 2.0 * t - p, below = 2.0 * (negatives - f) + n;
@@ -158,7 +158,7 @@ void sweep(const Word *words, Word mask, int64_t begin, int64_t end, int64_t tp,
     ends.hits[0] = ends.hits[last];
   }
   uint64_t pairs2 = 2 * static_cast<uint64_t>(tp) * static_cast<uint64_t>(end - begin - hits);
-  for (int l = 0; l < LANES; ++l) pairs2 += sums.pairs2[l];
+  pairs2 += fold(sums.pairs2);
   out->pairs2 = static_cast<int64_t>(pairs2);
   out->pairs2_sum = 0.0;
   out->precision = fold(sums.precision);
@@ -244,7 +244,7 @@ int64_t positives_of(const Word *words, int64_t begin, int64_t end) {
 // Positives, and the exact sum of the scores, of rows begin..end-1; `first - code` gives a score back.
 template <class Word, class Bits>
 void range_sums(const Word *words, Word mask, Bits first, int64_t begin, int64_t end, int64_t *out) {
-  u64x8 high = {}, low = {};
+  u64x8 high = splat(uint64_t(0)), low = high;
   double scores[BLOCK];
   for (int64_t start = begin; start < end; start += BLOCK) {
     const int64_t n = end - start < BLOCK ? end - start : BLOCK;
@@ -259,14 +259,9 @@ void range_sums(const Word *words, Word mask, Bits first, int64_t begin, int64_t
       low += rest - bits_of(SHIFT);
     }
   }
-  uint64_t sums[2] = {0, 0};
-  for (int l = 0; l < LANES; ++l) {
-    sums[0] += high[l];
-    sums[1] += low[l];
-  }
   out[0] = positives_of(words, begin, end);
-  out[1] = static_cast<int64_t>(sums[0]);
-  out[2] = static_cast<int64_t>(sums[1]);
+  out[1] = static_cast<int64_t>(fold(high));
+  out[2] = static_cast<int64_t>(fold(low));
 }
 
 }  // namespace
