@@ -450,7 +450,8 @@ cdef void _count(void *context, int64_t task, int worker) noexcept nogil:
     cdef int64_t end = end_of(task, CHUNK, sweep.n)
     sweep.counts[task] = kernels.fr_clicks_positives(sweep.words, sweep.half, begin, end)
     if sweep.weights != NULL:
-        kernels.fr_clicks_weights(<const uint64_t *>sweep.words, sweep.weights, begin, end, &sweep.weight_sums[2 * task])
+        kernels.fr_clicks_weights(<const uint64_t *>sweep.words, sweep.weights, begin, end,
+                                  &sweep.weight_sums[2 * task])
 
 cdef void _sweep(void *context, int64_t task, int worker) noexcept nogil:
     cdef Sweep *sweep = <Sweep *>context
@@ -475,8 +476,8 @@ cdef void _sweep(void *context, int64_t task, int worker) noexcept nogil:
                                          sweep.negative_weight, &sweep.out[task])
 
 
-def count(const uint8_t[::1] words, int64_t n, const double[::1] weights, int64_t[::1] positives, double[:, ::1] weight_sums,
-          int threads) -> None:
+def count(const uint8_t[::1] words, int64_t n, const double[::1] weights, int64_t[::1] positives,
+          double[:, ::1] weight_sums, int threads) -> None:
     """Positives of each chunk and, with weights, the weight of its negatives and of its positives."""
     cdef Sweep sweep
     sweep.words, sweep.half, sweep.n, sweep.counts = <const void *>&words[0], words.shape[0] < 8 * n, n, &positives[0]
