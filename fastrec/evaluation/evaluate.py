@@ -63,9 +63,9 @@ def evaluate(
         - a ``TopK`` (``fr.Index(...).topk(...)``), read without a conversion;
         - an id matrix (Q, k), best first, that -1 may pad (int32 or int64 on a card); or a list of id lists;
         - a frame (pandas, polars, Arrow) with columns ``query, item`` and ``score`` (or ``rank``; with neither, the
-          rows are best first);
+          rows are best first), or the names that other libraries give them (``fastrec/_core/columns.py``);
         - a SciPy sparse matrix (queries x items) of scores;
-        - a dict ``{query: {item: score}}`` or ``{query: [items]}``;
+        - a dict ``{query: {item: score}}`` or ``{query: [items]}``, or a pandas Series of such lists by query;
         - a path of a TREC run, Parquet, CSV or JSON Lines file.
     truth : judgements, as :class:`fastrec.Truth` reads them (give a ``Truth`` to read them once for many runs).
         A frame or dict names its queries; elsewhere row r is query r.  A run on a card (a ``TopK`` of a CUDA index, a
@@ -88,7 +88,7 @@ def evaluate(
     Raises
     ------
     ValueError : an unknown metric or policy, a bad cutoff, a NaN score, an item twice in a list (unless
-        ``duplicates="first"``), missing ids, rows that do not match.
+        ``duplicates="first"``), missing ids, rows that do not match, a grade that the gain table lacks.
     TypeError : a run or truth of a kind that cannot be read.
 
     Notes
