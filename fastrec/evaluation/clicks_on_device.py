@@ -246,7 +246,7 @@ class _Curve:
     n: int
     number: Any  # of each row's block of ties, from 1 on
     starts: Any  # of the blocks, and n
-    values: dict[str, float]
+    values: dict[str, Any]
 
     def before(self, row: int) -> tuple[float, float]:
         """Weight of the positives and of the negatives in front of a row."""

@@ -191,7 +191,7 @@ def _unknown(written: str) -> ValueError:
 def _other_functions() -> dict[str, set[str]]:
     """The metrics of the functions beside ``evaluate``, where a name is asked for that it does not know."""
     from fastrec.evaluation.catalog_metrics import METRICS as of_catalogs
-    from fastrec.evaluation.clicks import METRICS as of_clicks
+    from fastrec.evaluation.click_metrics import METRICS as of_clicks
 
     return {"evaluate_catalog": set(map(_key, of_catalogs)), "evaluate_clicks": set(map(_key, of_clicks))}
 
