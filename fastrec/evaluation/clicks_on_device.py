@@ -226,7 +226,9 @@ def _blocks(n: int) -> int:
     return min(-(-n // 256), _GRID)
 
 
-_NO_RANKS = dict.fromkeys(("positive", "negative", "pairs", "precision", "ks", "f1"), math.nan)
+_NO_RANKS: dict[str, Any] = dict.fromkeys(
+    ("positive", "negative", "pairs", "precision", "ks", "f1"), math.nan
+)
 
 
 def confusion(labels: Any, p: Any, w: Any, cut: float) -> tuple[float, float, float, float]:
