@@ -8,6 +8,7 @@ host, which is all that leaves the card.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
@@ -242,7 +243,7 @@ def confusion(labels: Any, p: Any, w: Any, cut: float) -> tuple[float, float, fl
     return tp, fp, fn, tn
 
 
-class _Curve:
+class _Curve(ABC):
     """Rows in falling order of score: the sums over all of them, and parts of the curve that they draw."""
 
     n: int
@@ -250,17 +251,17 @@ class _Curve:
     starts: Any  # of the blocks, and n
     values: dict[str, Any]
 
+    @abstractmethod
     def before(self, row: int) -> tuple[float, float]:
         """Weight of the positives and of the negatives in front of a row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reach(self, wanted: float, *, negatives: bool) -> int:
         """The row at which the weight of rows, or of the negatives among them, reaches ``wanted``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pairs(self, blocks: int, rows: int) -> float:
         """Weight of the pairs in order within the first blocks of ties, which end before row ``rows``."""
-        raise NotImplementedError
 
     def block(self, row: int) -> tuple[int, int, int]:
         """Blocks in front of that of ``row``, its first row, and one past its last."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import fastrec as fr
 from fastrec.benchmarks import inputs, references
 from fastrec.benchmarks.cases import case
 from fastrec.benchmarks.harness import OURS, Case, Contender, Lab, Work
+from fastrec.ranking import TopK
 
 ROWS_AT_ONCE = 256  # queries a peer scores at a time, where it needs the whole (queries, items) matrix
 
@@ -117,6 +119,40 @@ def large_k(lab: Lab) -> Case:
 def one_call(lab: Lab) -> Case:
     queries, items = inputs.embeddings(lab, 1, 100, 16, "equal")
     return topk_case(lab, queries, items, 10, ["numpy", "faiss", "implicit", "torch"])
+
+
+@case("rank/two-callers-k10", "rank", "two Python threads searching at once, on one processor each")
+def two_callers(lab: Lab) -> Case:
+    """Beside the same two calls one after the other: twice the time where callers do not wait for each other."""
+    queries, items = _embeddings(lab, "equal")
+    index, half = fr.Index(items), len(queries) // 2
+    ids, best = references.topk(queries, items, 10)
+    check = references.same_topk(queries, items, ids, best)
+    rows, scores = np.empty((len(queries), 10), np.int64), np.empty((len(queries), 10), np.float32)
+
+    def call(part: slice) -> None:
+        index.topk(queries[part], 10, threads=1, out=(rows[part], scores[part]))
+
+    parts = [slice(0, half), slice(half, None)]
+    callers = ThreadPoolExecutor(2)
+
+    def at_once() -> Any:
+        list(callers.map(call, parts))
+        return TopK(rows, scores)
+
+    def in_turn() -> Any:
+        for part in parts:
+            call(part)
+        return TopK(rows, scores)
+
+    work = Work(
+        operations=2.0 * queries.size * len(items), count=float(len(queries)) * len(items), unit="scores"
+    )
+    contenders = [
+        Contender(OURS, at_once, check),
+        Contender(f"{OURS}, one call after the other", in_turn, check),
+    ]
+    return Case({"Q": len(queries), "N": len(items), "d": items.shape[1], "k": 10}, work, contenders)
 
 
 @case("rank/pack", "rank", "building an index, beside a plain product of 512 queries with its items")
