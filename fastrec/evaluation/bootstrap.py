@@ -248,15 +248,24 @@ def _bca_tails(
     sums: np.ndarray, sizes: np.ndarray, mean: float, replicated: np.ndarray, tails: np.ndarray
 ) -> np.ndarray:
     """Where the BCa interval reads the replicates' quantiles; NaN where that is not defined."""
-    from scipy.special import ndtr, ndtri
+    from scipy.special import ndtri
 
     # Bias: how far from the middle of its replicates the mean lies, ties counted half.
     below = np.count_nonzero(replicated < mean) + np.count_nonzero(replicated <= mean)
     bias = ndtri(below / (2 * len(replicated)))
-    # Acceleration: the skewness of the leave-one-out means, over the units that hold anything.
-    held = sizes > 0
+    held = sizes > 0  # the units that hold anything
     with np.errstate(invalid="ignore", divide="ignore"):
         left_out = (sums.sum() - sums[held]) / (sizes.sum() - sizes[held])
+    return bca_quantiles(bias, left_out, tails)
+
+
+def bca_quantiles(bias: float, left_out: np.ndarray, tails: np.ndarray) -> np.ndarray:
+    """Where a BCa interval reads the replicates' quantiles (Efron 1987): ``bias`` is how far from the middle of its
+    replicates the value lies, in normal deviates; the acceleration is the skewness of the leave-one-out values.
+    """
+    from scipy.special import ndtr, ndtri
+
+    with np.errstate(invalid="ignore", divide="ignore"):
         deviation = left_out.mean() - left_out
         acceleration = (deviation**3).sum() / (6 * (deviation**2).sum() ** 1.5)
         shifted = bias + ndtri(tails)

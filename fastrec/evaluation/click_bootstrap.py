@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastrec._core import checks
-from fastrec.evaluation.bootstrap import METHODS, Bootstrap, level_of
+from fastrec.evaluation.bootstrap import METHODS, Bootstrap, bca_quantiles, level_of
 from fastrec.evaluation.click_evaluation import ClickEvaluation
 from fastrec.evaluation.click_rows import group_codes
 from fastrec.evaluation.resample import bootstrap_counts
@@ -107,15 +107,13 @@ def spread(
 
 def _bca(value: float, drawn: np.ndarray, left_out: np.ndarray, tails: np.ndarray) -> np.ndarray:
     """Where the BCa interval reads the quantiles of the draws; the tails themselves where that is not defined."""
-    from scipy.special import ndtr, ndtri
+    from scipy.special import ndtri
 
     # Sums in another order differ in their last bits: what is equal must count as a tie, one half.
     difference = np.where(np.abs(drawn - value) <= 1e-12 * abs(value), 0.0, drawn - value)
     bias = ndtri((np.count_nonzero(difference < 0) + np.count_nonzero(difference <= 0)) / (2 * len(drawn)))
     left_out = left_out[np.isfinite(left_out)]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        deviation = left_out.mean() - left_out if len(left_out) else left_out
-        acceleration = (deviation**3).sum() / (6 * (deviation**2).sum() ** 1.5)
-        shifted = bias + ndtri(tails)
-        at = ndtr(bias + shifted / (1 - acceleration * shifted))
+    if not len(left_out):
+        return tails
+    at = bca_quantiles(bias, left_out, tails)
     return at if np.isfinite(at).all() and (np.diff(at) >= 0).all() else tails
