@@ -194,7 +194,8 @@ def start(lab: Lab) -> Case:
         return Verdict(answer.strip() == "0.5", f"AP {answer.strip()}")
 
     def call(code: str) -> str:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        # -P: from a checkout, the folder it stands in would hide the package that is installed
+        done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
         return done.stdout
 
     contenders = [
