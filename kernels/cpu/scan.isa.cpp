@@ -75,8 +75,7 @@ struct Work {
   float *panel;          // [block_panels][d][32]
   int64_t block_panels;  // float panels unpacked at a time
   bool coded;            // the int8 screen is running
-  bool guessing;         // thresholds may run ahead of what is certain
-  double seen;           // share of the items screened by the end of the current block
+  int64_t likely;        // the rank, among the items of the blocks so far, that the threshold is guessed from
 };
 
 // Entries of a query before its buffer is cut back whatever the bounds say: fewer above k where k itself is large, and
@@ -164,12 +163,19 @@ void raise(const Work &w, Query &q, float tau) {
   q.cut = q.sure > q.guess ? q.sure : q.guess;
 }
 
-// With items in random order, the k best of all hold about `seen` * k of the best so far.  The rank, among the items
-// seen, that the k-th best of all will very likely not fall behind: three standard deviations of a binomial, and some.
-// A wrong guess costs a second pass (`doubtful`), never an answer.
-FR_INLINE int64_t expect(const Work &w) {
-  const double share = w.seen * double(w.k), rest = 1.0 - w.seen;
-  return int64_t(share + 3.0 * sqrt(share * rest) + 6.0 * rest) + 1;
+// With items in random order, those seen, a share f of all, hold r or more of the k best with a probability of at most
+// exp(-(r ln(r / f k) + (k - r) ln((k - r) / (1 - f) k))) (Chernoff).  The smallest r for which that is below 1/400, and
+// truly some 1/5,000: the k-th best of all will hardly be better than the r-th best so far.  A wrong guess costs a second
+// pass (`doubtful`), never an answer.
+FR_NOINLINE int64_t expect(double f, int64_t k) {
+  int64_t low = int64_t(f * double(k)), high = k;  // no less than the mean; k is certain
+  while (high - low > 1) {
+    const int64_t r = low + (high - low) / 2;
+    const double in = double(r), out = double(k - r);
+    const double rarity = in * log(in / (f * double(k))) + out * log(out / ((1.0 - f) * double(k)));
+    (rarity > 6.0 ? high : low) = r;
+  }
+  return high;
 }
 FR_INLINE bool doubtful(const Query &q) { return q.guess > q.sure; }
 
@@ -327,9 +333,8 @@ void drop_below_cut(Work &w, int64_t local) {
 void tighten(Work &w, int64_t local, int64_t number) {
   Query &q = w.query[local];
   drop_excluded(w, local, number);
-  const int64_t likely = w.guessing ? expect(w) : w.k;
-  if (likely < w.k && q.count >= likely) {
-    const float low = kth_largest(w.low + local * w.cap, q.count, likely, w.floats);
+  if (w.likely < w.k && q.count >= w.likely) {
+    const float low = kth_largest(w.low + local * w.cap, q.count, w.likely, w.floats);
     if (low > q.guess) q.guess = low;
     if (low > q.cut) q.cut = low;
   } else if (q.count >= w.k) {
@@ -347,15 +352,37 @@ void tighten(Work &w, int64_t local, int64_t number) {
   if (q.full > w.limit) q.full = w.limit;
 }
 
-// Score what is left canonically: afterwards the entries are the query's k best, or `doubtful`.
+// Score what is left canonically: afterwards the entries are the query's k best, or `doubtful`.  Those that look best
+// come first, for with their scores the threshold rises above many of the others.
 void conclude(Work &w, int64_t local, int64_t number) {
   Query &q = w.query[local];
+  float *low = w.low + local * w.cap, *high = w.high + local * w.cap;
+  uint32_t *row = w.row + local * w.cap;
   drop_excluded(w, local, number);
-  if (q.count > w.k && q.count > q.exact) {
-    raise(w, q, certain(w, q, kth_largest(w.low + local * w.cap, q.count, w.k, w.floats)));
-    drop_below_cut(w, local);
+  if (q.count <= w.k || q.count == q.exact) {
+    offer(w, local, number, row + q.exact, q.count - q.exact);
+    return;
   }
-  offer(w, local, number, w.row + local * w.cap + q.exact, q.count - q.exact);
+  const float least = kth_largest(low, q.count, w.k, w.floats);
+  raise(w, q, certain(w, q, least));
+  drop_below_cut(w, local);
+  const int64_t begin = q.exact, end = q.count;
+  int64_t first = begin;
+  for (int64_t i = begin; i < end; ++i) {
+    if (low[i] < least) continue;
+    const float h = high[i];
+    const uint32_t r = row[i];
+    high[i] = high[first], row[i] = row[first];
+    high[first] = h, row[first] = r;
+    ++first;
+  }
+  offer(w, local, number, row + begin, first - begin);
+  int64_t others = first;
+  for (int64_t i = first; i < end; ++i) {
+    row[others] = row[i];
+    others += high[i] >= q.sure;
+  }
+  offer(w, local, number, row + first, others - first);
 }
 
 void write(Work &w, int64_t local, int64_t *rows, float *scores) {
@@ -874,7 +901,8 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
   // pass after an int8 one takes the blocks of that, a few panels at a time.
   const bool coded = w.scan->use_codes && w.index->codes;
   const int64_t most = coded ? block_panels(FR_PANEL * 4 * w.d4) : w.block_panels;
-  w.befores = -1, w.coded = codes, w.guessing = guessing && totals(w)[FR_SHUFFLED] != 0.0f && segments == 1;
+  w.befores = -1, w.coded = codes, w.likely = w.k;
+  guessing = guessing && totals(w)[FR_SHUFFLED] != 0.0f && segments == 1;
 #if defined(FR_AMX)
   if (codes) amx_enter(w.d4);
 #endif
@@ -883,7 +911,7 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
     const int64_t last = first + size < panels ? first + size : panels;
     for (int64_t begin = turn % segments == segment ? first : last, end; begin < last; begin = end) {
       end = codes || begin + w.block_panels > last ? last : begin + w.block_panels;
-      w.seen = double(end) / double(panels);
+      if (guessing) w.likely = expect(double(end) / double(panels), w.k);
       const int64_t chosen = choose(w, actives, number0, begin, end);
       if (codes) {
         const bool weave = chosen != w.befores || memcmp(w.chosen, w.before, size_t(chosen) * 4) != 0;
