@@ -98,6 +98,7 @@ class Convention:
             for grade, gain in self.gain.items():
                 checks.number(grade, "gain (a grade of the table)")
                 checks.number(gain, f"gain[{grade!r}]")
+            object.__setattr__(self, "gain", dict(self.gain))  # any mapping will do
         else:
             checks.choice(self.gain, "gain", GAINS)
         if self.relevance_level is not None:

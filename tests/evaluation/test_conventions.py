@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -192,6 +194,17 @@ def test_a_convention_can_be_given_whole() -> None:
             evaluate(**{policy: value})
     with pytest.raises(TypeError, match="gain"):
         evaluate(gain={1: "x"})
+
+
+def test_a_gain_table_may_be_any_mapping() -> None:
+    table, truth = {1: 1, 2: 10}, {"q": {"a": 1, "b": 2}}
+    expected = fr.evaluate({"q": ["a", "b"]}, truth, ["dcg"], gain=table)["dcg"]
+    assert expected == pytest.approx(1 + 10 / np.log2(3), abs=1e-14)
+    for mapping in (MappingProxyType(table), ChainMap(table)):
+        assert fr.evaluate({"q": ["a", "b"]}, truth, ["dcg"], gain=mapping)["dcg"] == expected
+    convention = Convention(gain=table)
+    table[2] = 100
+    assert fr.evaluate({"q": ["a", "b"]}, truth, ["dcg"], convention)["dcg"] == expected
 
 
 def test_values_need_not_be_kept() -> None:
