@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrec as fr
-from fastrec.evaluation.metrics import REGISTRY, parse
+from fastrec.evaluation.metrics import REGISTRY, Column, parse
 
 RUN = {"q": ["a", "b", "c", "d", "e"]}
 TRUTH = {"q": {"a": 1, "c": 1, "x": 1, "y": 1}}  # relevance 1, 0, 1, 0, 0 of R = 4
@@ -148,6 +148,7 @@ def test_spellings() -> None:
     assert [c.metric.name for c in parse(["mean_average_precision", "Mean Reciprocal Rank@5", "HitRatio@3"])] == [
         "map", "mrr", "hit_rate",
     ]  # fmt: skip
+    assert parse("set_F.4")[0] == Column("set_F.4", REGISTRY["f1"], None, (2.0,))  # beta squared
     assert parse("IPrec@0.5")[0].parameters == (0.5, 9.0)
     assert parse("nrbp(beta=0.9)")[0].parameters == (0.5, 0.9)
     assert parse("nrbp(0.1, 0.2)")[0].parameters == (0.1, 0.2)
@@ -164,6 +165,9 @@ def test_spellings() -> None:
         (["ndcg@"], ValueError, "positive integer"),
         (["recall@5,"], ValueError, "positive integer"),
         (["ndcg(3)"], ValueError, "has no parameter 'k': a cutoff follows the name, as in 'ndcg@10'"),
+        (["set_P.5"], ValueError, "set measures are of the whole list; got 'set_P.5'.*'precision@10'"),
+        (["set_recall@5"], ValueError, "set measures are of the whole list"),
+        (["set_F_2,4"], ValueError, "set measures are of the whole list"),
         (["map(3.5)"], ValueError, "takes no parameter"),
         (["precision(k=10)"], ValueError, "a cutoff follows the name"),
         (

@@ -133,6 +133,8 @@ def _parse_one(text: str) -> list[Column]:
     written = found["name"].strip()
     if metric is None:
         raise _unknown(written)
+    if found["cutoffs"] is not None and _of_sets(written):
+        raise _no_cutoff(metric, text)
     if metric.name == "iprec_at_recall" and "." in (
         found["cutoffs"] or ""
     ):  # as ir_measures writes a recall level
@@ -155,6 +157,11 @@ def _parse_suffix(text: str) -> list[Column]:
     if found is None or metric is None:
         return []
     numbers = found["numbers"].rstrip(",").split(",")
+    if _of_sets(found["name"]):  # trec_eval weighs recall by the number behind set_F: beta squared
+        if len(numbers) > 1 or "beta" not in dict(metric.parameters):
+            raise _no_cutoff(metric, text)
+        (squared,) = _parameters(metric, numbers[0], text)
+        return [Column(text.strip(), metric, None, (math.sqrt(squared),))]
     if metric.name == "rbp" and "." not in found["numbers"]:  # rbp.95 is p = 0.95
         numbers = [f"0.{number}" for number in numbers]
     if metric.name in ("rbp", "iprec_at_recall"):
@@ -168,6 +175,18 @@ def _parse_suffix(text: str) -> list[Column]:
     cutoffs = _cutoffs(",".join(numbers), text)
     labels = [text.strip()] if len(cutoffs) == 1 else [f"{found['name']}_{k}" for k in cutoffs]
     return [Column(label, metric, k, _parameters(metric, None, text)) for label, k in zip(labels, cutoffs)]
+
+
+def _of_sets(written: str) -> bool:
+    """Whether it is one of trec_eval's ``set_`` measures, which are of whole lists."""
+    return _key(written).startswith("set")
+
+
+def _no_cutoff(metric: Metric, text: str) -> ValueError:
+    return ValueError(
+        f"`metrics`: trec_eval's set measures are of the whole list; got {text!r}. With a cutoff it is "
+        f"'{metric.name}@10'"
+    )
 
 
 def _unknown(written: str) -> ValueError:
