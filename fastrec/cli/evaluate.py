@@ -145,7 +145,7 @@ def evaluate(
     }
     tables: dict[str, pd.DataFrame] = {"metrics": summary}
     if by is not None:
-        tables["by"] = _by_group(values, truth if groups is None else groups, by)
+        tables["by"] = _by_group(result, truth if groups is None else groups, by)
     if compare:
         others = {str(path): measure(path) for path in compare}
         if str(run) in others:
@@ -214,7 +214,7 @@ def _summary(result: Any, level: float, seed: int, threads: int | None) -> pd.Da
     return frame
 
 
-def _by_group(values: pd.DataFrame, path: Path, column: str) -> pd.DataFrame:
+def _by_group(result: Any, path: Path, column: str) -> pd.DataFrame:
     """Means and number of queries of each group; queries without one come last, as "(none)"."""
     from fastrec._core import columns
     from fastrec.data import read_frame
@@ -236,10 +236,7 @@ def _by_group(values: pd.DataFrame, path: Path, column: str) -> pd.DataFrame:
         label = pairs[query][twice].iloc[0]
         raise malformed(path, None, f"one {column} a query", f"several for query {label!r}")
     group_of = dict(zip(pairs[query].astype(str), pairs[column].astype(str)))
-    labels = [group_of.get(str(label), "(none)") for label in values.index]
-    grouped = values.groupby(labels)
-    frame = grouped.mean()
-    frame.insert(0, "queries", grouped.size())
+    frame = result.by([group_of.get(str(label), "(none)") for label in result.query_ids])
     order = sorted(frame.index, key=lambda label: (label == "(none)", label))
     return frame.loc[order].rename_axis(column).reset_index()
 

@@ -143,6 +143,37 @@ class Evaluation:
         part.numbered, part.rows = self.numbered, self.rows
         return part
 
+    def by(self, labels: Any) -> pd.DataFrame:
+        """The means within groups of queries, each averaged as over all: a pandas frame, one row a group.
+
+        ``labels``: the group of each query, in the order of ``query_ids``; a query without one (None) is in no group.
+        Columns ``queries`` and the metrics; NaN where a metric is undefined for every query of a group.
+        """
+        import pandas as pd
+
+        labels = pd.Series(labels).reset_index(drop=True)
+        if len(labels) != len(self):
+            raise ValueError(f"`labels` must have one label per query, {len(self)}; got {len(labels)}")
+        groups = labels.groupby(labels).indices
+        means = [self._part(rows)._means for rows in groups.values()]
+        frame = pd.DataFrame(means, index=pd.Index(list(groups), name="group"), columns=self.metrics)
+        frame.insert(0, "queries", [len(rows) for rows in groups.values()])
+        return frame
+
+    def _part(self, rows: np.ndarray) -> Evaluation:
+        """The evaluation of some of the queries, in host memory."""
+        here = self.to(arrays.CPU)
+        return Evaluation(
+            self.metrics,
+            here.values[rows],
+            self.query_ids[rows],
+            counts={"queries": len(rows)},
+            convention=self.convention,
+            weights=None if here.weights is None else here.weights[rows],
+            averages=self._averages,
+            shares={name: share[rows] for name, share in here._shares.items()},
+        )
+
     def drop_queries(self) -> Evaluation:
         """Forget the values of each query, keeping the means."""
         self._values = None

@@ -107,6 +107,20 @@ def test_means_by_a_column(files, source: str) -> None:
     )
 
 
+def test_means_by_a_column_are_averaged_as_the_whole_is(files) -> None:
+    """gMAP is a geometric mean in every group, and implicit's precision a ratio of sums."""
+    kinds = TRUTH.drop_duplicates("query").set_index("query")["kind"]
+    for metric, convention in (("gmap", "trec"), ("precision@5", "implicit")):
+        words = ["evaluate", "run.trec", "truth.csv", "-m", metric, "--by", "kind", "--json"]
+        rows = json.loads(files(*words, "--convention", convention).out)["by"]
+        assert [row["kind"] for row in rows] == ["common", "rare"]
+        for row in rows:
+            of_kind = TRUTH[TRUTH["query"].map(kinds) == row["kind"]]
+            alone = fr.evaluate(RUN, of_kind[["query", "item", "gain"]], [metric], convention)
+            assert row[metric] == pytest.approx(alone[metric], abs=1e-15)
+            assert row["queries"] == len(alone)
+
+
 def test_runs_are_compared(files) -> None:
     words = ["evaluate", "run.parquet", "truth.csv", "-m", "map", "--compare", "other.csv"]
     report = json.loads(files(*words, "--json").out)
