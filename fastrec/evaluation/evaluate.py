@@ -252,6 +252,15 @@ def _check(column: Column, truth: Truth, policy: Convention) -> None:
             f"ties='average' is not defined for {metric.name!r}; "
             "choose another order of ties (the sklearn preset averages)"
         )
+    if policy.ties == "average" and column.cutoff is not None and not metric.averages_cut_ties:
+        raise ValueError(
+            f"ties='average' is not defined for {metric.name!r} at a cutoff, which may fall among tied items; got "
+            f"{column.label!r}. Leave the cutoff out or choose another order of ties (the sklearn preset averages)"
+        )
+    if policy.ties == "average" and policy.map_denominator == "hits" and metric.kernel == "ap":
+        raise ValueError(
+            "ties='average' is not defined for map_denominator='hits', which the order of ties changes as well"
+        )
     if metric.subtopics:
         if not truth.has_subtopics:
             raise ValueError(

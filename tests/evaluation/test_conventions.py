@@ -146,6 +146,17 @@ def test_infinite_scores_are_legal() -> None:
 def test_the_average_of_ties_is_refused_where_it_is_not_defined() -> None:
     with pytest.raises(ValueError, match="not defined for 'bpref'"):
         fr.evaluate(RUN, TRUTH, ["bpref"], ties="average")
+    with pytest.raises(ValueError, match="not defined for map_denominator='hits'"):
+        fr.evaluate(RUN, TRUTH, ["map"], ties="average", map_denominator="hits")
+
+
+@pytest.mark.parametrize("metric", ["mean_rank", "arp", "auc", "pair_accuracy"])
+def test_a_cutoff_among_averaged_ties_is_refused_where_it_leaves_the_value_open(metric: str) -> None:
+    """Which of the tied items stand above it would be a matter of the input's order."""
+    run, truth = {"q": {"a": 1.0, "b": 1.0, "c": 0.0}}, {"q": {"b": 2, "c": 1}}
+    assert np.isfinite(fr.evaluate(run, truth, [metric], "sklearn")[metric])
+    with pytest.raises(ValueError, match=f"not defined for '{metric}' at a cutoff.*got '{metric}@1'"):
+        fr.evaluate(run, truth, [f"{metric}@1"], "sklearn")
 
 
 def test_the_result_says_how_it_was_computed() -> None:

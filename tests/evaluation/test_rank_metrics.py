@@ -39,7 +39,7 @@ def test_threads_and_chunks_do_not_matter() -> None:
 
 AVERAGED = [
     "ndcg@1,3,5", "ndcg", "dcg@4", "precision@3", "recall@2,5", "f1@3", "map", "map@3", "mrr", "mrr@2", "hit_rate@1,3",
-    "r_precision", "auc", "mean_rank", "pair_accuracy", "num_rel_ret@3",
+    "r_precision", "auc", "mean_rank", "arp", "pair_accuracy", "num_rel_ret@3",
 ]  # fmt: skip
 
 

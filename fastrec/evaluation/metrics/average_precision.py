@@ -30,7 +30,10 @@ def reciprocal_rank(q: Query) -> float:
 
 
 def floored_average_precision(q: Query) -> float:
-    """Average precision, at least 1e-5; queries are averaged by the geometric mean (Robertson 2006)."""
+    """Average precision, at least 1e-5; queries are averaged by the geometric mean (Robertson 2006).
+
+    Under ``ties="average"``, expected average precision, at least 1e-5.
+    """
     return max(average_precision(q), GMAP_FLOOR)
 
 

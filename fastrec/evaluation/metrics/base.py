@@ -85,6 +85,7 @@ class Metric:
     parameters : name and default of each number it takes (``"rbp(p=0.8)"``); one without a default must be given.
     takes_cutoff : whether ``@k`` may follow; ``needs_cutoff`` : whether it must.
     averages_ties : its expected value under ``ties="average"`` is known, or no order inside a tied block matters.
+    averages_cut_ties : and so it is where the cutoff falls inside a tied block.
     subtopics : it needs a truth by subtopic.
     mean : how queries are averaged: ``arithmetic`` or ``geometric``.
     uses : the policies its value depends on, for the echo in the result.
@@ -98,6 +99,7 @@ class Metric:
     takes_cutoff: bool = True
     needs_cutoff: bool = False
     averages_ties: bool = False
+    averages_cut_ties: bool = True
     subtopics: bool = False
     mean: str = "arithmetic"
     uses: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -84,21 +85,21 @@ def average_relevance_position(q: Query) -> float:
     return float((gains * (places + 1)).sum() / gains.sum()) if gains.sum() > 0 else math.nan
 
 
+# Which items of a tied block stand above the cutoff is for these a matter of their order.
+_CUT: dict[str, Any] = {"averages_ties": True, "averages_cut_ties": False}
 METRICS = [
-    Metric("auc", auc, "auc", ("rank_auc",), averages_ties=True),
+    Metric("auc", auc, "auc", ("rank_auc",), **_CUT),
     Metric("lauc", limited_auc, "limited_auc", ("limited_auc",), (("n_items", None),)),
     Metric("pauc", partial_auc, "partial_auc", ("partial_auc",), needs_cutoff=True),
     Metric("pap", pap, "partial_top", (), needs_cutoff=True),
-    Metric("mean_rank", mean_rank, "mean_rank", (), averages_ties=True),
-    Metric(
-        "arp", average_relevance_position, "gain_rank", ("average_relevance_position",), averages_ties=True
-    ),
+    Metric("mean_rank", mean_rank, "mean_rank", (), **_CUT),
+    Metric("arp", average_relevance_position, "gain_rank", ("average_relevance_position",), **_CUT),
     Metric(
         "pair_accuracy",
         pair_accuracy,
         "pair_accuracy",
         ("opa", "ordered_pair_accuracy"),
         (("tie", 0.5),),
-        averages_ties=True,
+        **_CUT,
     ),
 ]
