@@ -9,6 +9,7 @@ from typing import Any
 from fastrec._core import checks
 from fastrec._core import threads as _threads
 from fastrec.evaluation.click_metrics import ALIASES, GAUC_WEIGHTS, METRICS, Metric
+from fastrec.evaluation.metrics import function_of
 
 DEFAULT_METRICS = ("auc", "logloss", "ece")
 
@@ -85,10 +86,10 @@ def _parse(names: Any, defaults: dict[str, Any]) -> list[Wanted]:
         base, at, text = name.strip().lower().partition("@")
         base = ALIASES.get(base, base)
         if base not in METRICS:
-            known = [*METRICS, *ALIASES]
+            function = function_of(base)
+            hint = f" fr.{function} has it." if function else checks.nearest(base, [*METRICS, *ALIASES])
             raise ValueError(
-                f"`metrics` holds {name!r}, which is not known.{checks.nearest(base, known)} "
-                f"Known: {', '.join(sorted(METRICS))}"
+                f"`metrics` holds {name!r}, which is not known.{hint} Known: {', '.join(sorted(METRICS))}"
             )
         parameter = METRICS[base].parameter
         if at and parameter is None:

@@ -635,6 +635,7 @@ def test_certain_and_wrong_is_clipped():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
+        ({"metrics": "ndcg@10"}, ValueError, "which is not known. fr.evaluate has it"),
         ({"metrics": "acu"}, ValueError, "Did you mean 'auc'"),
         ({"metrics": []}, ValueError, "at least one metric"),
         ({"metrics": [1]}, TypeError, "must hold names"),

@@ -195,11 +195,11 @@ def _unknown(written: str) -> ValueError:
             f"`metrics`: {written!r} is refused: a metric over sampled items is not the metric, and may order systems "
             "otherwise (Krichene and Rendle 2020); fr.evaluate_sampled estimates it, with a correction"
         )
-    for function, known in _other_functions().items():
-        if _key(written) in known:
-            return ValueError(
-                f"`metrics`: {written!r} is none of ranked lists and relevance; fr.{function} has it"
-            )
+    function = function_of(written)
+    if function:
+        return ValueError(
+            f"`metrics`: {written!r} is none of ranked lists and relevance; fr.{function} has it"
+        )
     close = difflib.get_close_matches(_key(written), list(_BY_KEY), n=1, cutoff=0.4)
     hint = f" Did you mean {_BY_KEY[close[0]].name!r}?" if close else ""
     return ValueError(
@@ -207,12 +207,17 @@ def _unknown(written: str) -> ValueError:
     )
 
 
-def _other_functions() -> dict[str, set[str]]:
-    """The metrics of the functions beside ``evaluate``, where a name is asked for that it does not know."""
+def function_of(name: str) -> str:
+    """The function that has a metric which another was asked for, or ``""``."""
     from fastrec.evaluation.catalog_metrics import METRICS as of_catalogs
     from fastrec.evaluation.click_metrics import METRICS as of_clicks
 
-    return {"evaluate_catalog": set(map(_key, of_catalogs)), "evaluate_clicks": set(map(_key, of_clicks))}
+    known = {
+        "evaluate": set(_BY_KEY),
+        "evaluate_catalog": set(map(_key, of_catalogs)),
+        "evaluate_clicks": set(map(_key, of_clicks)),
+    }
+    return next((function for function, names in known.items() if _key(name) in names), "")
 
 
 def _cutoffs(text: str, whole: str) -> list[int]:
