@@ -97,7 +97,10 @@ class Comparison:
         )
 
     def plot(self, **options: Any) -> Any:
-        """Draw the differences with their intervals; see :func:`fastrec.evaluation.plots.plot_comparison`."""
+        """Draw the differences with their intervals, or with ``kind="wins"`` the queries won, tied and lost: Matplotlib
+        axes, to save by ``comparison.plot().figure.savefig(path)``; see
+        :func:`fastrec.evaluation.plots.plot_comparison`.
+        """
         from fastrec.evaluation.plots import plot_comparison
 
         return plot_comparison(self, **options)

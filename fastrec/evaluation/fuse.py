@@ -71,7 +71,7 @@ def fuse(
 
     norm : str or None
         Of each run's scores, query by query, for the ``comb`` methods (the others do not look at scores):
-        ``"min_max"`` to 0..1; ``"max"`` by the largest; ``"sum"`` shifted to 0 and scaled to sum 1;
+        ``"min_max"`` to 0..1; ``"max"`` by the largest's magnitude; ``"sum"`` shifted to 0 and scaled to sum 1;
         ``"z_score"`` to mean 0 and deviation 1; ``"rank"`` 1 - (r - 1) / n of the run's n items; ``"borda"``
         the same of all C candidates, with a share for those that the run lacks; None leaves them.
         A list whose scores are all equal has min_max 1, z_score 0 and sum 1 / n; a list whose largest score

@@ -184,7 +184,9 @@ class Evaluation:
         return importlib.import_module("fastrec.evaluation.bootstrap").bootstrap(self, *args, **kwargs)
 
     def plot(self, *args: Any, **kwargs: Any) -> Any:
-        """A plot of the means with their intervals; see ``fastrec.evaluation.plots.plot_evaluation``."""
+        """Draw the means with their intervals: Matplotlib axes, to save by ``ev.plot().figure.savefig(path)``; see
+        ``fastrec.evaluation.plots.plot_evaluation``.
+        """
         return importlib.import_module("fastrec.evaluation.plots").plot_evaluation(self, *args, **kwargs)
 
     def to_frame(self) -> pd.DataFrame:
