@@ -45,14 +45,16 @@ def evaluate_catalog(
 
     Parameters
     ----------
-    top : TopK, (Q, k) integer array, or lists of any lengths
+    top : TopK, (Q, k) integer array, lists of any lengths, or any other run that ``fr.evaluate`` reads
         Item rows ``0..n_items-1``, best first, -1 where a list has no more.  Ids of another kind need ``items``.
+        Lists that are named (of a frame, dict or file) are numbered as their queries first appear.
     n_items : int, optional
         Size of the catalogue; taken from the item arguments where one is given.
     popularity : (n_items,) numbers, optional
         How many users (interactions) each item has in the training data.
     n_users : int, optional
-        How many users ``popularity`` was counted over.
+        How many users ``popularity`` was counted over.  Metrics that need it take ``popularity`` for numbers of users:
+        none may be larger.
     vectors : (n_items, d), optional
         For ``ild``, which takes their cosine.
     categories : (n_items,) labels or (n_items, C) matrix, optional
@@ -60,8 +62,8 @@ def evaluate_catalog(
     metrics : names, or one name
         ``"coverage@10"`` looks at the first 10 of every list.
     history, truth : SciPy sparse (Q, n_items), optional
-        What each list's user had before (gives ``popularity`` and ``n_users`` where these are missing), and what is
-        relevant to them.
+        What each list's user had before (gives ``popularity``, and ``n_users`` with it, where that is missing), and
+        what is relevant to them.
     baseline : (Q, k) or (k,) item rows, optional
         Lists of an obvious recommender.
     item_groups : (n_items,) labels, optional
@@ -121,9 +123,9 @@ def evaluate_catalog(
     ------
     ValueError
         An unknown metric (naming the nearest), a metric whose input is missing (naming it), items outside the
-        catalogue, an item listed twice, arguments of the wrong shape.
+        catalogue, an item listed twice, arguments of the wrong shape, an item of more users than there are.
     TypeError
-        Ids that are not integers and no ``items``; arrays on a GPU.
+        Ids that are not integers and no ``items``; arrays on a GPU; lists of no kind that can be read.
 
     Examples
     --------
@@ -146,11 +148,9 @@ def evaluate_lists(given: reading.Lists, request: reading.Request) -> CatalogEva
     if lists > MAX_LISTS:
         raise ValueError(f"`top` must have at most {MAX_LISTS} lists; got {lists}")
     popularity, n_users = request.popularity, request.n_users
-    if given.history is not None:
-        if popularity is None:
-            popularity = np.bincount(given.history.indices, minlength=request.n_items).astype(np.float64)
+    if given.history is not None and popularity is None:
+        popularity = np.bincount(given.history.indices, minlength=request.n_items).astype(np.float64)
         n_users = lists if n_users is None else n_users
-    if n_users is not None and request.popularity is None and popularity is not None:
         most = int(popularity.max(initial=0))
         if most > n_users:
             raise ValueError(f"`n_users` must be at least {most}, the users of one item; got {n_users}")

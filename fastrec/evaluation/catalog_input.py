@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastrec._core import arrays, checks
+from fastrec._core import arrays, checks, columns
 from fastrec._core import threads as _threads
 from fastrec.evaluation.catalog_metrics import METRICS
+from fastrec.evaluation.metrics import function_of
+from fastrec.evaluation.runs import Run, columns_of, csr_of, mapping_of, read_run
 from fastrec.ranking.result import TopK
 
 DEFAULT_METRICS = ("coverage", "gini", "entropy", "personalization")
@@ -110,6 +113,8 @@ def list_ids(top: Any, items: Any) -> tuple[np.ndarray, int | None]:
         known = None if top.labels is None else len(top.labels)
         top = top.rows
         items = None
+    if _is_named(top):
+        return _rows_of_run(read_run(top), items), None if items is None else len(items)
     if isinstance(top, (list, tuple)):
         top = _padded(top, -1 if items is None else None)
     if items is not None:
@@ -128,11 +133,45 @@ def list_ids(top: Any, items: Any) -> tuple[np.ndarray, int | None]:
     return np.ascontiguousarray(ids, np.int32 if ids.dtype == np.int32 else np.int64), known
 
 
+def _is_named(top: Any) -> bool:
+    """Whether it is a run that names its lists or scores its items, and no matrix or list of lists."""
+    if isinstance(mapping_of(top, "top"), Mapping) or isinstance(top, (str, os.PathLike)):
+        return True
+    frame = columns_of(top, "top")
+    if frame is None:
+        return csr_of(top) is not None
+    return all(columns.find(frame, names, "`top`") is not None for names in (columns.QUERY, columns.ITEM))
+
+
+def _rows_of_run(run: Run, items: Any) -> np.ndarray:
+    """(Q, k) item rows of lists that stand one behind the other, best first."""
+    assert run.ptr is not None  # for the type checker: only matrices have none
+    lengths = np.diff(run.ptr)
+    of_list = np.repeat(np.arange(len(lengths)), lengths)
+    flat = run.ids
+    if run.scores is not None:
+        if np.isnan(run.scores).any():
+            raise ValueError("`top` has a score that is NaN; drop that item or give it a score")
+        flat = flat[np.lexsort((-run.scores, of_list))]  # stable: ties as they came
+    if items is None and run.items is not None:
+        raise TypeError(
+            f"`top` must hold integer item rows; got {run.items[0]!r}. Give the items' ids as `items=` to look them up"
+        )
+    if items is not None:
+        labels = flat if run.items is None else run.items.array()[flat]
+        flat = _rows_of(labels[None], items).ravel()
+    out = np.full((len(lengths), run.longest), -1, np.int64)
+    out[of_list, np.arange(len(flat)) - run.ptr[of_list]] = flat
+    return out
+
+
 def _padded(lists: Any, padding: Any) -> Any:
     """Lists of several lengths as rows of one; what is not that as it is."""
     if not all(isinstance(row, (list, tuple, np.ndarray)) for row in lists):
         return lists
     width = max(map(len, lists), default=0)
+    if not width:
+        return np.empty((len(lists), 0), np.int64)  # NumPy would take nothing for floats
     if all(len(row) == width for row in lists):
         return lists
     return [[*row, *([padding] * (width - len(row)))] for row in lists]
@@ -229,6 +268,8 @@ def item_categories(value: Any, n_items: int) -> Any:
 
     if value is None:
         return None
+    if isinstance(value, (list, tuple)) and any(isinstance(one, (list, tuple, set)) for one in value):
+        value = _matrix_of_labels(value)
     if not sp.issparse(value) and np.ndim(value) != 2:
         codes, labels = item_labels(value, "categories", n_items)
         return sp.csr_array(
@@ -243,6 +284,16 @@ def item_categories(value: Any, n_items: int) -> Any:
     matrix.eliminate_zeros()
     matrix.data[:] = 1.0
     return matrix
+
+
+def _matrix_of_labels(value: Any) -> Any:
+    try:
+        return np.array(value, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(
+            "`categories` must be one label an item, or a matrix (items x categories) of 0 and 1; got lists of labels. "
+            "sklearn.preprocessing.MultiLabelBinarizer().fit_transform(...) makes the matrix"
+        ) from None
 
 
 def item_labels(value: Any, name: str, n_items: int) -> tuple[np.ndarray, Any]:
@@ -275,7 +326,7 @@ def group_shares(value: Any, groups: tuple[np.ndarray, Any] | None) -> np.ndarra
 
 NEEDED = {
     "popularity": "`popularity=` (how many users each item has) or `history=`",
-    "n_users": "`n_users=` (how many users `popularity` was counted over) or `history=`",
+    "n_users": "`n_users=` (how many users `popularity` was counted over), or `history=` without `popularity=`",
     "history": "`history=` (what each list's user had before, sparse, lists x items)",
     "truth": "`truth=` (what is relevant to each list's user, sparse, lists x items)",
     "baseline": "`baseline=` (the lists of an obvious recommender, such as the most popular items)",
@@ -295,9 +346,10 @@ def parse(names: Any) -> dict[str, tuple[str, int | None]]:
             raise TypeError(f"`metrics` must hold names; got {type(name).__name__} {name!r}")
         base, at, text = name.strip().lower().partition("@")
         if base not in METRICS:
+            function = function_of(base)
+            hint = f" fr.{function} has it." if function else checks.nearest(base, list(METRICS))
             raise ValueError(
-                f"`metrics` holds {name!r}, which is not known.{checks.nearest(base, list(METRICS))} "
-                f"Known: {', '.join(sorted(METRICS))}"
+                f"`metrics` holds {name!r}, which is not known.{hint} Known: {', '.join(sorted(METRICS))}"
             )
         if at and not (text.isdecimal() and int(text) > 0):
             raise ValueError(f"metric {name!r} needs a positive integer after '@' (its cutoff); got {text!r}")

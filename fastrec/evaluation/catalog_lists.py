@@ -60,7 +60,19 @@ class Catalog:
     @cached_property
     def user_share(self) -> np.ndarray:
         """Share of the users who know each item, an item nobody knows counting as known by one user."""
-        return np.maximum(self.need("popularity"), 1.0) / float(self.need("n_users"))
+        return np.maximum(self.users_of_items, 1.0) / float(self.need("n_users"))
+
+    @cached_property
+    def users_of_items(self) -> np.ndarray:
+        """Popularity as a number of users, which cannot be more than there are."""
+        popularity, users = self.need("popularity"), self.need("n_users")
+        if popularity.max(initial=0) > users:
+            item = int(popularity.argmax())
+            raise ValueError(
+                f"`popularity` must not be above `n_users`, {users}, for metrics over users; item {item} has "
+                f"{popularity[item]:g}. Count users, not interactions, or give the `n_users` that it was counted over"
+            )
+        return np.asarray(popularity)
 
     @cached_property
     def tail_order(self) -> np.ndarray:

@@ -236,8 +236,7 @@ def _discovered(lists: Lists, worth: np.ndarray) -> np.ndarray:
 
 @_metric("epc", per_list=True)
 def _(lists: Lists, _: Any) -> np.ndarray:
-    share = lists.catalog.need("popularity") / float(lists.catalog.need("n_users"))
-    return _discovered(lists, 1.0 - np.minimum(share, 1.0))
+    return _discovered(lists, 1.0 - lists.catalog.users_of_items / float(lists.catalog.need("n_users")))
 
 
 @_metric("efd", per_list=True)

@@ -228,7 +228,7 @@ def test_parity_and_opportunity_by_hand():
         fr.evaluate_catalog([[1]], 4, metrics="reo", item_groups=groups, truth=sp.csr_array((1, 4)))
 
 
-def test_top_k_results_and_ids_of_any_kind_are_read():
+def test_top_k_results_and_ids_of_any_kind_are_read(tmp_path):
     rows = np.array([[0, 1], [2, -1]])
     top = fr.TopK(rows, np.zeros((2, 2), np.float32), labels=np.array(["a", "b", "c", "d"]))
     want = dict(fr.evaluate_catalog(rows, 4))
@@ -240,9 +240,47 @@ def test_top_k_results_and_ids_of_any_kind_are_read():
     assert dict(fr.evaluate_catalog([[0, 1], [2]], 4)) == want
     assert dict(fr.evaluate_catalog([["a", "b"], ("c",)], items=["a", "b", "c", "d"])) == want
     assert dict(fr.evaluate_catalog(np.asfortranarray(rows), 4)) == want
+    assert dict(fr.evaluate_catalog({"u": [0, 1], "v": [2]}, 4)) == want
+    assert dict(fr.evaluate_catalog({"u": {"b": 0.1, "a": 2.0}, "v": {"c": 1.0}}, items=list("abcd"))) == want
+    frame = pd.DataFrame({"user": list("vuu"), "item": [2, 1, 0], "score": [0.5, 0.2, 0.9]})
+    assert dict(fr.evaluate_catalog(frame, 4)) == want
+    path = tmp_path / "lists.csv"
+    frame.to_csv(path, index=False)
+    assert dict(fr.evaluate_catalog(path, 4)) == want
+    scores = sp.csr_array(np.array([[0.2, 0.1, 0, 0], [0, 0, 3, 0]]))
+    assert dict(fr.evaluate_catalog(scores, 4)) == want
     frozen = rows.copy()
     frozen.flags.writeable = False
     assert dict(fr.evaluate_catalog(frozen, 4)) == want
+
+
+def test_lists_that_are_scored_are_read_best_first():
+    """Discounts and cutoffs look at the order; histories belong to the lists as their users first appear."""
+    frame = pd.DataFrame({"user": list("vuuv"), "item": [2, 1, 0, 3], "score": [0.5, 0.2, 0.9, 0.7]})
+    history = sp.csr_array(np.array([[1, 0, 0, 0], [0, 1, 1, 0]]))
+    names = ["gini_exposure", "coverage@1", "novelty@1", "miscalibration"]
+    known = {"history": history, "categories": list("xyxy"), "metrics": names}
+    assert dict(fr.evaluate_catalog(frame, **known)) == dict(fr.evaluate_catalog([[3, 2], [0, 1]], **known))
+
+
+def test_no_lists_are_lists():
+    for none in ([], [[], []], {}, np.zeros((0, 3), int)):
+        assert fr.evaluate_catalog(none, 3, metrics="coverage")["coverage"] == 0.0
+    assert fr.evaluate_catalog([[], []], 3, metrics="coverage").counts["empty_lists"] == 2
+
+
+def test_popularity_above_the_users_is_refused_where_users_matter():
+    """An item of more users than there are would be of negative novelty."""
+    known = {"popularity": [5, 1, 1], "truth": sp.csr_array(np.ones((1, 3)))}
+    assert fr.evaluate_catalog([[0, 1]], n_users=2, metrics="popularity", **known)["popularity"] == 3.0
+    for metric in ("novelty", "surprisal", "epc"):
+        with pytest.raises(
+            ValueError, match=r"must not be above `n_users`, 2.*item 0 has 5.*not interactions"
+        ):
+            fr.evaluate_catalog([[0, 1]], n_users=2, metrics=metric, **known)
+    history = sp.csr_array(np.ones((1, 3)))  # of other users than those that popularity was counted over
+    with pytest.raises(ValueError, match="needs `n_users="):
+        fr.evaluate_catalog([[0, 1]], metrics="novelty", history=history, **known)
 
 
 def test_history_gives_popularity_and_users():
@@ -272,6 +310,16 @@ def test_what_cannot_be_computed_is_said():
     ("change", "error", "message"),
     [
         ({"metrics": "covrage"}, ValueError, "Did you mean 'coverage'"),
+        ({"metrics": "ndcg@10"}, ValueError, "which is not known. fr.evaluate has it"),
+        ({"metrics": "logloss"}, ValueError, "fr.evaluate_clicks has it"),
+        ({"categories": [["x"], ["x", "y"], [], [], []]}, TypeError, "MultiLabelBinarizer"),
+        (
+            {"top": {"q": {"a": math.nan}}, "items": list("abcde")},
+            ValueError,
+            "`top` has a score that is NaN",
+        ),
+        ({"top": {"q": ["a"]}}, TypeError, "got 'a'. Give the items' ids as `items="),
+        ({"top": {"q": ["z"]}, "items": list("abcde")}, ValueError, "'z', which is not in `items`"),
         ({"metrics": "coverage@0"}, ValueError, "positive integer after '@'"),
         ({"metrics": "coverage@x"}, ValueError, "positive integer after '@'"),
         ({"metrics": []}, ValueError, "at least one metric"),
