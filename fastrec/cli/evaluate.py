@@ -198,19 +198,14 @@ def _overlap(left: pd.Series, right: pd.Series) -> bool:
 
 
 def _summary(result: Any, level: float, seed: int, threads: int | None) -> pd.DataFrame:
-    """``metric, mean, low, high, queries, convention``; the interval only where the mean is that of the
-    queries.
-    """
-    import numpy as np
-
+    """``metric, mean, low, high, queries, convention``."""
     frame = result.to_frame()
     if level and len(result):
         from fastrec.evaluation.bootstrap import bootstrap
 
-        spread = bootstrap(result.values, level=level, seed=seed, threads=threads)
-        plain = np.isclose(spread.mean, frame["mean"], rtol=1e-9, atol=1e-12)
-        frame.insert(2, "low", np.where(plain, spread.low, np.nan))
-        frame.insert(3, "high", np.where(plain, spread.high, np.nan))
+        spread = bootstrap(result, level=level, seed=seed, threads=threads)
+        frame.insert(2, "low", spread.low)
+        frame.insert(3, "high", spread.high)
     return frame
 
 

@@ -33,8 +33,8 @@ def files(fastrec):
     return fastrec
 
 
-def want(metrics, run=RUN):
-    return fr.evaluate(run, TRUTH.drop(columns="kind"), metrics)
+def want(metrics, run=RUN, convention="trec"):
+    return fr.evaluate(run, TRUTH.drop(columns="kind"), metrics, convention)
 
 
 @pytest.mark.parametrize("run", ["run.parquet", "run.trec"])
@@ -105,6 +105,24 @@ def test_means_by_a_column(files, source: str) -> None:
         "rare"
         in files(*words[:-3] if source == "groups" else words[:-1], *words[-2:] * (source == "groups")).out
     )
+
+
+def test_intervals_are_those_of_the_means_shown(files) -> None:
+    """Geometric means and ratios of sums have theirs too."""
+    words = [
+        "evaluate",
+        "run.trec",
+        "truth.csv",
+        "-m",
+        "gmap,precision@5",
+        "--convention",
+        "implicit",
+        "--json",
+    ]
+    rows = json.loads(files(*words).out)["metrics"]
+    assert all(row["low"] < row["mean"] < row["high"] for row in rows)
+    spread = fr.evaluation.bootstrap(want(["gmap", "precision@5"], convention="implicit"))
+    assert [row["low"] for row in rows] == pytest.approx(spread.low.tolist(), abs=1e-15)
 
 
 def test_means_by_a_column_are_averaged_as_the_whole_is(files) -> None:
