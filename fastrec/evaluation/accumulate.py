@@ -25,10 +25,13 @@ class Accumulator:
 
     Examples
     --------
-    >>> total = fr.evaluation.Accumulator(["ndcg@10", "recall@100"])
-    >>> for run, truth in batches:
-    ...     total.update(run, truth)
-    >>> total.merge(other).result().mean
+    >>> import fastrec as fr
+    >>> total, other = (fr.evaluation.Accumulator(["mrr", "recall@1"]) for _ in range(2))
+    >>> for run, truth in [({"q": ["a", "b"]}, {"q": ["b"]}), ({"r": ["c"]}, {"r": ["c"]})]:
+    ...     total = total.update(run, truth)
+    >>> other = other.update({"s": ["d"]}, {"s": ["e"]})  # in another process
+    >>> total.merge(other).result()["mrr"]
+    0.5
     """
 
     def __init__(

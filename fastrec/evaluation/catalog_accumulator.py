@@ -29,10 +29,13 @@ class CatalogAccumulator:
 
     Examples
     --------
-    >>> total = fr.evaluation.CatalogAccumulator(n_items=50_000, metrics=["coverage@10", "gini"])
-    >>> for users in batches:
-    ...     total.update(index.topk(users, 100))
-    >>> total.merge(other).result()["coverage@10"]
+    >>> import fastrec as fr
+    >>> total, other = (fr.evaluation.CatalogAccumulator(n_items=8, metrics=["coverage"]) for _ in range(2))
+    >>> for lists in [[[0, 1], [0, 2]], [[1, 3], [0, 1]]]:  # of index.topk(users, k), batch by batch
+    ...     total = total.update(lists)
+    >>> other = other.update([[0, 4]])  # in another process
+    >>> total.merge(other).result()["coverage"]
+    0.625
     """
 
     def __init__(

@@ -27,10 +27,13 @@ class ClickAccumulator:
 
     Examples
     --------
-    >>> total = fr.evaluation.ClickAccumulator(["auc", "gauc", "logloss"])
-    >>> for batch in batches:
-    ...     total.update(batch.y, batch.p, groups=batch.user)
-    >>> total.merge(other).result()["gauc"]
+    >>> import fastrec as fr
+    >>> total, other = (fr.evaluation.ClickAccumulator(["auc", "gauc"]) for _ in range(2))
+    >>> for clicked, predicted, user in [([0, 1], [0.1, 0.4], [7, 7]), ([0, 1], [0.2, 0.1], [8, 8])]:
+    ...     total = total.update(clicked, predicted, groups=user)
+    >>> other = other.update([1, 0], [0.9, 0.5], groups=[9, 9])  # in another process
+    >>> round(total.merge(other).result()["gauc"], 6)
+    0.666667
     """
 
     def __init__(self, metrics: str | Sequence[str] = DEFAULT_METRICS, **options: Any) -> None:

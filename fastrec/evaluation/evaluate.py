@@ -100,6 +100,7 @@ def evaluate(
 
     Examples
     --------
+    >>> import fastrec as fr
     >>> ev = fr.evaluate({"q": {"a": 0.9, "b": 0.8}}, {"q": {"b": 1}}, ["mrr", "recall@1"])
     >>> ev["mrr"], ev["recall@1"]
     (0.5, 0.0)

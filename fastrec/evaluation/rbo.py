@@ -64,6 +64,7 @@ def rbo(
 
     Examples
     --------
+    >>> import fastrec as fr
     >>> round(fr.rbo({"q": ["a", "b", "c"]}, {"q": ["a", "c", "b"]}, p=0.9)["rbo"], 6)
     0.955
     """

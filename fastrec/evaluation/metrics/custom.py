@@ -44,6 +44,7 @@ def metric(name: str) -> Callable[[Function], Function]:
 
     Examples
     --------
+    >>> import fastrec as fr
     >>> @fr.metric("last_hit@k")
     ... def last_hit(gains, ideal, k):
     ...     rank = 0
@@ -51,7 +52,8 @@ def metric(name: str) -> Callable[[Function], Function]:
     ...         if gains[i] > 0:
     ...             rank = i + 1
     ...     return rank
-    >>> fr.evaluate(run, truth, ["last_hit@10", "ndcg@10"])
+    >>> fr.evaluate({"q": ["a", "b", "c"]}, {"q": ["a", "b"]}, ["last_hit@10"])["last_hit@10"]
+    2.0
     """
     if not isinstance(name, str) or not _NAME.match(name):
         raise ValueError(f"`name` must look like 'my_metric@k' or 'my_metric'; got {name!r}")
