@@ -522,9 +522,8 @@ def _weights(weights: Any, truth: Truth) -> np.ndarray | None:
 
 def describe(column: Column, policy: Convention) -> str:
     """The column's name with every choice its value rests on."""
-    parts = {
-        name: getattr(policy, name) for name in (*column.metric.uses, "ties", "empty", "missing", "unjudged")
-    }
+    every = ("ties", "score_precision", "empty", "missing", "duplicates", "unjudged")
+    parts = {name: getattr(policy, name) for name in (*column.metric.uses, *every)}
     if policy.relevance_level is not None:
         parts["relevance_level"] = policy.relevance_level
         if "gain" in column.metric.uses:

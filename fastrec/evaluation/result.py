@@ -28,8 +28,9 @@ class Evaluation:
     counts : dict: ``queries`` (rows of ``values``), ``empty`` (truth without a relevant item), ``missing`` (no item
         in the run), ``unjudged`` (queries of the run that the truth does not know), ``duplicates`` (repeats removed),
         ``tied`` (items with the score of another), ``undefined`` ({metric: queries with NaN}).
-    convention : dict from metric to its resolved convention, such as ``ndcg@10[gain=linear,ideal=judged,ties=trec,
-        empty=zero]``.
+    convention : dict from metric to its resolved convention, every choice that its value rests on, such as
+        ``recall@5[recall_denominator=relevant,ties=trec,score_precision=float32,empty=zero,missing=zero,
+        duplicates=error,unjudged=nonrel]``.
     """
 
     numbered = False  # the queries have no labels, only row numbers

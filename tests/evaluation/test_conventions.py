@@ -162,7 +162,8 @@ def test_a_cutoff_among_averaged_ties_is_refused_where_it_leaves_the_value_open(
 def test_the_result_says_how_it_was_computed() -> None:
     ev = fr.evaluate(RUN, TRUTH, ["ndcg@10", "rbp(p=0.5)"], relevance_level=2)
     assert ev.convention["ndcg@10"] == (
-        "ndcg@10[gain=linear,discount=log,ideal=judged,ties=trec,empty=zero,missing=zero,unjudged=nonrel,relevance_level=2,"
+        "ndcg@10[gain=linear,discount=log,ideal=judged,ties=trec,score_precision=float32,"
+        "empty=zero,missing=zero,duplicates=error,unjudged=nonrel,relevance_level=2,"
         "below_level=gain]"
     )
     assert ev.convention["rbp(p=0.5)"].startswith("rbp[p=0.5,ties=trec")
