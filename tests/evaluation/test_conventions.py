@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 import fastrec as fr
 from fastrec.evaluation import Convention
-from fastrec.evaluation.conventions import PRESETS
+from fastrec.evaluation.conventions import CHOICES, GAINS, PRESETS
+from fastrec.evaluation.metrics import REGISTRY, Metric
 
 RUN = {"full": ["a", "b"], "none": ["a"], "extra": ["a"]}
 TRUTH = {"full": {"b": 1}, "none": {"a": 0}, "away": {"a": 1}}
@@ -206,6 +208,32 @@ def test_a_convention_can_be_given_whole() -> None:
             evaluate(**{policy: value})
     with pytest.raises(TypeError, match="gain"):
         evaluate(gain={1: "x"})
+
+
+@pytest.mark.parametrize("metric", [m for m in REGISTRY.values() if m.function is None], ids=lambda m: m.name)
+def test_the_result_echoes_every_policy_that_changes_a_value(metric: Metric) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 8, 20) + rng.integers(0, 3, 20) * 1e-9  # ties, some in float32 alone
+    run = {q: dict(zip(rng.permutation(30)[: 4 + q].tolist(), scores.tolist())) for q in range(12)}
+    truth: Any = {
+        q: dict(zip(rng.permutation(30)[:9].tolist(), rng.integers(0, 4, 9).tolist())) for q in range(14)
+    }
+    if metric.subtopics:
+        truth = {
+            q: {s: {i: int(g > s) for i, g in items.items()} for s in (0, 1)} for q, items in truth.items()
+        }
+    given = {"max_gain": "max_gain=4", "n_items": "n_items=100"}
+    needed = ",".join(given[name] for name, default in metric.parameters if default is None)
+    name = metric.name + f"({needed})" * bool(needed) + "@5" * metric.takes_cutoff
+    for policy, choices in {**CHOICES, "gain": GAINS, "relevance_level": (1.0, 2.0)}.items():
+        values: dict[str, set[float]] = {}
+        for choice in set(choices) - {"error"}:
+            level = {"relevance_level": 2} if policy == "below_level" else {}
+            with suppress(ValueError):  # an order of ties that is not defined for the metric
+                ev = fr.evaluate(run, truth, [name], **{policy: choice}, **level)
+                values.setdefault(ev.convention[name], set()).add(round(ev[name], 12))
+        assert values
+        assert all(len(found) == 1 for found in values.values()), (policy, values)
 
 
 def test_a_gain_table_may_be_any_mapping() -> None:

@@ -132,8 +132,8 @@ def subtopic_recall(q: Query) -> float:
 
 _ALPHA, _BETA = ("alpha", 0.5), ("beta", 0.5)
 METRICS = [
-    Metric("alpha_dcg", alpha_dcg, "alpha_dcg", (), (_ALPHA,), subtopics=True),
-    Metric("alpha_ndcg", alpha_ndcg, "alpha_ndcg", (), (_ALPHA,), subtopics=True),
+    Metric("alpha_dcg", alpha_dcg, "alpha_dcg", (), (_ALPHA,), subtopics=True, uses=("discount",)),
+    Metric("alpha_ndcg", alpha_ndcg, "alpha_ndcg", (), (_ALPHA,), subtopics=True, uses=("discount",)),
     Metric("err_ia", err_ia, "err_ia", (), (_ALPHA,), subtopics=True),
     Metric("nerr_ia", nerr_ia, "nerr_ia", (), (_ALPHA,), subtopics=True),
     Metric("nrbp", nrbp, "nrbp", (), (_ALPHA, _BETA), subtopics=True),
