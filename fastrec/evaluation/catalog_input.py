@@ -12,7 +12,7 @@ import numpy as np
 from fastrec._core import arrays, checks, columns
 from fastrec._core import threads as _threads
 from fastrec.evaluation.catalog_metrics import METRICS
-from fastrec.evaluation.metrics import function_of
+from fastrec.evaluation.metrics import function_of, name_list
 from fastrec.evaluation.runs import Run, columns_of, csr_of, mapping_of, read_run
 from fastrec.ranking.result import TopK
 
@@ -338,8 +338,7 @@ NEEDED = {
 
 def parse(names: Any) -> dict[str, tuple[str, int | None]]:
     """The metric and the cutoff (``None``: whole lists) of each name."""
-    if isinstance(names, str):
-        names = [names]
+    names = name_list(names)
     wanted: dict[str, tuple[str, int | None]] = {}
     for name in names:
         if not isinstance(name, str):

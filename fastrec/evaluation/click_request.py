@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from fastrec._core import checks
 from fastrec._core import threads as _threads
 from fastrec.evaluation.click_metrics import ALIASES, GAUC_WEIGHTS, METRICS, Metric
-from fastrec.evaluation.metrics import function_of
+from fastrec.evaluation.metrics import function_of, name_list
 
 DEFAULT_METRICS = ("auc", "logloss", "ece")
 
@@ -70,15 +71,18 @@ def read_request(
     return Request(
         wanted,
         None if eps is None else float(eps),
-        float(zero_division),
+        _number_or_nan(zero_division, "zero_division"),
         undefined,
         _threads.resolve(threads),
     )
 
 
+def _number_or_nan(value: Any, name: str) -> float:
+    return math.nan if isinstance(value, float) and math.isnan(value) else checks.number(value, name)
+
+
 def _parse(names: Any, defaults: dict[str, Any]) -> list[Wanted]:
-    if isinstance(names, str):
-        names = [names]
+    names = name_list(names)
     wanted: dict[str, Wanted] = {}
     for name in names:
         if not isinstance(name, str):

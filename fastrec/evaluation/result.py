@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastrec._core import arrays
+from fastrec._core import arrays, checks
 from fastrec._core import threads as threading
 from fastrec._kernels import evaluation as kernels
 
@@ -206,6 +206,7 @@ class Evaluation:
 
     def to_markdown(self, digits: int = 4) -> str:
         """The means as a Markdown table; only this text is rounded."""
+        digits = checks.integer(digits, "digits", low=0, high=17)
         lines = ["| metric | mean | queries |", "|---|---:|---:|"]
         for row in self.to_frame().itertuples():
             lines.append(f"| {row.metric} | {row.mean:.{digits}f} | {row.queries} |")
@@ -213,6 +214,7 @@ class Evaluation:
 
     def to_latex(self, digits: int = 4) -> str:
         """The means as a LaTeX table (booktabs); only this text is rounded."""
+        digits = checks.integer(digits, "digits", low=0, high=17)
         lines = [r"\begin{tabular}{lrr}", r"\toprule", r"metric & mean & queries \\", r"\midrule"]
         for row in self.to_frame().itertuples():
             lines.append(rf"{_latex(str(row.metric))} & {row.mean:.{digits}f} & {row.queries} \\")

@@ -16,6 +16,7 @@ from fastrec.evaluation.conventions import resolve
 from fastrec.evaluation.evaluate import evaluate_adopted
 from fastrec.evaluation.metrics import REGISTRY, Column, Metric, Query, parse
 from fastrec.evaluation.metrics.base import ratio
+from fastrec.evaluation.per_query import shown
 from fastrec.evaluation.result import Evaluation
 from fastrec.evaluation.runs import read_run
 from fastrec.evaluation.truth import Truth
@@ -147,7 +148,7 @@ def _check_sizes(evaluation: Evaluation, m: int) -> None:
         q = int(np.argmax(wrong))
         raise ValueError(
             f"`negatives` must be the number of irrelevant items in every list, {m}; "
-            f"query {evaluation.query_ids[q]!r} has {int((listed - found)[q])}"
+            f"query {shown(evaluation.query_ids[q])} has {int((listed - found)[q])}"
         )
 
 

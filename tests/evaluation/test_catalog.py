@@ -310,6 +310,7 @@ def test_what_cannot_be_computed_is_said():
     ("change", "error", "message"),
     [
         ({"metrics": "covrage"}, ValueError, "Did you mean 'coverage'"),
+        ({"metrics": None}, TypeError, "must be a list of names; got NoneType"),
         ({"metrics": "ndcg@10"}, ValueError, "which is not known. fr.evaluate has it"),
         ({"metrics": "logloss"}, ValueError, "fr.evaluate_clicks has it"),
         ({"categories": [["x"], ["x", "y"], [], [], []]}, TypeError, "MultiLabelBinarizer"),

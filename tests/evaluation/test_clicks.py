@@ -635,6 +635,9 @@ def test_certain_and_wrong_is_clipped():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
+        ({"metrics": "auc,logloss"}, ValueError, "several names are a list"),
+        ({"metrics": None}, TypeError, "must be a list of names; got NoneType"),
+        ({"zero_division": "warn"}, TypeError, "`zero_division` must be a number; got str 'warn'"),
         ({"metrics": "ndcg@10"}, ValueError, "which is not known. fr.evaluate has it"),
         ({"metrics": "acu"}, ValueError, "Did you mean 'auc'"),
         ({"metrics": []}, ValueError, "at least one metric"),

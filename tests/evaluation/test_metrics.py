@@ -165,6 +165,13 @@ def test_spellings() -> None:
         (["ndcg@"], ValueError, "positive integer"),
         (["recall@5,"], ValueError, "positive integer"),
         (["ndcg(3)"], ValueError, "has no parameter 'k': a cutoff follows the name, as in 'ndcg@10'"),
+        (
+            "map, mrr@10",
+            ValueError,
+            r"several names are a list, such as \['ndcg@10', 'map'\]; got 'map, mrr@10'",
+        ),
+        ("rbp(p=0.8),map", ValueError, "several names are a list"),
+        (None, TypeError, "must be a list of names; got NoneType"),
         (["set_P.5"], ValueError, "set measures are of the whole list; got 'set_P.5'.*'precision@10'"),
         (["set_recall@5"], ValueError, "set measures are of the whole list"),
         (["set_F_2,4"], ValueError, "set measures are of the whole list"),

@@ -6,6 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from fastrec.evaluation.metrics import (
     agreement,
@@ -97,12 +98,8 @@ def parse(metrics: str | Iterable[str]) -> list[Column]:
     Repeated names are kept once.  Raises ``ValueError`` for an unknown name (with the nearest known one), a cutoff
     that is not a positive integer and a parameter the metric does not take.
     """
-    if isinstance(metrics, str):
-        metrics = [metrics]
-    if isinstance(metrics, (bytes, dict)) or not isinstance(metrics, Iterable):
-        raise TypeError(f"`metrics` must be a list of names such as 'ndcg@10'; got {type(metrics).__name__}")
     columns: dict[str, Column] = {}
-    for text in metrics:
+    for text in name_list(metrics):
         if isinstance(text, Metric):
             text = text.name
         if not isinstance(text, str):
@@ -117,6 +114,19 @@ def parse(metrics: str | Iterable[str]) -> list[Column]:
     if not columns:
         raise ValueError("`metrics` names no metric; give at least one, such as 'ndcg@10'")
     return list(columns.values())
+
+
+def name_list(names: Any) -> list[Any]:
+    """One name or several, as a list; several in one text, as the command line has them, are a ``ValueError``."""
+    if isinstance(names, str):
+        if re.search(r",\s*[A-Za-z]", re.sub(r"\([^)]*\)", "", names)):
+            raise ValueError(
+                f"`metrics`: several names are a list, such as ['ndcg@10', 'map']; got {names!r}"
+            )
+        return [names]
+    if isinstance(names, (bytes, dict)) or not isinstance(names, Iterable):
+        raise TypeError(f"`metrics` must be a list of names; got {type(names).__name__}")
+    return list(names)
 
 
 def _parse_one(text: str) -> list[Column]:
