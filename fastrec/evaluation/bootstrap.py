@@ -75,7 +75,7 @@ def bootstrap(
 
     Parameters
     ----------
-    values : Evaluation, frame, (Q, M) or (Q,) array
+    values : Evaluation, CatalogEvaluation, frame, (Q, M) or (Q,) array
         Per-query values.  NaN marks a query where the metric is not defined: it counts in no mean.
     level : float in (0, 1)
         Coverage of the two-sided interval.

@@ -200,7 +200,7 @@ class CatalogEvaluation(NamedValues):
     item_counts : (n_items,) int64
         How many lists name each item.
     per_list : pandas.DataFrame
-        One row a list.
+        One row a list.  :func:`fastrec.compare` and ``fr.evaluation.bootstrap`` take the evaluation for it.
     exposure : pandas.DataFrame
         One row a group of items.
     """
@@ -243,14 +243,17 @@ class CatalogEvaluation(NamedValues):
         import pandas as pd
 
         columns: dict[str, np.ndarray] = {"items": self._cut(self._width).lengths}
-        for name in self._values:
-            base, k = name.strip().lower().partition("@")[0], self.parameters[name]["k"]
+        for name, parameters in self.parameters.items():
+            definition = METRICS[name.strip().lower().partition("@")[0]]
             if name in self._per_list:
                 columns[name] = self._per_list[name]
-            elif base == "popularity":
-                columns[name] = self._cut(k).per_list(self._catalog.need("popularity"))
-            elif base == "novelty":
-                columns[name] = self._cut(k).per_list(-np.log2(self._catalog.user_share))
+            elif definition.of_items is not None:
+                columns[name] = np.full(len(self._index), np.nan)
+                if name not in self.undefined:
+                    lists = self._cut(parameters["k"])
+                    columns[name] = lists.per_list(
+                        definition.of_items(lists, parameters.get(definition.option or ""))
+                    )
         return pd.DataFrame(columns, index=pd.RangeIndex(len(self._index), name="list"))
 
     @property

@@ -19,6 +19,9 @@ class _Metric:
     compute: Callable[[Lists, Any], Any]
     per_list: bool  # `compute` gives a value a list, of which the metric is the mean
     option: str | None
+    of_items: Callable[[Lists, Any], np.ndarray] | None = (
+        None  # a value a list is the mean of these over its items
+    )
 
 
 METRICS: dict[str, _Metric] = {}
@@ -30,6 +33,19 @@ def _metric(
     def add(compute: Callable[..., Any]) -> Callable[..., Any]:
         METRICS[name] = _Metric(compute, per_list, option)
         return compute
+
+    return add
+
+
+def _mean_of(name: str, *, option: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A metric that is the mean over lists of the mean over their items of what the function gives for each item."""
+
+    def add(of_items: Callable[..., Any]) -> Callable[..., Any]:
+        def compute(lists: Lists, value: Any) -> float:
+            return lists.mean_of(of_items(lists, value)) + 0.0  # no -0.0
+
+        METRICS[name] = _Metric(compute, False, option, of_items)
+        return of_items
 
     return add
 
@@ -95,13 +111,13 @@ def _(lists: Lists, _: Any) -> float:
     )
 
 
-@_metric("popularity")
-def _(lists: Lists, _: Any) -> float:
-    return lists.mean_of(lists.catalog.need("popularity"))
+@_mean_of("popularity")
+def _(lists: Lists, _: Any) -> np.ndarray:
+    return np.asarray(lists.catalog.need("popularity"))
 
 
-@_metric("tail_share", option="tail")
-def _(lists: Lists, tail: float) -> float:
+@_mean_of("tail_share", option="tail")
+def _(lists: Lists, tail: float) -> np.ndarray:
     popularity = lists.catalog.need("popularity")
     order = lists.catalog.tail_order
     mass = np.cumsum(popularity[order])
@@ -112,7 +128,7 @@ def _(lists: Lists, tail: float) -> float:
     )  # the fewest items with that share of the mass
     of_tail = np.ones(len(popularity))
     of_tail[order[:head]] = 0.0
-    return lists.mean_of(of_tail)
+    return of_tail
 
 
 @_metric("popularity_lift")
@@ -128,24 +144,25 @@ def _(lists: Lists, _: Any) -> float:
     return _ratio(lists.mean_of(popularity), before, "the items of `history` have popularity 0") - 1.0
 
 
-@_metric("novelty")
-def _(lists: Lists, _: Any) -> float:
-    return lists.mean_of(-np.log2(lists.catalog.user_share)) + 0.0
+@_mean_of("novelty")
+def _novelty(lists: Lists, _: Any) -> np.ndarray:
+    return -np.log2(lists.catalog.user_share)
 
 
-@_metric("surprisal")
-def _(lists: Lists, _: Any) -> float:
-    users = float(lists.catalog.need("n_users"))
-    return _ratio(METRICS["novelty"].compute(lists, None), math.log2(users), "there is one user")
+@_mean_of("surprisal")
+def _(lists: Lists, _: Any) -> np.ndarray:
+    if lists.catalog.need("n_users") == 1:
+        raise Undefined("there is one user")
+    return _novelty(lists, None) / math.log2(lists.catalog.need("n_users"))
 
 
-@_metric("self_information")
-def _(lists: Lists, _: Any) -> float:
+@_mean_of("self_information")
+def _(lists: Lists, _: Any) -> np.ndarray:
     popularity = np.maximum(lists.catalog.need("popularity"), 1.0)
     total = float(lists.catalog.need("popularity").sum())
     if not total:
         raise Undefined("`popularity` sums to 0")
-    return lists.mean_of(-np.log2(popularity / total)) + 0.0
+    return -np.log2(popularity / total)
 
 
 @_metric("ild", per_list=True)

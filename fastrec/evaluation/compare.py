@@ -47,7 +47,7 @@ def compare(
 
     Parameters
     ----------
-    runs : mapping of name to Evaluation, per-query frame or (Q, M) array
+    runs : mapping of name to Evaluation, CatalogEvaluation (its lists are the queries), per-query frame or (Q, M) array
         Queries are matched by id (``Evaluation.query_ids``, a column ``query``, or a frame's index), whatever
         their order.  Without ids, row ``q`` of every run is the same query.  Or all are results of
         :func:`fastrec.evaluate_clicks` on the same rows: see Notes.

@@ -33,13 +33,21 @@ class PerQuery:
 
 
 def read(source: Any, name: str) -> PerQuery:
-    """Read an ``Evaluation``, a pandas, polars or Arrow frame, a Series, or a (Q, M) or (Q,) array.
+    """Read an ``Evaluation``, a pandas, polars or Arrow frame, a Series, or a (Q, M) or (Q,) array; or the metrics of a
+    ``CatalogEvaluation`` that have a value a list.
 
     A frame has one row a query and one column a metric; the queries are named by its column ``query`` (or
     ``query_id``, ``qid``), else by its index unless that merely counts.  Infinite values, other columns
     that are not numbers, repeated metrics and repeated queries are refused.
     """
     weights, geometric = None, frozenset[str]()
+    if hasattr(source, "per_list"):
+        lists = source.per_list.drop(columns="items")
+        if not len(lists.columns):
+            raise ValueError(
+                f"`{name}` has no metric with a value a list, such as novelty or ild; it has {', '.join(source)}"
+            )
+        source = lists
     if hasattr(source, "values") and hasattr(source, "metrics") and hasattr(source, "query_ids"):
         if not isinstance(source.values, np.ndarray):
             raise TypeError(

@@ -263,6 +263,38 @@ def test_lists_that_are_scored_are_read_best_first():
     assert dict(fr.evaluate_catalog(frame, **known)) == dict(fr.evaluate_catalog([[3, 2], [0, 1]], **known))
 
 
+def test_means_over_lists_have_a_value_a_list():
+    p = problem(ragged=True)
+    names = [
+        "popularity",
+        "tail_share",
+        "novelty",
+        "surprisal",
+        "self_information",
+        "ild",
+        "novelty@2",
+        "epc",
+    ]
+    got = fr.evaluate_catalog(**p, metrics=[*names, "coverage"])
+    assert list(got.per_list) == ["items", *names]
+    np.testing.assert_allclose(got.per_list[names].mean(), got.values[names], **SAME)
+    spread = fr.evaluation.bootstrap(got, replicates=200)
+    assert spread.metrics == names
+    np.testing.assert_allclose(spread.mean, got.values[names], **SAME)
+    runs = {"a": p["top"], "b": np.where(p["top"] < 0, p["top"], (p["top"] + 1) % N_ITEMS)}
+    both = {
+        name: fr.evaluate_catalog(**p | {"top": top}, metrics=[*names, "coverage"])
+        for name, top in runs.items()
+    }
+    compared = fr.compare(both, ["novelty@2", "popularity"]).frame
+    np.testing.assert_allclose(compared["run_mean"], both["b"].values[["novelty@2", "popularity"]], **SAME)
+    with pytest.raises(ValueError, match=r"has no metric with a value a list, .*it has coverage"):
+        fr.evaluation.bootstrap(fr.evaluate_catalog([[0, 1]], 3, metrics="coverage"))
+    with pytest.warns(RuntimeWarning, match="`popularity` sums to 0"):
+        nothing = fr.evaluate_catalog([[0, 1]], popularity=np.zeros(3), metrics=["tail_share", "popularity"])
+    assert nothing.per_list["tail_share"].isna().all()
+
+
 def test_no_lists_are_lists():
     for none in ([], [[], []], {}, np.zeros((0, 3), int)):
         assert fr.evaluate_catalog(none, 3, metrics="coverage")["coverage"] == 0.0
