@@ -53,7 +53,10 @@ def evaluate(
         Path, typer.Argument(help="What is right: TREC qrels, or a table query, item, gain[, subtopic].")
     ],
     metrics: Annotated[
-        list[str] | None, typer.Option("--metrics", "-m", help="Names, by commas.", show_default=DEFAULT)
+        list[str] | None,
+        typer.Option(
+            "--metrics", "-m", help="Names, by commas; an unknown one lists all.", show_default=DEFAULT
+        ),
     ] = None,
     convention: Annotated[
         str,
@@ -98,9 +101,9 @@ def evaluate(
     \b
     Examples:
       fastrec evaluate run.trec qrels.trec --metrics ndcg@10,map,recall@5,20,100
-      fastrec evaluate new.parquet truth.parquet --compare old.parquet --test randomization
+      fastrec evaluate new.csv truth.csv --compare old.csv --test randomization
       fastrec evaluate run.csv truth.csv --by category --per-query values.parquet
-      fastrec evaluate run.trec qrels.trec --require "ndcg@10>=0.31" --require "mrr>0.5"
+      fastrec evaluate run.trec qrels.trec --require "ndcg@10>=0.31"
     """
     import fastrec as fr
     from fastrec._core import checks
