@@ -13,7 +13,7 @@ from fastrec._core import arrays, checks, columns
 from fastrec._core import threads as _threads
 from fastrec.evaluation.catalog_metrics import METRICS
 from fastrec.evaluation.metrics import function_of, name_list
-from fastrec.evaluation.runs import Run, columns_of, csr_of, mapping_of, read_run
+from fastrec.evaluation.runs import Run, are_mappings, columns_of, csr_of, mapping_of, read_run
 from fastrec.ranking.result import TopK
 
 DEFAULT_METRICS = ("coverage", "gini", "entropy", "personalization")
@@ -135,7 +135,11 @@ def list_ids(top: Any, items: Any) -> tuple[np.ndarray, int | None]:
 
 def _is_named(top: Any) -> bool:
     """Whether it is a run that names its lists or scores its items, and no matrix or list of lists."""
-    if isinstance(mapping_of(top, "top"), Mapping) or isinstance(top, (str, os.PathLike)):
+    if (
+        isinstance(mapping_of(top, "top"), Mapping)
+        or are_mappings(top)
+        or isinstance(top, (str, os.PathLike))
+    ):
         return True
     frame = columns_of(top, "top")
     if frame is None:

@@ -61,7 +61,8 @@ def evaluate(
     run : ranked items by query, as one of
 
         - a ``TopK`` (``fr.Index(...).topk(...)``), read without a conversion;
-        - an id matrix (Q, k), best first, that -1 may pad (int32 or int64 on a card); or a list of id lists;
+        - an id matrix (Q, k), best first, that -1 may pad (int32 or int64 on a card); or a list of id lists, or of
+          dicts ``{item: score}``;
         - a frame (pandas, polars, Arrow) with columns ``query, item`` and ``score`` (or ``rank``; with neither, the
           rows are best first), or the names that other libraries give them (``fastrec/_core/columns.py``);
         - a SciPy sparse matrix (queries x items) of scores;

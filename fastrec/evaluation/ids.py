@@ -325,9 +325,25 @@ def _tidy(codes: np.ndarray, distinct: np.ndarray, name: str) -> tuple[np.ndarra
         return np.array([int(label) for label in distinct], np.int64)[codes], None
     import pandas as pd
 
-    text = _as_objects([label.decode() if isinstance(label, bytes) else str(label) for label in distinct])
+    text = _as_objects([_written(label, name) for label in distinct])
     merged, labels = pd.factorize(text)
     return merged.astype(np.int64)[codes], Labels.of(np.asarray(labels, object))
+
+
+def _written(label: Any, name: str) -> str:
+    """A label as text."""
+    if isinstance(label, bytes):
+        return label.decode()
+    if isinstance(label, (float, np.floating)):
+        if not float(label).is_integer():
+            raise TypeError(f"`{name}` must hold integers or text; got the number {label}")
+        return str(int(label))
+    if isinstance(label, tuple) and len(label) == 2 and isinstance(label[1], (float, np.floating)):
+        raise TypeError(
+            f"`{name}` must hold integers or text; got the pair {label}. Items with their scores are a dict: "
+            "{query: dict(pairs)}"
+        )
+    return str(label)
 
 
 def is_host(array: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -62,6 +62,9 @@ def read_run(run: Any, queries: Any = None) -> Run:
     if frame is not None:
         _no_labels(queries, "run")
         return _from_frame(frame)
+    if are_mappings(run):
+        numbered = _from_mapping(dict(enumerate(run)))
+        return replace(numbered, queries=row_labels(queries, len(run), "run"))
     sparse = csr_of(run)
     if sparse is not None:
         ptr, indices, data = sparse
@@ -287,6 +290,11 @@ def _refuse_unordered(entry: Any, name: str) -> None:
         raise TypeError("`run` must list the items of a query best first; got a set, which has no order")
 
 
+def are_mappings(rows: Any) -> bool:
+    """A list with a dict of scores or gains for every query."""
+    return isinstance(rows, (list, tuple)) and bool(rows) and all(isinstance(row, Mapping) for row in rows)
+
+
 def objects(values: Any, size: int) -> np.ndarray:
     out = np.empty(size, object)
     out[:] = list(values)
@@ -297,6 +305,8 @@ def ragged(rows: Any, name: str) -> tuple[np.ndarray, np.ndarray, Labels | None]
     """(ptr, flat ids, labels) of a sequence of id arrays."""
     for row in rows:
         _refuse_unordered(row, name)
+        if isinstance(row, Mapping):
+            raise TypeError(f"`{name}` must hold a dict for every query, or a list for every query; got both")
     lists = [row if isinstance(row, (np.ndarray, list, tuple)) else list(row) for row in rows]
     ptr = np.concatenate(([0], np.cumsum([len(row) for row in lists], dtype=np.int64))).astype(np.int64)
     if all(isinstance(row, np.ndarray) and row.dtype.kind in "iu" for row in lists) and lists:

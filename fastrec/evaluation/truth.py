@@ -37,7 +37,8 @@ class Truth:
         - a frame (pandas, polars, Arrow) with columns ``query, item[, gain]`` and perhaps ``subtopic``;
         - a dict ``{query: {item: gain}}``, ``{query: [items]}`` or ``{query: {subtopic: {item: gain}}}``;
         - a SciPy sparse matrix (queries x items) whose stored values are gains;
-        - a list of id arrays, or an id matrix that -1 pads: row r is query r (a CuPy matrix stays on its card);
+        - a list of id arrays or of dicts ``{item: gain}``, or an id matrix that -1 pads: row r is query r (a matrix of
+          CuPy stays on its card);
         - a path of a TREC qrels, Parquet, CSV, JSON Lines or JSON file.
 
         Without gains every item has gain 1.  Integer, text and mixed ids; see ``fastrec.evaluation.ids``.
@@ -347,6 +348,9 @@ def _read(truth: Any, queries: Any, subtopics: bool | None) -> _Parts:
     if frame is not None:
         runs._no_labels(queries, "truth")
         return _from_frame(frame, subtopics)
+    if runs.are_mappings(truth):
+        ptr, flat, gains, topics, _, items = _from_mapping(dict(enumerate(truth)), subtopics)
+        return ptr, flat, gains, topics, runs.row_labels(queries, len(truth), "truth"), items
     if subtopics:
         raise ValueError(
             "`truth` must name its subtopics: a frame with a column 'subtopic', a file, or a dict "

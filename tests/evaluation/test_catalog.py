@@ -241,6 +241,7 @@ def test_top_k_results_and_ids_of_any_kind_are_read(tmp_path):
     assert dict(fr.evaluate_catalog([["a", "b"], ("c",)], items=["a", "b", "c", "d"])) == want
     assert dict(fr.evaluate_catalog(np.asfortranarray(rows), 4)) == want
     assert dict(fr.evaluate_catalog({"u": [0, 1], "v": [2]}, 4)) == want
+    assert dict(fr.evaluate_catalog([{1: 0.1, 0: 0.9}, {2: 1.0}], 4)) == want
     assert dict(fr.evaluate_catalog({"u": {"b": 0.1, "a": 2.0}, "v": {"c": 1.0}}, items=list("abcd"))) == want
     frame = pd.DataFrame({"user": list("vuu"), "item": [2, 1, 0], "score": [0.5, 0.2, 0.9]})
     assert dict(fr.evaluate_catalog(frame, 4)) == want

@@ -120,6 +120,14 @@ PAIRS: dict[str, tuple[Any, Any]] = {
         TRUTH_FRAME.rename(columns={"query": "query-id", "item": "corpus-id", "gain": "score"}),
     ),
     "Series of lists": (RUN_FRAME.groupby("query")["item"].apply(list), pd.Series(TRUTH)),
+    "lists of dicts, worst first": (
+        [dict(reversed(entry.items())) for entry in RUN.values()],
+        [dict(reversed(entry.items())) for entry in TRUTH.values()],
+    ),
+    "whole floats among text": (
+        numbered(RUN, int, lambda i: float(i) if i % 2 else str(i)),
+        numbered(TRUTH, str, str),
+    ),
     "lists, Series of dicts": ([list(entry) for entry in RUN.values()], pd.Series(list(TRUTH.values()))),
 }
 
@@ -295,6 +303,24 @@ BAD: list[tuple[Any, Any, dict, type, str]] = [
         "'rel' and 'label' could",
     ),
     ({"q1": {"a", "b"}}, TRUTH, {}, TypeError, "a set, which has no order"),
+    (
+        {"q1": [("a", 0.5), ("b", 0.2)]},
+        TRUTH,
+        {},
+        TypeError,
+        r"got the pair \('a', 0.5\). Items with their scores",
+    ),
+    ([("q1", "a", 0.5), ("q1", "b", 0.2)], CSR, {}, TypeError, "integers or text; got the number 0.5"),
+    (RUN, {"q1": ["b", 1.5]}, {}, TypeError, "`truth .*got the number 1.5"),
+    ([{"query": "q1", "item": "a", "score": 1.0}], [["a"]], {}, TypeError, "`score` must hold numbers"),
+    ([{"a": 1.0}, ["b"]], [["a"], ["b"]], {}, TypeError, "`run` must hold a dict for every query, or a list"),
+    (
+        [["a"], ["b"]],
+        [{"a": 1.0}, ["b"]],
+        {},
+        TypeError,
+        "`truth` must hold a dict for every query, or a list",
+    ),
     ([{1, 2}, {3}], CSR, {}, TypeError, "a set, which has no order"),
     ("no such file.csv", CSR, {}, FileNotFoundError, "no such file"),
 ]
