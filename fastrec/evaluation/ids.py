@@ -121,7 +121,7 @@ def column(values: Any, name: str) -> tuple[np.ndarray, Labels | None]:
     found = _as_integers(values, name)
     if found is not None:
         return found, None
-    text = _to_arrow(values)
+    text = _to_arrow(values, name)
     if text is None:
         return _tidy(*_factorise(values, name), name)
     if text.null_count:
@@ -208,7 +208,7 @@ def _is_arrow(values: Any) -> bool:
     return type(values).__module__.startswith("pyarrow")
 
 
-def _to_arrow(values: Any) -> Any:
+def _to_arrow(values: Any, name: str) -> Any:
     """The column as one Arrow array of text where it is text held by Arrow, else ``None``."""
     if type(values).__module__.startswith("polars"):
         values = values.to_arrow()
@@ -226,7 +226,10 @@ def _to_arrow(values: Any) -> Any:
         return values
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         return values
-    return values.cast(pa.large_string())
+    try:
+        return values.cast(pa.large_string())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        raise TypeError(f"`{name}` must hold integers or text; got {values.type}") from None
 
 
 def _factorise(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:

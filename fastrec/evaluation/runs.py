@@ -275,6 +275,13 @@ def listed(entry: Any, name: str) -> Any:
     if isinstance(entry, (str, bytes)):
         raise TypeError(f"`{name}` must map every query to a dict or a list of items; got the text {entry!r}")
     _refuse_unordered(entry, name)
+    if hasattr(entry, "columns"):
+        raise TypeError(f"`{name}` must map every query to a dict or a list of items; got a frame")
+    if hasattr(entry, "to_dict") and getattr(entry.dtype, "kind", "") == "f":
+        raise TypeError(
+            f"`{name}` must map every query to a dict or a list of items; got a Series of floats. Its `.to_dict()` "
+            "gives the number of each item"
+        )
     if isinstance(entry, Mapping) or hasattr(entry, "__len__"):
         return entry
     try:

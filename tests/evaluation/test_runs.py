@@ -152,6 +152,15 @@ def test_polars_and_arrow_frames(text: bool) -> None:
         np.testing.assert_array_equal(fr.evaluate(categorical, truth, METRICS).values, EXPECTED)
 
 
+def test_lists_in_a_column_are_refused() -> None:
+    """One row an item: a column of lists is first taken apart (``explode``)."""
+    listed = RUN_FRAME.groupby("query", as_index=False)["item"].agg(list)
+    pa = pytest.importorskip("pyarrow", reason="Arrow tables are one of the inputs")
+    for run in (listed, pa.Table.from_pandas(listed)):
+        with pytest.raises(TypeError, match=r"`run\.item` must hold integers or text"):
+            fr.evaluate(run, TRUTH, METRICS)
+
+
 def test_rows_can_be_labelled() -> None:
     top = TopK(TOP.rows, TOP.scores, LABELS)
     np.testing.assert_array_equal(fr.evaluate(top, TRUTH, METRICS, queries=["q1", "q2"]).values, EXPECTED)
@@ -303,6 +312,9 @@ BAD: list[tuple[Any, Any, dict, type, str]] = [
         "'rel' and 'label' could",
     ),
     ({"q1": {"a", "b"}}, TRUTH, {}, TypeError, "a set, which has no order"),
+    ({"q1": pd.Series({"a": 1.0, "b": 2.0})}, TRUTH, {}, TypeError, "Series of floats. Its `.to_dict"),
+    (RUN, {"q1": pd.Series({"a": 1.0, "b": 2.0})}, {}, TypeError, "`truth` .*Series of floats"),
+    ({"q1": RUN_FRAME}, TRUTH, {}, TypeError, "`run` must map every query .*got a frame"),
     (
         {"q1": [("a", 0.5), ("b", 0.2)]},
         TRUTH,
