@@ -135,6 +135,8 @@ def list_ids(top: Any, items: Any) -> tuple[np.ndarray, int | None]:
 
 def _is_named(top: Any) -> bool:
     """Whether it is a run that names its lists or scores its items, and no matrix or list of lists."""
+    if isinstance(top, np.ndarray):
+        return False
     if (
         isinstance(mapping_of(top, "top"), Mapping)
         or are_mappings(top)

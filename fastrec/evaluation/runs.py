@@ -272,6 +272,8 @@ def _from_mapping(run: Mapping[Any, Any]) -> Run:
 
 def listed(entry: Any, name: str) -> Any:
     """The items of one query of a dict: a dict, or anything with a length."""
+    if isinstance(entry, (dict, list, tuple)):
+        return entry
     if isinstance(entry, (str, bytes)):
         raise TypeError(f"`{name}` must map every query to a dict or a list of items; got the text {entry!r}")
     _refuse_unordered(entry, name)
