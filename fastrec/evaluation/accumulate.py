@@ -92,6 +92,7 @@ class Accumulator:
             convention=first.convention,
             weights=np.concatenate([np.asarray(part.weights) for part in parts]) if weighted[0] else None,
             averages=first._averages,
+            better=first.better,
             shares={name: np.concatenate([part._shares[name] for part in parts]) for name in first._shares},
         )
 

@@ -220,6 +220,11 @@ class CatalogEvaluation(NamedValues):
             self._cuts[k] = lists
         return self._cuts[k]
 
+    @property
+    def better(self) -> dict[str, int]:
+        """1 where a larger value of a metric is better, -1 where a smaller one is, 0 where neither is."""
+        return {name: METRICS[name.strip().lower().partition("@")[0]].better for name in self.parameters}
+
     def __repr__(self) -> str:
         return f"CatalogEvaluation of {len(self._index)} lists\n{self._table()}"
 

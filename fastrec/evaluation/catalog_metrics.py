@@ -19,32 +19,33 @@ class _Metric:
     compute: Callable[[Lists, Any], Any]
     per_list: bool  # `compute` gives a value a list, of which the metric is the mean
     option: str | None
-    of_items: Callable[[Lists, Any], np.ndarray] | None = (
-        None  # a value a list is the mean of these over its items
-    )
+    better: int  # 1: the larger the better, -1: the smaller, 0: neither
+    of_items: Callable[[Lists, Any], np.ndarray] | None = None  # of which a list's value is the mean
 
 
 METRICS: dict[str, _Metric] = {}
 
 
 def _metric(
-    name: str, *, per_list: bool = False, option: str | None = None
+    name: str, *, per_list: bool = False, option: str | None = None, better: int = 1
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def add(compute: Callable[..., Any]) -> Callable[..., Any]:
-        METRICS[name] = _Metric(compute, per_list, option)
+        METRICS[name] = _Metric(compute, per_list, option, better)
         return compute
 
     return add
 
 
-def _mean_of(name: str, *, option: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _mean_of(
+    name: str, *, option: str | None = None, better: int = 1
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A metric that is the mean over lists of the mean over their items of what the function gives for each item."""
 
     def add(of_items: Callable[..., Any]) -> Callable[..., Any]:
         def compute(lists: Lists, value: Any) -> float:
             return lists.mean_of(of_items(lists, value)) + 0.0  # no -0.0
 
-        METRICS[name] = _Metric(compute, False, option, of_items)
+        METRICS[name] = _Metric(compute, False, option, better, of_items)
         return of_items
 
     return add
@@ -85,12 +86,12 @@ def gini(amounts: np.ndarray) -> float:
     return float((np.arange(1 - n, n, 2, dtype=np.float64) * rising).sum() / (n * float(total)))
 
 
-@_metric("gini")
+@_metric("gini", better=-1)
 def _(lists: Lists, _: Any) -> float:
     return gini(lists.counts)
 
 
-@_metric("gini_exposure")
+@_metric("gini_exposure", better=-1)
 def _(lists: Lists, _: Any) -> float:
     return gini(lists.exposure)
 
@@ -111,12 +112,12 @@ def _(lists: Lists, _: Any) -> float:
     )
 
 
-@_mean_of("popularity")
+@_mean_of("popularity", better=0)
 def _(lists: Lists, _: Any) -> np.ndarray:
     return np.asarray(lists.catalog.need("popularity"))
 
 
-@_mean_of("tail_share", option="tail")
+@_mean_of("tail_share", option="tail", better=0)
 def _(lists: Lists, tail: float) -> np.ndarray:
     popularity = lists.catalog.need("popularity")
     order = lists.catalog.tail_order
@@ -131,7 +132,7 @@ def _(lists: Lists, tail: float) -> np.ndarray:
     return of_tail
 
 
-@_metric("popularity_lift")
+@_metric("popularity_lift", better=0)
 def _(lists: Lists, _: Any) -> float:
     popularity, history = lists.catalog.need("popularity"), lists.catalog.need("history")
     sizes = np.diff(history.indptr)
@@ -275,7 +276,7 @@ def _unequal(lists: Lists, chosen: np.ndarray, could: Any, why: str) -> float:
     return float(chances.std() / chances.mean())
 
 
-@_metric("rsp")
+@_metric("rsp", better=-1)
 def _(lists: Lists, _: Any) -> float:
     codes, labels = lists.catalog.need("item_groups")
     chosen, could = lists.listed, np.bincount(codes, minlength=len(labels)) * lists.lists
@@ -286,7 +287,7 @@ def _(lists: Lists, _: Any) -> float:
     return _unequal(lists, chosen, could, "no list holds an item that its user has not had")
 
 
-@_metric("reo")
+@_metric("reo", better=-1)
 def _(lists: Lists, _: Any) -> float:
     codes, labels = lists.catalog.need("item_groups")
     wanted = lists.catalog.need("truth")
@@ -298,7 +299,7 @@ def _(lists: Lists, _: Any) -> float:
     return _unequal(lists, _among(lists, wanted), could, "no list holds a relevant item")
 
 
-@_metric("exposure_gap")
+@_metric("exposure_gap", better=-1)
 def _(lists: Lists, _: Any) -> float:
     lists.some()
     frame = exposure_shares(lists)
@@ -315,7 +316,7 @@ def exposure_shares(lists: Lists) -> dict[str, np.ndarray]:
     return {"exposure": got / max(got.sum(), np.finfo(float).tiny), "target": due / due.sum()}
 
 
-@_metric("miscalibration", per_list=True, option="alpha")
+@_metric("miscalibration", per_list=True, option="alpha", better=-1)
 def _(lists: Lists, alpha: float) -> np.ndarray:
     import scipy.sparse as sp
 

@@ -27,6 +27,7 @@ class GroupValues:
     metrics : M names
     query_ids : (G,) labels of the groups
     weights : None: the groups weigh what each metric gives them
+    better : 1 where a larger value of a metric is better, -1 where a smaller one is, 0 where neither is
     """
 
     values: np.ndarray
@@ -34,6 +35,8 @@ class GroupValues:
     query_ids: np.ndarray
     weights: None = None
     _shares: dict[str, np.ndarray] = field(default_factory=dict)
+    better: dict[str, int] = field(default_factory=dict)
+    unit: str = "groups"
 
 
 def group_values(evaluation: ClickEvaluation, metrics: Sequence[str] | str | None) -> GroupValues:
@@ -61,7 +64,8 @@ def group_values(evaluation: ClickEvaluation, metrics: Sequence[str] | str | Non
         values[:, column], share = rows.of(asked[name])
         if share is not None:
             shares[name] = share
-    return GroupValues(values, names, np.asarray(evaluation._labels), None, shares)
+    better = {name: asked[name].definition.better for name in names}
+    return GroupValues(values, names, np.asarray(evaluation._labels), None, shares, better)
 
 
 class _RowsOfGroups:

@@ -65,7 +65,8 @@ def compare(
     baseline : name or None
         Compare every other run with this one; by default each run with each one before it.
     alternative : "two-sided", "greater" or "less"
-        ``"greater"`` asks whether the run is better than its baseline.  The interval stays two-sided.
+        ``"greater"`` asks whether the run's mean is larger than its baseline's, which is worse where smaller is better
+        (``Comparison.better``).  The interval stays two-sided.
     interval : "t", "bootstrap" (BCa) or None
         Of the mean difference.  By default the test's own: ``"t"`` for the t-test, Tukey's simultaneous
         intervals for Tukey, else ``"bootstrap"``.
@@ -121,13 +122,11 @@ def compare(
         if len(runs) < 2:
             raise ValueError(f"`runs` must hold at least two runs to compare; got {len(runs)}")
         if test in click_groups.TESTS:
-            of_groups, better = tables_of_groups(runs, metrics, str(test))
-            result = compare(
-                of_groups, test=test, correction=correction, baseline=baseline, alternative=alternative,
-                interval=interval, level=level, missing=missing, nan=nan, clusters=clusters, replicates=replicates,
-                seed=seed, threads=threads,
+            return compare(
+                tables_of_groups(runs, metrics, str(test)), test=test, correction=correction, baseline=baseline,
+                alternative=alternative, interval=interval, level=level, missing=missing, nan=nan, clusters=clusters,
+                replicates=replicates, seed=seed, threads=threads,
             )  # fmt: skip
-            return result.judged(better)
         return compare_clicks(
             runs, metrics, test=test, correction=correction, baseline=baseline, alternative=alternative,
             interval=interval, level=level, clusters=clusters, replicates=replicates, seed=seed,
@@ -175,10 +174,10 @@ def compare(
     else:
         pairs = [(names.index(baseline), other) for other, name in enumerate(names) if name != baseline]
     columns = [pair.columns(values, first, second) for first, second in pairs]
+    first_table = next(iter(tables.values()))
+    better = {metric: first_table.better.get(metric, 1) for metric in metric_names}
     return Comparison(
-        frame=_frame(
-            columns, [(names[first], names[second]) for first, second in pairs], metric_names, correction
-        ),
+        frame=_frame(columns, [(names[first], names[second]) for first, second in pairs], better, correction),
         means=_means(values, weights, names, metric_names),
         test=test,
         correction=correction,
@@ -188,6 +187,8 @@ def compare(
         baseline=baseline,
         replicates=replicates,
         seed=seed,
+        better=better,
+        unit=first_table.unit,
     )
 
 
@@ -428,11 +429,17 @@ def _refuse_undefined(
 
 
 def _frame(
-    columns: list[dict[str, np.ndarray]], pairs: list[tuple[str, str]], metrics: list[str], correction: str
+    columns: list[dict[str, np.ndarray]],
+    pairs: list[tuple[str, str]],
+    better: dict[str, int],
+    correction: str,
 ) -> pd.DataFrame:
-    """One row a (metric, pair), metric by metric, with the p-values corrected over all rows."""
+    """One row a (metric, pair), metric by metric, with the p-values corrected over all rows; a win is a query where the
+    run is better.
+    """
     import pandas as pd
 
+    metrics = list(better)
     data: dict[str, Any] = {
         "metric": np.repeat(np.array(metrics, dtype=object), len(pairs)),
         "baseline": [pair[0] for pair in pairs] * len(metrics),
@@ -442,6 +449,10 @@ def _frame(
         data[name] = np.stack([column[name] for column in columns], axis=1).ravel()
         if name == "p":
             data["p_corrected"] = significance.correct(data["p"], correction)
+    smaller = np.repeat(np.array(list(better.values()), int) < 0, len(pairs))
+    data["win"], data["loss"] = (
+        np.where(smaller, data[there], data[here]) for here, there in (("win", "loss"), ("loss", "win"))
+    )
     return pd.DataFrame(data)
 
 

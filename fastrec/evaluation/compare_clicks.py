@@ -117,15 +117,15 @@ def compare_clicks(
         replicates=replicates,
         seed=seed,
         better={metric: METRICS[_metric(first, metric)].better for metric in wanted},
+        unit="rows",
     )
 
 
 def tables_of_groups(
     runs: Mapping[str, Any], metrics: Sequence[str] | str | None, test: str
-) -> tuple[dict[str, GroupValues], dict[str, int]]:
-    """The values of click metrics by group, for a test over groups, and which way each metric is better."""
+) -> dict[str, GroupValues]:
+    """The values of click metrics by group, for a test over groups."""
     evaluations = _of_the_same_rows(runs)
-    first = next(iter(evaluations.values()))
     if metrics is not None:
         metrics = _common_metrics(evaluations, metrics)
     tables = {name: run.by_group(metrics) for name, run in evaluations.items()}
@@ -136,7 +136,7 @@ def tables_of_groups(
         raise ValueError(
             f"{weighed[0]!r} weighs its groups, which test {test!r} cannot; use test 'randomization', or 'gauc@uniform'"
         )
-    return tables, {metric: METRICS[_metric(first, metric)].better for metric in wanted}
+    return tables
 
 
 def _of_the_same_rows(runs: Mapping[str, Any]) -> dict[str, ClickEvaluation]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastrec._core import checks
@@ -24,7 +24,8 @@ class Comparison:
         ``metric, baseline, run`` : what is compared.
         ``n`` : queries on which both runs have a value.
         ``baseline_mean, run_mean`` : means over those.
-        ``difference`` : ``run_mean - baseline_mean``; positive means that `run` is better.
+        ``difference`` : ``run_mean - baseline_mean``; positive means that `run` is better, but where ``better`` says
+            that smaller is.
         ``relative`` : ``difference / baseline_mean`` (NaN where that mean is 0).
         ``low, high`` : confidence interval of the difference.
         ``statistic, p, p_corrected`` : of the test.
@@ -37,6 +38,7 @@ class Comparison:
         As resolved.
     better : mapping from metric to 1 (larger is better), -1 (smaller is) or 0 (neither)
         Metrics that are not in it are better when they are larger.
+    unit : what ``n`` counts: "queries", "lists", "rows" or "groups"
     """
 
     frame: pd.DataFrame
@@ -50,18 +52,12 @@ class Comparison:
     replicates: int
     seed: int
     better: Mapping[str, int] = field(default_factory=dict)
+    unit: str = "queries"
 
     @property
     def significant(self) -> pd.Series:
         """One bool a row of ``frame``: is its corrected p below ``1 - level``?"""
         return (self.frame["p_corrected"] < 1 - self.level).rename("significant")
-
-    def judged(self, better: Mapping[str, int]) -> Comparison:
-        """The same where the metrics are better this way: wins and losses change places where smaller is better."""
-        frame = self.frame.copy()
-        smaller = frame["metric"].map(better) < 0
-        frame.loc[smaller, ["win", "loss"]] = frame.loc[smaller, ["loss", "win"]].to_numpy()
-        return replace(self, frame=frame, better=dict(better))
 
     def to_frame(self) -> pd.DataFrame:
         """A copy of ``frame``."""

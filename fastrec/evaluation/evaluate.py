@@ -233,6 +233,7 @@ def evaluate_adopted(
         convention={column.label: describe(column, policy) for column in columns},
         weights=importance,
         averages={column.label: column.metric.mean for column in columns},
+        better={column.label: column.metric.better for column in columns},
         shares={
             column.label: arrays.namespace(relevant)
             .minimum(relevant, column.cutoff or relevant)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ class PerQuery:
     query_ids : (Q,) array, or None where the queries are only numbered
     weights : (Q, M) float64, or None: what each value counts in its metric's mean
     geometric : names of the metrics whose mean is geometric
+    better : 1 where a larger value of a metric is better (and where nothing is said), -1: a smaller one, 0: neither
+    unit : what a row is of: "queries", "lists" or "groups"
     """
 
     values: np.ndarray
@@ -30,6 +33,8 @@ class PerQuery:
     query_ids: np.ndarray | None
     weights: np.ndarray | None = None
     geometric: frozenset[str] = frozenset()
+    better: Mapping[str, int] = field(default_factory=dict)
+    unit: str = "queries"
 
 
 def read(source: Any, name: str) -> PerQuery:
@@ -41,8 +46,9 @@ def read(source: Any, name: str) -> PerQuery:
     that are not numbers, repeated metrics and repeated queries are refused.
     """
     weights, geometric = None, frozenset[str]()
+    better, unit = getattr(source, "better", {}), getattr(source, "unit", "queries")
     if hasattr(source, "per_list"):
-        lists = source.per_list.drop(columns="items")
+        lists, unit = source.per_list.drop(columns="items"), "lists"
         if not len(lists.columns):
             raise ValueError(
                 f"`{name}` has no metric with a value a list, such as novelty or ild; it has {', '.join(source)}"
@@ -68,7 +74,7 @@ def read(source: Any, name: str) -> PerQuery:
         if len(ids) != len(values):
             raise ValueError(f"`{name}` must name each of its {len(values)} queries; got {len(ids)} names")
         _refuse_repeats(ids, name, "query")
-    return PerQuery(values, [str(metric) for metric in metrics], ids, weights, geometric)
+    return PerQuery(values, [str(metric) for metric in metrics], ids, weights, geometric, better, unit)
 
 
 def _weights_of(evaluation: Any) -> np.ndarray | None:

@@ -67,7 +67,8 @@ def plot_evaluation(
     _label_rows(axes, rows, summary.metrics)
     _write_beside(axes, rows, ["" if np.isnan(mean) else f"{mean:.{digits}f}" for mean in summary.mean])
     axes.set_xlabel(f"mean and {100 * level:.6g}% interval")
-    axes.set_title(_size(summary.count) if title is None else title, loc="left", fontsize="medium")
+    unit = "lists" if hasattr(evaluation, "per_list") else "queries"
+    axes.set_title(_size(summary.count, unit) if title is None else title, loc="left", fontsize="medium")
     return axes
 
 
@@ -115,7 +116,8 @@ def plot_comparison(
     else:
         _draw_wins(axes, rows, comparison)
     _label_rows(axes, rows, _row_labels(comparison))
-    axes.set_title(_size(frame["n"].to_numpy()) if title is None else title, loc="left", fontsize="medium")
+    size = _size(frame["n"].to_numpy(), comparison.unit)
+    axes.set_title(size if title is None else title, loc="left", fontsize="medium")
     return axes
 
 
@@ -161,7 +163,7 @@ def _draw_wins(axes: Axes, rows: np.ndarray, comparison: Comparison) -> None:
         left = left + share
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f}%")
-    axes.set_xlabel(f"{_what(comparison, 'run - baseline')}, share of queries")
+    axes.set_xlabel(f"{_what(comparison, 'run - baseline')}, share of {comparison.unit}")
     axes.legend(
         ncols=3, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, fontsize="small"
     )
@@ -236,6 +238,6 @@ def _reach(centre: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.nan_to_num(np.maximum([centre - low, high - centre], 0))
 
 
-def _size(count: np.ndarray) -> str:
+def _size(count: np.ndarray, unit: str) -> str:
     low, high = (int(count.min()), int(count.max())) if len(count) else (0, 0)
-    return f"{high:,} queries" if low == high else f"{low:,} to {high:,} queries"
+    return f"{high:,} {unit}" if low == high else f"{low:,} to {high:,} {unit}"

@@ -28,6 +28,7 @@ class Evaluation:
     counts : dict: ``queries`` (rows of ``values``), ``empty`` (truth without a relevant item), ``missing`` (no item
         in the run), ``unjudged`` (queries of the run that the truth does not know), ``duplicates`` (repeats removed),
         ``tied`` (items with the score of another), ``undefined`` ({metric: queries with NaN}).
+    better : dict from metric to 1 where a larger value is better, -1 where a smaller one is, 0 where neither is.
     convention : dict from metric to its resolved convention, every choice that its value rests on, such as
         ``recall@5[recall_denominator=relevant,ties=trec,score_precision=float32,empty=zero,missing=zero,
         duplicates=error,unjudged=nonrel]``.
@@ -47,6 +48,7 @@ class Evaluation:
         weights: np.ndarray | None = None,
         averages: dict[str, str] | None = None,
         shares: dict[str, np.ndarray] | None = None,
+        better: dict[str, int] | None = None,
         threads: int | None = None,
     ) -> None:
         self.metrics = list(metrics)
@@ -56,6 +58,7 @@ class Evaluation:
         self._values: np.ndarray | None = values
         self._averages = averages or {}
         self._shares = shares or {}
+        self.better = better or {}
         sums, undefined = _column_sums(values, threads)
         self.counts = {"undefined": {name: int(n) for name, n in zip(metrics, undefined) if n}} | counts
         self._means = self._average(values, sums, undefined)
@@ -139,6 +142,7 @@ class Evaluation:
             convention={metric: self.convention[metric] for metric in metrics},
             weights=self.weights,
             averages=self._averages,
+            better={metric: self.better.get(metric, 1) for metric in metrics},
             shares={name: share for name, share in self._shares.items() if name in metrics},
         )
         part.numbered, part.rows = self.numbered, self.rows
@@ -172,6 +176,7 @@ class Evaluation:
             convention=self.convention,
             weights=None if here.weights is None else here.weights[rows],
             averages=self._averages,
+            better=self.better,
             shares={name: share[rows] for name, share in here._shares.items()},
         )
 

@@ -104,7 +104,14 @@ def evaluate_sampled(
     measured = [
         Column(
             f"{column.label} sampled({m})",
-            Metric(column.metric.name, worth.define, "by_others", (), (("sampled", None),), function=worth),
+            Metric(
+                column.metric.name,
+                worth.define,
+                "by_others",
+                parameters=(("sampled", None),),
+                better=column.metric.better,
+                function=worth,
+            ),
             None,
             (float(m),),
         )

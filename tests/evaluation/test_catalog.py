@@ -289,6 +289,19 @@ def test_means_over_lists_have_a_value_a_list():
     }
     compared = fr.compare(both, ["novelty@2", "popularity"]).frame
     np.testing.assert_allclose(compared["run_mean"], both["b"].values[["novelty@2", "popularity"]], **SAME)
+    kinds = {
+        "categories": p["categories"],
+        "history": p["history"],
+        "metrics": ["miscalibration", "popularity"],
+    }
+    both = {name: fr.evaluate_catalog(top, undefined="nan", **kinds) for name, top in runs.items()}
+    compared = fr.compare(both)
+    assert (compared.better, compared.unit) == ({"miscalibration": -1, "popularity": 0}, "lists")
+    old, new = both["a"].per_list, both["b"].per_list
+    assert compared.frame["win"].tolist() == [
+        (new["miscalibration"] < old["miscalibration"]).sum(),
+        (new["popularity"] > old["popularity"]).sum(),
+    ]
     with pytest.raises(ValueError, match=r"has no metric with a value a list, .*it has coverage"):
         fr.evaluation.bootstrap(fr.evaluate_catalog([[0, 1]], 3, metrics="coverage"))
     with pytest.warns(RuntimeWarning, match="`popularity` sums to 0"):

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 from subprocesses import USABLE_ISAS, output_of
 
+import fastrec as fr
 from fastrec.evaluation import significance
 from fastrec.evaluation.bootstrap import bootstrap
 from fastrec.evaluation.compare import TESTS, compare
@@ -352,6 +353,29 @@ def test_accepts_an_evaluation(runs):
     )
     only = compare(runs, "map").frame
     assert list(only["metric"]) == ["map"]
+
+
+def test_wins_are_where_the_metric_is_better():
+    """A smaller mean rank is better; neither count is."""
+    old = fr.evaluate([["x", "a"], ["x", "a"], ["a"]], [["a"], ["a"], ["a"]], ["mean_rank", "mrr", "num_ret"])
+    new = fr.evaluate(
+        [["a", "x"], ["a"], ["x", "y", "a"]], [["a"], ["a"], ["a"]], ["mean_rank", "mrr", "num_ret"]
+    )
+    compared = fr.compare({"old": old, "new": new})
+    assert compared.better == {"mean_rank": -1, "mrr": 1, "num_ret": 0}
+    rows = compared.frame.set_index("metric")[["win", "tie", "loss"]]
+    assert rows.loc["mean_rank"].tolist() == rows.loc["mrr"].tolist() == [2, 0, 1]
+    assert rows.loc["num_ret"].tolist() == [1, 1, 1]
+    assert compared.unit == "queries"
+    best = fr.compare({"old": old, "new": fr.evaluate([["a"]] * 3, [["a"]] * 3, old.metrics)}, ["mean_rank"])
+    assert "**1.0000**" in best.to_markdown(style="means")
+    parts = [
+        fr.evaluation.Accumulator(old.metrics).update([["a"]], [["a"]]).result(),
+        old.only(["mean_rank"]),
+    ]
+    assert [part.better["mean_rank"] for part in parts] == [-1, -1]
+    sampled = fr.evaluate_sampled([["b", "a"]], [["a"]], ["mean_rank"], n_items=9, negatives=1)
+    assert sampled.better == {"mean_rank sampled(1)": -1}
 
 
 def test_tables():

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from subprocesses import output_of
 
+import fastrec as fr
 from fastrec.evaluation.bootstrap import bootstrap
 from fastrec.evaluation.compare import compare
 
@@ -76,6 +77,22 @@ def test_wins_fill_the_row(runs):
     np.testing.assert_allclose(widths[0], comparison.frame["win"] / 50)
     with pytest.raises(ValueError, match="`kind` must be one of 'difference', 'wins'"):
         comparison.plot(kind="pie")
+
+
+def test_the_title_says_what_was_counted():
+    rng = np.random.default_rng(0)
+    clicked, user = np.arange(60) % 2, np.arange(60) // 6
+    models = {
+        name: fr.evaluate_clicks(clicked, rng.random(60), user, metrics=["gauc@uniform"]) for name in "ab"
+    }
+    titles = [
+        fr.compare(models, test=test).plot().get_title(loc="left") for test in ("bootstrap", "paired_t")
+    ]
+    assert titles == ["60 rows", "10 groups"]
+    wins = fr.compare(models, test="paired_t").plot(kind="wins")
+    assert wins.get_xlabel().endswith("share of groups")
+    lists = fr.evaluate_catalog([[0, 1], [2]], popularity=[3, 2, 1], metrics="popularity")
+    assert plot_evaluation(lists).get_title(loc="left") == "2 lists"
 
 
 def test_draws_into_given_axes_and_saves(runs, tmp_path):

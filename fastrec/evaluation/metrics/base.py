@@ -88,6 +88,7 @@ class Metric:
     averages_cut_ties : and so it is where the cutoff falls inside a tied block.
     subtopics : it needs a truth by subtopic.
     mean : how queries are averaged: ``arithmetic`` or ``geometric``.
+    better : 1 where a larger value is better, -1 where a smaller one is, 0 where neither is.
     uses : the policies its value depends on, for the echo in the result.
     """
 
@@ -102,6 +103,7 @@ class Metric:
     averages_cut_ties: bool = True
     subtopics: bool = False
     mean: str = "arithmetic"
+    better: int = 1
     uses: tuple[str, ...] = ()
     function: Any = None  # a user's function, compiled when first used
 

@@ -67,5 +67,5 @@ METRICS = [
     Metric(
         "normalized_rbp", normalized_rbp, "normal_rbp", ("normalised_rbp",), (("p", 0.8),), uses=("short",)
     ),
-    Metric("rbp_residual", rbp_residual, "rbp_residual", (), (("p", 0.8),)),
+    Metric("rbp_residual", rbp_residual, "rbp_residual", (), (("p", 0.8),), better=-1),
 ]

@@ -21,7 +21,7 @@ def num_rel_ret(q: Query) -> float:
 
 
 METRICS = [
-    Metric("num_ret", num_ret, "retrieved", averages_ties=True),
-    Metric("num_rel", num_rel, "relevant", averages_ties=True),
+    Metric("num_ret", num_ret, "retrieved", averages_ties=True, better=0),
+    Metric("num_rel", num_rel, "relevant", averages_ties=True, better=0),
     Metric("num_rel_ret", num_rel_ret, "relevant_retrieved", ("hits",), averages_ties=True),
 ]

@@ -56,6 +56,6 @@ def unjudged(q: Query) -> float:
 METRICS = [
     Metric("bpref", bpref, "bpref"),
     Metric("infap", infap, "infap"),
-    Metric("judged", judged, "judged"),
-    Metric("unjudged", unjudged, "unjudged"),
+    Metric("judged", judged, "judged", better=0),
+    Metric("unjudged", unjudged, "unjudged", better=0),
 ]

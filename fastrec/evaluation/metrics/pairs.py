@@ -92,8 +92,10 @@ METRICS = [
     Metric("lauc", limited_auc, "limited_auc", ("limited_auc",), (("n_items", None),)),
     Metric("pauc", partial_auc, "partial_auc", ("partial_auc",), needs_cutoff=True),
     Metric("pap", pap, "partial_top", (), needs_cutoff=True),
-    Metric("mean_rank", mean_rank, "mean_rank", (), **_CUT),
-    Metric("arp", average_relevance_position, "gain_rank", ("average_relevance_position",), **_CUT),
+    Metric("mean_rank", mean_rank, "mean_rank", (), better=-1, **_CUT),
+    Metric(
+        "arp", average_relevance_position, "gain_rank", ("average_relevance_position",), better=-1, **_CUT
+    ),
     Metric(
         "pair_accuracy",
         pair_accuracy,
