@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,26 @@ def test_the_guide_runs() -> None:
     for block in blocks:
         exec(compile(block, str(GUIDE), "exec"), shared)
     assert shared["ev"]["recall@1"] == pytest.approx(1 / 9)
+
+
+def test_the_guide_tells_how_presets_differ() -> None:
+    lines = [
+        line.strip("| ").split(" | ")
+        for line in GUIDE.read_text(encoding="utf-8").splitlines()
+        if "|" in line
+    ]
+    start = next(row for row, cells in enumerate(lines) if cells == list(conventions.PRESETS))
+    told = {
+        cells[0].strip("`"): cells[1:]
+        for cells in lines[start + 2 :]
+        if len(cells) > len(conventions.PRESETS)
+    }
+    choices = {
+        field.name: [str(getattr(preset, field.name)) for preset in conventions.PRESETS.values()]
+        for field in fields(conventions.Convention)
+        if field.name != "name"
+    }
+    assert told == {name: values for name, values in choices.items() if len(set(values)) > 1}
 
 
 def test_the_guide_names_every_metric_and_policy() -> None:
