@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastrec._core import checks
+from fastrec.evaluation import tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,7 +166,7 @@ class _Markup:
     """How a table's cells are marked up; this is Markdown."""
 
     def plain(self, text: str) -> str:
-        return text.replace("|", r"\|")
+        return tables.markdown_text(text)
 
     def bold(self, text: str) -> str:
         return f"**{text}**"
@@ -175,16 +176,8 @@ class _Markup:
 
 
 class _Latex(_Markup):
-    _SPECIAL = {c: rf"\{c}" for c in "&%$#_{}"} | {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": "$<$",
-        ">": "$>$",
-    }
-
     def plain(self, text: str) -> str:
-        return "".join(self._SPECIAL.get(c, c) for c in text)
+        return tables.latex_text(text)
 
     def bold(self, text: str) -> str:
         return rf"\textbf{{{text}}}"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from fastrec._core import checks
+from fastrec.evaluation import tables
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -56,6 +59,18 @@ class NamedValues:
         import pandas as pd
 
         return pd.DataFrame({"metric": list(self._values), "value": list(self._values.values())})
+
+    def to_markdown(self, digits: int = 4) -> str:
+        """The metrics as a Markdown table; only this text is rounded."""
+        return tables.markdown(("metric", "value"), self._rows(digits))
+
+    def to_latex(self, digits: int = 4) -> str:
+        """The metrics as a LaTeX table (booktabs); only this text is rounded."""
+        return tables.latex(("metric", "value"), self._rows(digits))
+
+    def _rows(self, digits: int) -> list[tuple[str, str]]:
+        digits = checks.integer(digits, "digits", low=0, high=17)
+        return [(name, f"{value:.{digits}f}") for name, value in self._values.items()]
 
     def _table(self) -> str:
         return "\n".join(f"  {name:<20} {value:.6g}" for name, value in self._values.items())

@@ -10,6 +10,7 @@ import numpy as np
 from fastrec._core import arrays, checks
 from fastrec._core import threads as threading
 from fastrec._kernels import evaluation as kernels
+from fastrec.evaluation import tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -212,18 +213,18 @@ class Evaluation:
     def to_markdown(self, digits: int = 4) -> str:
         """The means as a Markdown table; only this text is rounded."""
         digits = checks.integer(digits, "digits", low=0, high=17)
-        lines = ["| metric | mean | queries |", "|---|---:|---:|"]
-        for row in self.to_frame().itertuples():
-            lines.append(f"| {row.metric} | {row.mean:.{digits}f} | {row.queries} |")
-        return "\n".join(lines)
+        rows = [
+            (row.metric, f"{row.mean:.{digits}f}", str(row.queries)) for row in self.to_frame().itertuples()
+        ]
+        return tables.markdown(("metric", "mean", "queries"), rows)
 
     def to_latex(self, digits: int = 4) -> str:
         """The means as a LaTeX table (booktabs); only this text is rounded."""
         digits = checks.integer(digits, "digits", low=0, high=17)
-        lines = [r"\begin{tabular}{lrr}", r"\toprule", r"metric & mean & queries \\", r"\midrule"]
-        for row in self.to_frame().itertuples():
-            lines.append(rf"{_latex(str(row.metric))} & {row.mean:.{digits}f} & {row.queries} \\")
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+        rows = [
+            (row.metric, f"{row.mean:.{digits}f}", str(row.queries)) for row in self.to_frame().itertuples()
+        ]
+        return tables.latex(("metric", "mean", "queries"), rows)
 
     def __repr__(self) -> str:
         width = max(map(len, self.metrics))
@@ -233,6 +234,7 @@ class Evaluation:
             for what, n in self.counts.items()
             if isinstance(n, int) and (n or what == "queries")
         )
+        noted += "".join(f", {n} undefined for {name}" for name, n in self.counts["undefined"].items())
         return "\n".join([f"<Evaluation: {noted}>", *lines])
 
     def _repr_html_(self) -> str:
@@ -258,7 +260,3 @@ def _fetched(array: Any) -> np.ndarray:
 
 def _ratio(a: float, b: float) -> float:
     return float(a / b) if b > 0 else 0.0
-
-
-def _latex(text: str) -> str:
-    return "".join("\\" + c if c in "_%&#$" else c for c in text)

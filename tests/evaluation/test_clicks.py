@@ -709,3 +709,13 @@ def test_plot(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"pip install 'fastrec\[report\]'"):
         fr.evaluate_clicks(y, p, metrics="auc").plot()
+
+
+def test_tables() -> None:
+    result = fr.evaluate_clicks([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], metrics=["auc", "best_f1"])
+    assert result.to_markdown(2).splitlines() == [
+        "| metric | value |", "|---|---:|", "| auc | 0.75 |", "| best_f1 | 0.80 |",
+    ]  # fmt: skip
+    assert r"best\_f1 & 0.800 \\" in result.to_latex(3)
+    with pytest.raises(ValueError, match="`digits` must be between 0 and 17; got -1"):
+        result.to_latex(-1)

@@ -170,6 +170,7 @@ def test_the_result_says_how_it_was_computed() -> None:
     )
     assert ev.convention["rbp(p=0.5)"].startswith("rbp[p=0.5,ties=trec")
     assert "| ndcg@10 |" in ev.to_markdown()
+    assert ev.to_markdown(2).splitlines()[:2] == ["| metric | mean | queries |", "|---|---:|---:|"]
     assert r"rbp(p=0.5)" in ev.to_latex()
     assert ev.to_frame()["metric"].tolist() == ev.metrics
 
@@ -192,6 +193,11 @@ def test_a_grade_is_no_power_without_end() -> None:
     with pytest.raises(ValueError, match=r"takes grades up to 1000; `truth` holds 1001.*gain='linear'"):
         fr.evaluate({"q": ["a"]}, truth, ["ndcg"], gain="exponential")
     assert fr.evaluate({"q": ["a"]}, truth, ["map"], gain="exponential")["map"] == 1.0
+
+
+def test_what_is_undefined_is_printed() -> None:
+    ev = fr.evaluate({"q": ["a"], "r": ["b"]}, {"q": ["a"], "r": ["c"]}, ["mean_rank", "mrr"])
+    assert repr(ev).splitlines()[0] == "<Evaluation: 2 queries, 1 undefined for mean_rank>"
 
 
 def test_a_convention_can_be_given_whole() -> None:
