@@ -47,8 +47,8 @@ def fuse(
     runs : sequence, or mapping of name to run
         All of one kind: ``TopK``, (Q, k) id matrices (-1 is padding) or ``(ids, scores)`` pairs of matrices;
         pandas, polars or Arrow frames with columns ``query, item`` and ``score`` or ``rank``; dicts of
-        ``{query: {item: score}}``; paths of files that ``fr.evaluate`` reads, which become pandas frames.
-        Without scores or ranks the given order is the ranking.
+        ``{query: {item: score}}`` or ``{query: [items]}``; paths of files that ``fr.evaluate`` reads, which
+        become pandas frames.  Without scores or ranks the given order is the ranking.
     method : str
         With r the item's rank in a run (from 1), s its normalised score, and c the number of runs that hold
         it:

@@ -215,26 +215,27 @@ def _values(frame: Any, column: str) -> np.ndarray:
 
 
 class _Dicts(_Shape):
-    """Dicts of {query: {item: score}}."""
+    """Dicts of {query: {item: score}}, or of {query: [items]}, best first."""
 
     description = "a dict"
 
     def read(self, runs: list[Any], names: list[str]) -> list[Table]:
-        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, list[Any]]] = []
+        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, list[Any] | None]] = []
         for run, name in zip(runs, names):
-            for query, scores in run.items():
-                if not isinstance(scores, Mapping):
-                    raise TypeError(
-                        f"{name} must be a dict of {{query: {{item: score}}}}; the value of {query!r} is "
-                        f"{type(scores).__name__}"
-                    )
+            kinds = {self._is_scored(entry, query, name) for query, entry in run.items()}
+            if len(kinds) > 1:
+                raise TypeError(
+                    f"{name} must hold a dict for every query, or a list for every query; got both"
+                )
             # Every query once, with those that have no items: they are in the result too.
             parts.append(
                 (
                     _objects(run),
                     np.repeat(np.arange(len(run)), [len(scores) for scores in run.values()]),
                     _objects(item for scores in run.values() for item in scores),
-                    [score for scores in run.values() for score in scores.values()],
+                    None
+                    if kinds == {False}
+                    else [score for scores in run.values() for score in scores.values()],
                 )
             )
         codes, self.query_labels = _codes([part[0] for part in parts], names, "queries", sort=False)
@@ -242,9 +243,21 @@ class _Dicts(_Shape):
         self.items = len(self.item_labels)
         tables = []
         for code, item, (_, row, _, values), name in zip(codes, items, parts, names):
-            score = checks.real(values, f"the scores of {name}").astype(np.float64)
-            tables.append(Table.of(code[row], item, score, item, name))
+            score = (
+                None if values is None else checks.real(values, f"the scores of {name}").astype(np.float64)
+            )
+            position = np.arange(len(item)) if score is None else item
+            tables.append(Table.of(code[row], item, score, position, name))
         return tables
+
+    @staticmethod
+    def _is_scored(entry: Any, query: Any, name: str) -> bool:
+        if not isinstance(entry, (Mapping, list, tuple, np.ndarray)):
+            raise TypeError(
+                f"{name} must be a dict of {{query: {{item: score}}}} or {{query: [items]}}; the value of {query!r} is "
+                f"{type(entry).__name__}"
+            )
+        return isinstance(entry, Mapping)
 
     def label(self, query: int, item: int) -> str:
         return f"item {shown(self.item_labels[item])} of query {shown(self.query_labels[query])}"

@@ -259,6 +259,17 @@ def test_nothing_to_fuse():
     assert len(fuse([empty, full], "combsum")) == 1
 
 
+def test_lists_are_ranked_as_they_come():
+    lists = [{"q": ["a", "b", "c"], "r": ["x"]}, {"q": ["b", "d"], "s": []}]
+    scored = [{q: {i: -float(place) for place, i in enumerate(x)} for q, x in run.items()} for run in lists]
+    assert fuse(lists) == fuse(scored) == fuse([lists[0], scored[1]])
+    assert list(fuse(lists)["q"]) == ["b", "a", "d", "c"]
+    with pytest.raises(ValueError, match="'combsum' needs scores"):
+        fuse(lists, method="combsum")
+    with pytest.raises(TypeError, match="a dict for every query, or a list for every query; got both"):
+        fuse([{"q": ["a"], "r": {"b": 1.0}}, lists[1]])
+
+
 def test_bad_input_is_named():
     run = {"q": {"a": 1.0}}
     frame = pd.DataFrame({"query": [1, 1], "item": ["a", "a"], "score": [1.0, 2.0]})
@@ -287,7 +298,8 @@ def test_bad_input_is_named():
     with pytest.raises(TypeError, match=r"the items of .* are strings and those of .* are integers"):
         fuse([run, {"q": {1: 1.0}}])
     with pytest.raises(
-        TypeError, match=r"must be a dict of \{query: \{item: score\}\}; the value of 'a' is float"
+        TypeError,
+        match=r"must be a dict of \{query: \{item: score\}\} or \{query: \[items\]\}; the value of 'a' is float",
     ):
         fuse([run, {"a": 1.0}])
     with pytest.raises(TypeError, match="`runs` must be a sequence of runs; got ndarray"):
