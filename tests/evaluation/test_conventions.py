@@ -195,6 +195,21 @@ def test_a_grade_is_no_power_without_end() -> None:
     assert fr.evaluate({"q": ["a"]}, truth, ["map"], gain="exponential")["map"] == 1.0
 
 
+def test_means_by_group() -> None:
+    """Each is what the queries of the group alone give, with their weights."""
+    run = {q: ["a", "b", "c"] for q in "pqrs"}
+    truth = {"p": ["a"], "q": ["b"], "r": ["c"], "s": ["z"]}
+    metrics, weights = ["mrr", "gmap", "mean_rank"], {"p": 1.0, "q": 2.0, "r": 3.0, "s": 4.0}
+    table = fr.evaluate(run, truth, metrics, weights=weights).by(["x", "y", "x", None])
+    assert table["queries"].to_dict() == {"x": 2, "y": 1}
+    for group, queries in (("x", "pr"), ("y", "q")):
+        part = {q: truth[q] for q in queries}
+        alone = fr.evaluate(run, part, metrics, weights={q: weights[q] for q in queries})
+        assert table.loc[group, metrics].tolist() == alone.mean.tolist()
+    with pytest.raises(ValueError, match="one label per query, 4; got 1"):
+        fr.evaluate(run, truth, metrics).by(["x"])
+
+
 def test_what_is_undefined_is_printed() -> None:
     ev = fr.evaluate({"q": ["a"], "r": ["b"]}, {"q": ["a"], "r": ["c"]}, ["mean_rank", "mrr"])
     assert repr(ev).splitlines()[0] == "<Evaluation: 2 queries, 1 undefined for mean_rank>"
