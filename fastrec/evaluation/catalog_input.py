@@ -247,7 +247,7 @@ def item_popularity(value: Any, n_items: int) -> np.ndarray | None:
     if value is None:
         return None
     popularity = checks.vector(value, "popularity", dtype=np.float64, size=n_items, like="one number an item")
-    if not (np.isfinite(popularity) & (popularity >= 0)).all():
+    if not ((popularity >= 0) & (popularity <= 1e300)).all():  # above, their sum would be infinite
         raise ValueError("`popularity` must be finite and not negative: how many users each item has")
     return popularity
 

@@ -12,6 +12,7 @@ from fastrec._core import arrays, checks
 from fastrec.evaluation.click_columns import MAX_ROWS, row_labels, span
 from fastrec.evaluation.click_request import Request, Wanted
 
+LARGEST = 1e145  # a target or its prediction, so that sums of squares are numbers
 LIGHT, HEAVY = 1e-70, 1e70  # weights whose products, of pairs and their sums, are numbers
 
 
@@ -63,10 +64,15 @@ def _check_probabilities(p: np.ndarray, low: float, high: float, wanted: list[Wa
             f"`y_prob` must lie in 0..1 for {need!r}; row {row} is {p[row]}. Ranking metrics (auc, gauc, ap, ...) take "
             "any score; turn logits into probabilities with scipy.special.expit"
         )
-    if not math.isfinite(low) or not math.isfinite(high):
+    if low < -LARGEST or high > LARGEST:
         for one in wanted:
             if one.definition.labels == "real":
-                raise ValueError(f"`y_prob` must be finite for {one.name!r}; it holds an infinity")
+                held = max(low, high, key=abs)
+                raise ValueError(f"`y_prob` must {_bounded(held)} for {one.name!r}; it holds {held}")
+
+
+def _bounded(value: float) -> str:
+    return f"be at most {LARGEST} in magnitude" if math.isfinite(value) else "be finite"
 
 
 def _labels(y: np.ndarray, wanted: list[Wanted], threads: int) -> np.ndarray:
@@ -82,9 +88,9 @@ def _labels(y: np.ndarray, wanted: list[Wanted], threads: int) -> np.ndarray:
         )
     y = y.astype(np.float64)
     need = next((one.name for one in wanted if one.definition.labels == "soft"), None)
-    wrong = np.flatnonzero(~np.isfinite(y) if need is None else ~((y >= 0) & (y <= 1)))
+    wrong = np.flatnonzero(~(np.abs(y) <= LARGEST) if need is None else ~((y >= 0) & (y <= 1)))
     if len(wrong):
-        want = "be finite" if need is None else f"lie in 0..1 for {need!r}"
+        want = _bounded(y[wrong[0]]) if need is None else f"lie in 0..1 for {need!r}"
         raise ValueError(f"`y_true` must {want}; row {wrong[0]} is {y[wrong[0]]}")
     return y
 

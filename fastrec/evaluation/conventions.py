@@ -97,7 +97,7 @@ class Convention:
         if isinstance(self.gain, Mapping):
             for grade, gain in self.gain.items():
                 checks.number(grade, "gain (a grade of the table)")
-                checks.number(gain, f"gain[{grade!r}]")
+                checks.number(gain, f"gain[{grade!r}]", low=-1e300, high=1e300)
             object.__setattr__(self, "gain", dict(self.gain))  # any mapping will do
         else:
             checks.choice(self.gain, "gain", GAINS)

@@ -19,7 +19,7 @@ from fastrec.evaluation.metrics.average_precision import GMAP_FLOOR
 from fastrec.evaluation.rank_metrics import rank_metrics
 from fastrec.evaluation.result import Evaluation
 from fastrec.evaluation.runs import Run, read_run
-from fastrec.evaluation.truth import Truth
+from fastrec.evaluation.truth import LARGEST, Truth
 
 DEFAULT_METRICS = ("ndcg@10", "map", "mrr", "recall@100", "precision@10")
 RETRIEVED, RELEVANT, HITS, DUPLICATES, TIED, BAD = range(6)
@@ -517,8 +517,8 @@ def _weights(weights: Any, truth: Truth) -> np.ndarray | None:
     )
     if not np.isfinite(found).all() or (found < 0).any():
         raise ValueError("`weights` must be finite and not negative")
-    if len(found) and found.sum() == 0:
-        raise ValueError("`weights` must not all be 0")
+    if len(found) and not 0 < found.max() <= LARGEST:
+        raise ValueError(f"`weights` must not all be 0, nor above {LARGEST}; only their ratios matter")
     return found
 
 

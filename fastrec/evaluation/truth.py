@@ -26,6 +26,8 @@ _MERGES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "sum": lambda values, first: np.add.reduceat(values, first),
 }
 
+LARGEST = 1e300  # a gain; their sums must be numbers
+
 
 class Truth:
     """Relevance judgements, read once and reused over many runs.
@@ -59,7 +61,7 @@ class Truth:
 
     Raises
     ------
-    ValueError : an item twice in a query, a gain that is not finite, a missing id, a column that is not there.
+    ValueError : an item twice in a query, a gain that is not finite or above 1e300, a missing id, no such column.
 
     Memory: 16 bytes a judgement (8 without gains), plus the labels of text ids.
     """
@@ -84,11 +86,12 @@ class Truth:
         flat = np.ascontiguousarray(flat, np.int64)
         if gains is not None:
             gains = np.ascontiguousarray(gains, np.float64)
-            bad = np.flatnonzero(~np.isfinite(gains))
+            bad = np.flatnonzero(~(np.abs(gains) <= LARGEST))
             if len(bad):
                 row = int(np.searchsorted(ptr, bad[0], side="right")) - 1
+                fault = "too large to be added" if np.isfinite(gains[bad[0]]) else "not finite"
                 raise ValueError(
-                    f"`truth` has a gain that is not finite, {gains[bad[0]]}, in query {self._queries[row]!r}"
+                    f"`truth` has a gain that is {fault}, {gains[bad[0]]}, in query {self._queries[row]!r}"
                 )
             if (gains == 1.0).all():
                 gains = None

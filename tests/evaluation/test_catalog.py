@@ -388,6 +388,7 @@ def test_what_cannot_be_computed_is_said():
         ({"n_items": -1}, ValueError, "n_items"),
         ({"popularity": np.ones(4)}, ValueError, "popularity"),
         ({"popularity": -np.ones(5)}, ValueError, "not negative"),
+        ({"popularity": np.full(5, 1e308)}, ValueError, "must be finite"),
         ({"vectors": np.ones((4, 2))}, ValueError, "one row an item"),
         ({"vectors": np.full((5, 2), np.nan)}, ValueError, "finite"),
         ({"categories": ["x"] * 4}, ValueError, "one label an item"),

@@ -635,6 +635,16 @@ def test_certain_and_wrong_is_clipped():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
+        (
+            {"metrics": "rmse", "y_true": [1e146, 0, 1]},
+            ValueError,
+            r"at most 1e\+145 in magnitude; row 0 is 1e\+146",
+        ),
+        (
+            {"metrics": "mae", "y_prob": [0.0, -1e146, 1]},
+            ValueError,
+            r"at most 1e\+145 in magnitude for 'mae'; it holds",
+        ),
         ({"metrics": "auc,logloss"}, ValueError, "several names are a list"),
         ({"metrics": None}, TypeError, "must be a list of names; got NoneType"),
         ({"zero_division": "warn"}, TypeError, "`zero_division` must be a number; got str 'warn'"),

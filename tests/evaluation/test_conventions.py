@@ -195,6 +195,19 @@ def test_a_grade_is_no_power_without_end() -> None:
     assert fr.evaluate({"q": ["a"]}, truth, ["map"], gain="exponential")["map"] == 1.0
 
 
+def test_what_is_too_large_to_be_added_is_refused() -> None:
+    """Sums of it would be infinite, and their ratios no numbers."""
+    run, truth = {"q": ["a", "b"], "r": ["a"]}, {"q": {"a": 1e301, "b": 1}, "r": {"a": 1}}
+    with pytest.raises(ValueError, match=r"a gain that is too large to be added, 1e\+301, in query 'q'"):
+        fr.evaluate(run, truth, ["ndcg"])
+    truth["q"]["a"] = 1e300
+    assert fr.evaluate(run, truth, ["ndcg"])["ndcg"] == 1.0
+    with pytest.raises(ValueError, match=r"`gain\[1\]` must be between"):
+        fr.evaluate(run, truth, ["ndcg"], gain={1: 1e301})
+    with pytest.raises(ValueError, match=r"`weights` must not all be 0, nor above 1e\+300"):
+        fr.evaluate(run, truth, ["ndcg"], weights=[1e308, 1e308])
+
+
 def test_means_by_group() -> None:
     """Each is what the queries of the group alone give, with their weights."""
     run = {q: ["a", "b", "c"] for q in "pqrs"}

@@ -170,6 +170,7 @@ def test_spellings() -> None:
             ValueError,
             r"several names are a list, such as \['ndcg@10', 'map'\]; got 'map, mrr@10'",
         ),
+        (["f_beta(beta=1e200)@2"], ValueError, r"'beta' must be between 0 and 1e\+100"),
         ("rbp(p=0.8),map", ValueError, "several names are a list"),
         (None, TypeError, "must be a list of names; got NoneType"),
         (["set_P.5"], ValueError, "set measures are of the whole list; got 'set_P.5'.*'precision@10'"),

@@ -43,7 +43,7 @@ RANGES = {
     ("", "alpha"): (0.0, 1.0),
     ("nrbp", "beta"): (0.0, 1.0),
     ("nnrbp", "beta"): (0.0, 1.0),
-    ("", "beta"): (0.0, math.inf),
+    ("", "beta"): (0.0, 1e100),  # whose square is a number
     ("", "recall"): (0.0, 1.0),
     ("", "tie"): (0.0, 1.0),
     ("", "max_gain"): (0.0, 1000.0),
