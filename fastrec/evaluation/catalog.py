@@ -47,7 +47,8 @@ def evaluate_catalog(
     ----------
     top : TopK, (Q, k) integer array, lists of any lengths, or any other run that ``fr.evaluate`` reads
         Item rows ``0..n_items-1``, best first, -1 where a list has no more.  Ids of another kind need ``items``.
-        Lists that are named (of a frame, dict or file) are numbered as their queries first appear.
+        Named lists (of a frame, dict or file) stand in the order that their names first come in, for ``history`` and
+        its like; ``per_list`` has the names.
     n_items : int, optional
         Size of the catalogue; taken from the item arguments where one is given.
     popularity : (n_items,) numbers, optional
@@ -134,12 +135,12 @@ def evaluate_catalog(
     >>> result["coverage"], result["personalization"]
     (0.75, 0.5)
     """
-    ids, known = reading.list_ids(top, items)
+    ids, names, known = reading.list_ids(top, items)
     request = reading.read_request(
         metrics, n_items, popularity, n_users, vectors, categories, item_groups, target, items, tail, alpha, duplicates,
         undefined, threads, known,
     )  # fmt: skip
-    return evaluate_lists(reading.read_lists(ids, history, truth, baseline, request.n_items), request)
+    return evaluate_lists(reading.read_lists(ids, names, history, truth, baseline, request.n_items), request)
 
 
 def evaluate_lists(given: reading.Lists, request: reading.Request) -> CatalogEvaluation:
@@ -159,6 +160,7 @@ def evaluate_lists(given: reading.Lists, request: reading.Request) -> CatalogEva
         request.categories, request.groups, request.target, request.threads,
     )  # fmt: skip
     result = CatalogEvaluation(catalog, request.duplicates, lists, width)
+    result._names = given.names
     result._cut(width)  # a fault is one behind every cutoff as well
     for name, (metric, cutoff) in request.wanted.items():
         definition = METRICS[metric]
@@ -211,6 +213,7 @@ class CatalogEvaluation(NamedValues):
         self._cuts: dict[int, Lists] = {}
         self._per_list: dict[str, np.ndarray] = {}
         self._index = range(lists)
+        self._names: np.ndarray | None = None
 
     def _cut(self, k: int) -> Lists:
         if k not in self._cuts:
@@ -259,7 +262,8 @@ class CatalogEvaluation(NamedValues):
                     columns[name] = lists.per_list(
                         definition.of_items(lists, parameters.get(definition.option or ""))
                     )
-        return pd.DataFrame(columns, index=pd.RangeIndex(len(self._index), name="list"))
+        index = pd.RangeIndex(len(self._index)) if self._names is None else pd.Index(self._names)
+        return pd.DataFrame(columns, index=index.rename("list"))
 
     @property
     def exposure(self) -> pd.DataFrame:

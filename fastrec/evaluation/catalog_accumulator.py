@@ -53,12 +53,12 @@ class CatalogAccumulator:
     ) -> CatalogAccumulator:
         """Read one batch of lists, which may be empty, and return this accumulator."""
         asked = self._request
-        ids, _ = reading.list_ids(top, asked.items)
+        ids, names, _ = reading.list_ids(top, asked.items)
         checked = catalog_counts(ids, asked.n_items, ids.shape[1], threads=asked.threads)
         if checked.duplicate >= 0 and asked.duplicates == "error":
             raise reading.listed_twice(checked.duplicate)
         ids = ids.astype(np.int32 if asked.n_items < 2**31 else np.int64)  # a copy in any case
-        lists = reading.read_lists(ids, history, truth, baseline, asked.n_items)
+        lists = reading.read_lists(ids, names, history, truth, baseline, asked.n_items)
         if lists.baseline is not None:
             lists = replace(lists, baseline=lists.baseline.copy())
         if not self._parts:  # what a metric lacks is said now, not after the last batch
@@ -92,7 +92,7 @@ class CatalogAccumulator:
 
     def _append(self, part: Lists) -> None:
         if self._parts:
-            for name in ("history", "truth", "baseline"):
+            for name in ("history", "truth", "baseline", "names"):
                 if (getattr(part, name) is None) != (getattr(self._parts[0], name) is None):
                     raise ValueError(f"some batches have `{name}` and some have none")
         self._parts.append(part)
@@ -120,7 +120,8 @@ def _joined(parts: list[Lists]) -> Lists:
         for name in ("history", "truth")
     )
     baseline = None if first.baseline is None else _stacked([part.baseline for part in parts])
-    return Lists(_stacked([part.ids for part in parts]), history, truth, baseline)
+    names = None if first.names is None else np.concatenate([np.asarray(part.names) for part in parts])
+    return Lists(_stacked([part.ids for part in parts]), history, truth, baseline, names)
 
 
 def _stacked(matrices: list[Any]) -> np.ndarray:

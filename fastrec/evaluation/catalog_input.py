@@ -46,6 +46,7 @@ class Lists:
     history: Any
     truth: Any
     baseline: np.ndarray | None
+    names: np.ndarray | None = None  # of the lists, where they have any
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,7 +96,9 @@ def read_request(
     )
 
 
-def read_lists(ids: np.ndarray, history: Any, truth: Any, baseline: Any, n_items: int) -> Lists:
+def read_lists(
+    ids: np.ndarray, names: np.ndarray | None, history: Any, truth: Any, baseline: Any, n_items: int
+) -> Lists:
     """Lists with what is known about their users, which must be of their number."""
     shape = len(ids), n_items
     return Lists(
@@ -103,22 +106,25 @@ def read_lists(ids: np.ndarray, history: Any, truth: Any, baseline: Any, n_items
         sparse(history, "history", shape),
         sparse(truth, "truth", shape),
         baseline_lists(baseline, len(ids)),
+        names,
     )
 
 
-def list_ids(top: Any, items: Any) -> tuple[np.ndarray, int | None]:
-    """(Q, k) item rows, and the number of items where the input tells it."""
+def list_ids(top: Any, items: Any) -> tuple[np.ndarray, np.ndarray | None, int | None]:
+    """(Q, k) item rows, the names of the lists if any, and the number of items where the input tells it."""
     known = None
     if isinstance(top, TopK):
         known = None if top.labels is None else len(top.labels)
         top = top.rows
         items = None
     if _is_named(top):
-        return _rows_of_run(read_run(top), items), None if items is None else len(items)
+        run = read_run(top)
+        names = None if run.queries.values is None else run.queries.array()
+        return _rows_of_run(run, items), names, None if items is None else len(items)
     if isinstance(top, (list, tuple)):
         top = _padded(top, -1 if items is None else None)
     if items is not None:
-        return _rows_of(top, items), len(items)
+        return _rows_of(top, items), None, len(items)
     ids = arrays.adopt(top, "top")
     if arrays.device(ids) != arrays.CPU:
         raise TypeError(
@@ -130,7 +136,7 @@ def list_ids(top: Any, items: Any) -> tuple[np.ndarray, int | None]:
         )
     if ids.ndim != 2:
         raise ValueError(f"`top` must have shape (lists, k); got {ids.shape}")
-    return np.ascontiguousarray(ids, np.int32 if ids.dtype == np.int32 else np.int64), known
+    return np.ascontiguousarray(ids, np.int32 if ids.dtype == np.int32 else np.int64), None, known
 
 
 def _is_named(top: Any) -> bool:

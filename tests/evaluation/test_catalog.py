@@ -309,6 +309,22 @@ def test_means_over_lists_have_a_value_a_list():
     assert nothing.per_list["tail_share"].isna().all()
 
 
+def test_named_lists_are_compared_by_their_names():
+    """Whatever the order they come in; in batches too."""
+    lists = {"u": [0, 1], "v": [2, 3], "w": [1]}
+    known = {"popularity": [4, 3, 2, 1], "n_users": 5, "metrics": ["novelty"]}
+    a = fr.evaluate_catalog(lists, **known)
+    b = fr.evaluate_catalog(dict(reversed(lists.items())), **known)
+    assert b.per_list.index.tolist() == ["w", "v", "u"]
+    assert fr.compare({"a": a, "b": b}).frame[["n", "difference", "tie"]].iloc[0].tolist() == [3, 0, 3]
+    total = fr.evaluation.CatalogAccumulator(**known)
+    for name, items in lists.items():
+        total.update({name: items})
+    pd.testing.assert_frame_equal(total.result().per_list, a.per_list)
+    with pytest.raises(ValueError, match="some batches have `names` and some have none"):
+        total.update([[0]])
+
+
 def test_no_lists_are_lists():
     for none in ([], [[], []], {}, np.zeros((0, 3), int)):
         assert fr.evaluate_catalog(none, 3, metrics="coverage")["coverage"] == 0.0
