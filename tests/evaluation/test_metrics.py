@@ -324,7 +324,15 @@ class TestCustom:
         def table(gains, ideal):  # type: ignore[no-untyped-def]
             return {"a": [1, "b"]}
 
-        for function, kind in ((nothing, "NoneType"), (text, "str"), (table, "dict")):
+        def now_and_then(gains, ideal):  # type: ignore[no-untyped-def]
+            return None if len(gains) > 3 else 1.0
+
+        for function, kind in (
+            (nothing, "NoneType"),
+            (text, "str"),
+            (table, "dict"),
+            (now_and_then, "NoneType"),
+        ):
             fr.metric("returns")(function)
             with pytest.raises(TypeError, match=rf"must return a number; it returns {kind}"):
                 fr.evaluate(RUN, TRUTH, ["returns"])

@@ -95,7 +95,9 @@ class Compiled:
     def define(self, q: Query) -> float:
         k = len(q.gains) if q.cutoff is None else q.cutoff
         arguments = (q.gains.copy(), q.truth.copy(), k)
-        return float(self.function(*arguments[: 3 if self.takes_k else 2]))
+        value = self.function(*arguments[: 3 if self.takes_k else 2])
+        self._check(value)
+        return float(value)
 
     @property
     def address(self) -> int:
@@ -153,6 +155,9 @@ class Compiled:
             value = self.function(*(np.ones(1), np.ones(1), 1)[: 3 if self.takes_k else 2])
         except Exception:
             return
+        self._check(value)
+
+    def _check(self, value: Any) -> None:
         if not isinstance(value, (int, float, np.number, np.bool_)):
             raise TypeError(f"{self._named} must return a number; it returns {type(value).__name__}")
 
