@@ -78,8 +78,8 @@ def indices(value: Any, name: str, *, below: int, what: str = "rows") -> Any:
     if array.ndim != 1:
         raise ValueError(f"`{name}` must be one-dimensional; got shape {array.shape}")
     array = contiguous(array, np.int64)
-    low, high = array.min(), array.max()
-    if low < 0 or high >= below:
+    if array.view(np.uint64).max() >= below:  # one pass over them: negative ones are the largest of all
+        low, high = array.min(), array.max()
         bad = low if low < 0 else high
         raise ValueError(f"`{name}` must lie in 0..{below - 1} (there are {below} {what}); got {int(bad)}")
     return array

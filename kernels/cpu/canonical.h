@@ -54,12 +54,27 @@ FR_INLINE const float *item_row(const fr_items &items, int64_t row, float *scrat
 
 // Ask for a row, or its beginning, ahead of its use: what is scored lies in no order that the hardware foresees.
 // LOCALITY is __builtin_prefetch's: 3 brings it into the first cache, 2 into the second, where more requests may be open.
+// All its lines: NumPy's matrices begin 16 bytes into a line, so 256 bytes lie in five of them.
 template <int LOCALITY = 3>
 FR_INLINE void fetch(const fr_items &items, int64_t row) {
 #if defined(__GNUC__)
   const int64_t width = items.dtype == FR_F32 ? 4 : 2, bytes = items.d * width;
-  const char *data = static_cast<const char *>(items.data) + row * items.stride * width;
-  for (int64_t b = 0; b < bytes && b < 2048; b += 64) __builtin_prefetch(data + b, 0, LOCALITY);
+  const uintptr_t data = reinterpret_cast<uintptr_t>(items.data) + row * items.stride * width;
+  const uintptr_t end = data + (bytes < 2048 ? bytes : 2048);
+  for (uintptr_t line = data & ~uintptr_t(63); line < end; line += 64)
+    __builtin_prefetch(reinterpret_cast<const char *>(line), 0, LOCALITY);
+#else
+  (void)items, (void)row;
+#endif
+}
+
+// Rows asked for before they are scored where nothing but memory takes time.  The first line goes ahead of the rest:
+// it finds the page, and the others, asked for together, then wait for nothing else.
+enum { FR_AHEAD = 32, FR_EARLY = 64 };
+FR_INLINE void touch(const fr_items &items, int64_t row) {
+#if defined(__GNUC__)
+  const int64_t width = items.dtype == FR_F32 ? 4 : 2;
+  __builtin_prefetch(static_cast<const char *>(items.data) + row * items.stride * width, 0, 2);
 #else
   (void)items, (void)row;
 #endif
@@ -97,6 +112,36 @@ FR_INLINE double square_distance64(const float *a, const float *b, int64_t d) {
     sum = _mm512_add_pd(sum, _mm512_mul_pd(diff, diff));
   }
   return tree(sum);
+}
+
+// Four sums at once, of products or of squares of differences: their additions, and their waits for memory, overlap.
+// The left sides are four vectors, or one for all that was widened beforehand (and padded with zeros to eight).
+struct Each {
+  const float *a[4];
+  FR_INLINE __m512d at(int j, int64_t t) const { return widen(a[j] + t); }
+  FR_INLINE __m512d tail(int j, int64_t t, int64_t d) const { return widen_tail(a[j] + t, d - t); }
+};
+struct Same {
+  const double *a;
+  FR_INLINE __m512d at(int, int64_t t) const { return _mm512_loadu_pd(a + t); }
+  FR_INLINE __m512d tail(int, int64_t t, int64_t) const { return _mm512_loadu_pd(a + t); }
+};
+template <bool DISTANCE>
+FR_INLINE __m512d add_term(__m512d sum, __m512d a, __m512d b) {
+  if (!DISTANCE) return _mm512_fmadd_pd(a, b, sum);
+  const __m512d diff = _mm512_sub_pd(a, b);
+  return _mm512_add_pd(sum, _mm512_mul_pd(diff, diff));
+}
+template <bool DISTANCE, class Left>
+FR_INLINE void sums64(const Left &left, const float *const b[4], int64_t d, double out[4]) {
+  __m512d sum[4] = {_mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd()};
+  int64_t t = 0;
+  for (; t + 8 <= d; t += 8)
+    for (int j = 0; j < 4; ++j) sum[j] = add_term<DISTANCE>(sum[j], left.at(j, t), widen(b[j] + t));
+  for (int j = 0; j < 4; ++j) {
+    if (t < d) sum[j] = add_term<DISTANCE>(sum[j], left.tail(j, t, d), widen_tail(b[j] + t, d - t));
+    out[j] = tree(sum[j]);
+  }
 }
 #elif defined(FR_AVX2)
 FR_INLINE double tree(__m256d low, __m256d high) {
@@ -160,21 +205,24 @@ FR_INLINE double square_distance64(const float *a, const float *b, int64_t d) {
 }
 #endif
 
-// `query_norm` is sqrt(sum(u*u)), used by cosine only.
-FR_INLINE float canonical(const fr_items &items, const float *query, double query_norm, int64_t row, float *scratch) {
-  const float *item = item_row(items, row, scratch);
-  double score;
-  if (items.metric == FR_DOT) {
-    score = dot64(query, item, items.d);
-  } else if (items.metric == FR_COSINE) {
-    score = dot64(query, item, items.d);
-    const double norms = query_norm * sqrt(dot64(item, item, items.d));
+// The score that a sum over dimensions makes.  `query_norm` is sqrt(sum(u*u)) and `item_square` sum(i*i), for cosine only.
+template <int METRIC>
+FR_INLINE float score_of(const fr_items &items, double sum, double query_norm, double item_square, int64_t row) {
+  double score = METRIC == FR_L2 ? -sum : sum;
+  if (METRIC == FR_COSINE) {
+    const double norms = query_norm * sqrt(item_square);
     if (score == score) score = norms == 0.0 ? 0.0 : score / norms;
-  } else {
-    score = -square_distance64(query, item, items.d);
   }
   if (items.bias) score += double(items.bias[row]);
   return float(score) + 0.0f;
+}
+
+FR_INLINE float canonical(const fr_items &items, const float *query, double query_norm, int64_t row, float *scratch) {
+  const float *item = item_row(items, row, scratch);
+  if (items.metric == FR_L2) return score_of<FR_L2>(items, square_distance64(query, item, items.d), 0.0, 0.0, row);
+  const double sum = dot64(query, item, items.d);
+  if (items.metric == FR_DOT) return score_of<FR_DOT>(items, sum, 0.0, 0.0, row);
+  return score_of<FR_COSINE>(items, sum, query_norm, dot64(item, item, items.d), row);
 }
 
 }  // namespace

@@ -11,7 +11,7 @@
 #endif
 
 #if defined(__GNUC__)
-#define FR_PREFETCH(p) __builtin_prefetch(p)
+#define FR_PREFETCH(p) __builtin_prefetch(p, 0, 2)  // into the second cache, which has room for more requests
 #else
 #define FR_PREFETCH(p) (void)0
 #endif
@@ -162,7 +162,7 @@ extern "C" int64_t FR_FN(fr_read_all)(const uint64_t *data, int64_t lines, uint6
 
 extern "C" int64_t FR_FN(fr_read_random)(const uint64_t *data, int64_t rows, int64_t reads, uint64_t seed,
                                          uint64_t *sink) {
-  const int ahead = 16;  // rows asked for before they are read
+  const int ahead = 48;  // rows asked for before they are read
   uint64_t now = next(seed), later = now, sums[FR_ROW_WORDS] = {};
   for (int i = 0; i < ahead; ++i) later = next(later);
   for (int64_t r = 0; r < reads; ++r) {

@@ -40,6 +40,23 @@ def test_equals_the_oracle(kind: str, metric: str) -> None:
             same_bits(pairs, expected[rows, cols], f"d={d}")
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_pairs_of_one_query_side_by_side(metric: str) -> None:
+    """Runs of every length, on both sides of four and of a task, at odd dimensions and beyond the widened query's."""
+    rng = np.random.default_rng(8)
+    for d, pairs in ((3, 9000), (64, 9000), (67, 4099), (2047, 300), (2049, 300)):
+        queries, items = draw("normal", rng, 50, d), draw("normal", rng, 90, d)
+        queries[7], items[11] = 0, 0
+        queries[9, 0], items[13, -1] = np.inf, np.nan
+        bias = rng.standard_normal(90)
+        expected = score_matrix(queries, items, metric, bias)
+        rows = np.repeat(rng.integers(0, 50, pairs), rng.integers(1, 12, pairs))[:pairs]
+        cols = rng.integers(0, 90, pairs)
+        for count in (pairs, 1, 2, 3, 4, 5, 31, 32, 33, 63, 64, 65, 97):
+            got = fr.score_pairs(queries, items, rows[:count], cols[:count], metric=metric, bias=bias)
+            same_bits(got, expected[rows[:count], cols[:count]], f"d={d} of {count}")
+
+
 def test_dot_products_are_right_to_the_last_bit() -> None:
     """Against exact rational arithmetic: a float64 sum, rounded once, is the nearest float32."""
     rng = np.random.default_rng(1)
