@@ -1,6 +1,6 @@
 """Bindings of the ranking kernels: pointers, sizes and the thread pool.  The operations above validate."""
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 from fastrec._core.isa import LEVEL
@@ -229,18 +229,19 @@ ctypedef fused integer:
     int32_t
     int64_t
 
+# Signs of differences are gathered, in place of branches and comparisons, so that compilers take several at once.
 cdef int judge(const int64_t *indptr, int64_t rows, const integer *indices, int64_t items) noexcept nogil:
-    cdef int64_t row, i
-    cdef integer last
-    cdef int found = 0
+    cdef int64_t row, i, begin, end
+    cdef integer outside = 0, unsorted = 0
+    cdef integer positive = <integer>(INT32_MAX if integer is int32_t else INT64_MAX)  # no difference overflows
+    cdef integer most = <integer>(min(items - 1, INT32_MAX) if integer is int32_t else items - 1)
     for row in range(rows):
-        last = -1
-        for i in range(indptr[row], indptr[row + 1]):
-            if indices[i] < 0 or indices[i] >= items:
-                return OUT_OF_RANGE
-            found |= indices[i] <= last
-            last = indices[i]
-    return UNSORTED if found else 0
+        begin, end = indptr[row], indptr[row + 1]
+        for i in range(begin, end):
+            outside |= indices[i] | (most - (indices[i] & positive))
+        for i in range(begin + 1, end):
+            unsorted |= (indices[i] & positive) - (indices[i - 1] & positive) - 1
+    return OUT_OF_RANGE if outside < 0 else UNSORTED if unsorted < 0 else 0
 
 
 cdef enum:

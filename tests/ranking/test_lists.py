@@ -11,6 +11,7 @@ from ranking import assert_top, csr_of, draw, oracle
 from scipy import sparse
 
 import fastrec as fr
+from fastrec._kernels.ranking import judge_lists
 
 Q, N = 14, 150
 RNG = np.random.default_rng(0)
@@ -275,3 +276,41 @@ def test_bad_shared_candidates() -> None:
         INDEX.topk(QUERIES, 3, candidates=np.ones(150, bool))
     with pytest.raises(ValueError, match="`candidates` must be one-dimensional"):
         INDEX.topk(QUERIES, 3, candidates=np.ones((2, 3), int))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_what_is_wrong_with_lists_at_the_limits_of_their_type(dtype: Any) -> None:
+    most, least = np.iinfo(dtype).max, np.iinfo(dtype).min
+
+    def judged(indices: list[int], items: int, *ends: int) -> int:
+        indptr = np.array([0, *ends, len(indices)], np.int64)
+        return judge_lists(indptr, np.array(indices, dtype), items)
+
+    fine, malformed, outside, unsorted = range(4)
+    assert judged([], 0) == judged([0, 4], 5) == judged([4, 0], 5, 1) == fine
+    assert judged([2**31 - 1], 2**31) == judged([0, 2**31 - 1], 2**40) == fine
+    for wrong in ([0], [5, 6], [4, 5], [-1], [4, -1], [most], [least], [least, most], [most, least]):
+        assert judged(wrong, 0) == outside
+        assert judged(wrong, 5 if wrong != [0] else 0) == outside
+        assert judged([1, 2, *wrong, 1, 2], 5 if wrong != [0] else 0, 2, 2 + len(wrong)) == outside
+    assert judged([2**31 - 1], 2**31 - 1) == outside
+    for wrong in ([1, 1], [2, 1], [0, 1, 2, 3, 4, 3], [4] * 9, [3, 0, 4]):
+        assert judged(wrong, 5) == judged([0, *wrong], 5, 1) == unsorted
+    assert judged([1, 1, 9], 5) == outside
+    assert judged([0, 1], 5, 2, 1) == malformed
+
+
+def test_random_lists_are_judged_as_they_are() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(300):
+        counts = rng.integers(0, 40, 6)
+        indptr = np.concatenate(([0], np.cumsum(counts)))
+        rows = [np.sort(rng.choice(50, count, replace=False)) for count in counts]
+        indices = np.concatenate(rows).astype(rng.choice([np.int32, np.int64]))
+        expected = 0
+        if rng.random() < 0.7 and len(indices):
+            indices[rng.integers(len(indices))] = rng.integers(-1, 51)
+            parts = np.split(indices, indptr[1:-1])
+            inside = indices.min() >= 0 and indices.max() < 50
+            expected = 2 if not inside else 3 if any((np.diff(part) <= 0).any() for part in parts) else 0
+        assert judge_lists(indptr, indices, 50) == expected
