@@ -28,6 +28,30 @@ def test_topk_is_a_full_sort(n: int) -> None:
         np.testing.assert_allclose(best[row, : len(order)], scores[row, order])
 
 
+@pytest.mark.parametrize("scale", [2.0**-80, 1.0, 2.0**60])
+def test_the_float32_product_drops_nothing_that_matters(scale: float) -> None:
+    """Scores that differ by less than float32 products are wrong by, and ties, in sizes of all kinds."""
+    rng = np.random.default_rng(3)
+    queries = np.tile(rng.integers(-50, 51, (6, 20)), 2).astype(np.float32)
+    base = np.repeat(
+        [1_000_003, -1_000_003], 20
+    )  # at right angles to every query: products of nearly nothing
+    items = ((base + rng.integers(-9, 10, (9000, 40))) * scale).astype(np.float32)
+    scores = queries.astype(np.float64) @ items.astype(np.float64).T  # of integers: exact
+    ids, best = references.topk(queries, items, 9)
+    for row in range(len(queries)):
+        order = np.lexsort((np.arange(9000), -scores[row]))[:9]
+        assert ids[row].tolist() == order.tolist()
+        np.testing.assert_array_equal(best[row], scores[row, order])
+
+
+def test_select_is_a_full_sort() -> None:
+    scores = np.random.default_rng(4).integers(0, 3000, (5, 20_000)).astype(np.float32)
+    ids, best = references.select(scores, 30)
+    np.testing.assert_array_equal(ids, np.argsort(-scores, axis=1, kind="stable")[:, :30])
+    np.testing.assert_array_equal(best, np.take_along_axis(scores, ids, axis=1))
+
+
 def test_topk_leaves_out_what_is_excluded() -> None:
     queries, items, k = problem()
     first, _ = references.topk(queries, items, k)

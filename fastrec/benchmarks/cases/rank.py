@@ -14,6 +14,7 @@ from fastrec.benchmarks.cases import case
 from fastrec.benchmarks.harness import OURS, Case, Contender, Lab, Work
 from fastrec.ranking import TopK
 
+PEERS_PRODUCTS = 5_000_000_000  # multiplications after which a peer's time is known
 ROWS_AT_ONCE = 256  # queries a peer scores at a time, where it needs the whole (queries, items) matrix
 
 
@@ -186,8 +187,7 @@ def pack(lab: Lab) -> Case:
 def select(lab: Lab) -> Case:
     rows, columns, k = lab.size((100, 20_000, 100), (200, 100_000, 100), (1000, 100_000, 100))
     scores = lab.rng("scores").standard_normal((rows, columns), np.float32)
-    ids = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :k]
-    best = np.take_along_axis(scores, ids, axis=1)
+    ids, best = references.select(scores, k)
 
     def check(answer: Any) -> references.Verdict:
         found, _ = answer  # a TopK unpacks as the peers' tuples do
@@ -265,12 +265,16 @@ def topk_case(
     ``beside`` are further rows, of fastrec doing something else.
     """
     ids, best = references.topk(queries, items, k, exclude)
-    close = references.close_topk(queries, items, best, exclude)
     contenders = [_ours(lab, OURS, queries, items, k, exclude, (ids, best)), *beside]
+    few = _peers_queries(lab, queries, items)
+    some, seen = queries[:few], None if exclude is None else exclude[:few]
+    close = references.close_topk(some, items, best[:few], seen)
+    note = f"timed on {few:,} of {len(queries):,} queries" if few < len(queries) else ""
     for name in peers:
         if module := lab.peer(name):
-            for title, run in _PEERS[name](module, lab, queries, items, k, exclude):
-                contenders.append(Contender(title, run, close, name))
+            for title, run in _PEERS[name](module, lab, some, items, k, seen):
+                share = few / max(1, len(queries))
+                contenders.append(Contender(title, run, close, name, note=note, share=share))
     q, (n, d) = len(queries), items.shape
     work = Work(operations=2.0 * q * n * d, bytes=4.0 * d * (n + q), count=float(q) * n, unit="scores")
     shape = {"Q": q, "N": n, "d": d, "k": k}
@@ -295,6 +299,17 @@ def _ours(
         return index.topk(queries, k, exclude=exclude, threads=lab.threads)
 
     return Contender(title, run, references.same_topk(queries, items, ids, best))
+
+
+def _peers_queries(lab: Lab, queries: np.ndarray, items: np.ndarray) -> int:
+    """Queries that peers search with --full: all, or so many blocks of them as take a while, where all take minutes.
+
+    They work through a block of queries after another, so that time goes with their number.
+    """
+    if lab.scale != "full":
+        return len(queries)
+    blocks = -(-PEERS_PRODUCTS // (ROWS_AT_ONCE * max(1, items.size)))
+    return min(len(queries), blocks * ROWS_AT_ONCE)
 
 
 def _embeddings(lab: Lab, norms: str) -> tuple[np.ndarray, np.ndarray]:
