@@ -401,6 +401,7 @@ class Index:
         Each share has its own k best, which are joined at the end: no more shares than their memory allows.
         """
         panels = len(self._order) // PANEL
+        queries = max(1, queries)
         if queries >= 24 * workers:
             rounds = max(
                 2, -(-queries // (_GROUP * workers))

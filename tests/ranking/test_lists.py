@@ -212,6 +212,20 @@ def test_no_queries_and_no_items() -> None:
     assert (empty.topk(QUERIES, 3, candidates=np.empty(0, int)).rows == -1).all()
 
 
+@pytest.mark.parametrize("threads", [1, 2, 8])
+@pytest.mark.parametrize("n", [1, 2047, 2048, 5000])
+def test_no_queries_of_any_number_of_items(n: int, threads: int) -> None:
+    """Where a lone query's items would be shared out between threads, too."""
+    items = draw("normal", np.random.default_rng(n), n, 8)
+    index, none = fr.Index(items), (np.array([0]), np.empty(0, int))
+    for k in (1, n, n + 3):
+        for options in ({}, {"exclude": none}, {"candidates": none}, {"candidates": np.arange(n)}):
+            top = index.topk(items[:0], k, threads=threads, **options)
+            assert top.ids.shape == top.scores.shape == (0, k)
+    assert index.explain(items[:0], 3, threads=threads)["queries"] == 0
+    assert fr.topk(items[:0], items, 3, threads=threads).ids.shape == (0, 3)
+
+
 BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "another shape": (
         sparse.csr_matrix((Q, N + 1)),
