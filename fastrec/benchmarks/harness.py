@@ -275,8 +275,9 @@ def examine(contender: Contender) -> tuple[Timing, Any]:
 def interleave(contenders: list[tuple[Contender, Timing]], *, budget: float, rounds: tuple[int, int]) -> None:
     """Add samples to the timings, one a round for each contender.
 
-    Everybody gets two samples, and up to ``rounds[0]`` of them while that takes no more than three times its share of
-    the budget; those who have had their share then stop, and the rest go on for up to ``rounds[1]``.
+    Fastrec gets ``rounds[0]`` samples at least, everybody else one, and up to ``rounds[0]`` while they take no more
+    than three times a share of the budget; those who have had their share then stop, and the rest go on for up to
+    ``rounds[1]``.
     """
     spent = [0.0] * len(contenders)
     share = budget / max(1, len(contenders))
@@ -288,7 +289,7 @@ def interleave(contenders: list[tuple[Contender, Timing]], *, budget: float, rou
             waiting = [
                 at
                 for at in range(len(contenders))
-                if number < min(2, rounds[0])
+                if number < (rounds[0] if contenders[at][1].peer == OURS else 1)
                 or spent[at] + spent[at] / number <= (3 * share if number < rounds[0] else share)
             ]
             if not waiting:

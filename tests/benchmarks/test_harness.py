@@ -51,6 +51,18 @@ def test_rounds_are_interleaved_and_every_contender_is_called_before_the_clock()
     assert found.ratio == pytest.approx(1.0, rel=0.5)
 
 
+def test_slow_peers_get_fewer_rounds_and_fastrec_does_not() -> None:
+    def slow(name: str, seconds: float, peer: str) -> Contender:
+        return Contender(name, lambda: time.sleep(seconds), right, peer)
+
+    found = run(
+        slow("ours", 0.2, OURS), slow("slow", 0.4, "numpy"), slow("quick", 0.06, "faiss"), rounds=(2, 3)
+    )
+    ours, slow_one, quick = (len(timing.samples) for timing in found.timings)
+    assert (ours, slow_one) == (2, 1)  # three shares of the budget are 0.2 s
+    assert quick == 2
+
+
 def test_short_calls_are_repeated_until_they_can_be_timed() -> None:
     found = run(Contender(OURS, lambda: None, right))
     assert found.timings[0].calls > 100
