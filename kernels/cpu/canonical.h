@@ -225,4 +225,24 @@ FR_INLINE float canonical(const fr_items &items, const float *query, double quer
   return score_of<FR_COSINE>(items, sum, query_norm, dot64(item, item, items.d), row);
 }
 
+#if defined(FR_AVX512)
+// Four rows of a float32 matrix at once; `wide` is the query in float64, padded with zeros to a multiple of eight.
+template <int METRIC>
+FR_INLINE void canonical_four(const fr_items &items, const double *wide, double query_norm, const uint32_t *rows,
+                              float out[4]) {
+  const float *item[4];
+  double sums[4], squares[4] = {};
+  for (int j = 0; j < 4; ++j) item[j] = static_cast<const float *>(items.data) + int64_t(rows[j]) * items.stride;
+  sums64<METRIC == FR_L2>(Same{wide}, item, items.d, sums);
+  if (METRIC == FR_COSINE) sums64<false>(Each{{item[0], item[1], item[2], item[3]}}, item, items.d, squares);
+  for (int j = 0; j < 4; ++j) out[j] = score_of<METRIC>(items, sums[j], query_norm, squares[j], rows[j]);
+}
+FR_INLINE void canonical_four(const fr_items &items, const double *wide, double query_norm, const uint32_t *rows,
+                              float out[4]) {
+  if (items.metric == FR_DOT) canonical_four<FR_DOT>(items, wide, query_norm, rows, out);
+  else if (items.metric == FR_COSINE) canonical_four<FR_COSINE>(items, wide, query_norm, rows, out);
+  else canonical_four<FR_L2>(items, wide, query_norm, rows, out);
+}
+#endif
+
 }  // namespace

@@ -67,6 +67,7 @@ struct Work {
   int64_t room;
   float *floats;         // [4 * (cap + 16)], shared with keys and more
   float *line;           // [d]
+  double *wide;          // [d] a query in float64
   int32_t *woven;        // codes of the chosen queries, tile after tile: [tiles][tile_size]
   int64_t tile_size;
   int32_t *before;       // [group] the queries that were chosen when `woven` was filled, and how many: -1 is nothing
@@ -125,6 +126,7 @@ int64_t lay_out(const fr_scan *scan, char *at, Work &w) {
   w.more = reinterpret_cast<uint64_t *>(carve(at, w.room * 8));
   w.floats = reinterpret_cast<float *>(w.keys);  // the same memory: a selection is over before keys are made
   w.line = reinterpret_cast<float *>(carve(at, w.d * 4 + 64));
+  w.wide = reinterpret_cast<double *>(carve(at, w.d * 8 + 64));
   w.tile_size = (w.d4 + 16) * FR_TILE_I8;
   w.woven = reinterpret_cast<int32_t *>(carve(at, (w.group + FR_TILE_I8 - 1) / FR_TILE_I8 * w.tile_size * 4));
   w.before = reinterpret_cast<int32_t *>(carve(at, w.group * 4));
@@ -267,13 +269,31 @@ void offer(Work &w, int64_t local, int64_t number, const uint32_t *rows, int64_t
   const float *query = w.scan->queries + number * w.d;
   int64_t n = q.exact;
   memcpy(w.keys, w.key + local * w.k, size_t(n) * 8);
-  for (int64_t i = 0; i < count && i < AHEAD; ++i) fetch<2>(*w.items, rows[i]);
-  for (int64_t i = 0; i < count; ++i) {
-    if (i + AHEAD < count) fetch<2>(*w.items, rows[i + AHEAD]);
-    const float score = canonical(*w.items, query, q.norm, rows[i], w.line);
-    if (!(score >= w.scan->min_score)) continue;  // NaN, too
+  const auto ask = [&](int64_t i) FR_BODY {  // inlined: GCC drops calls of functions that only prefetch
+    if (i < count) fetch<2>(*w.items, rows[i]);
+  };
+  const auto take = [&](float score, uint32_t row) FR_BODY {
+    if (!(score >= w.scan->min_score)) return;  // NaN, too
     if (n == w.room) keep_largest(w.keys, n, w.k), n = w.k;
-    w.keys[n++] = key_of(score, rows[i]);
+    w.keys[n++] = key_of(score, row);
+  };
+  for (int64_t i = 0; i < AHEAD; ++i) ask(i);
+  int64_t i = 0;
+#if defined(FR_AVX512)
+  if (w.items->dtype == FR_F32 && count >= 4) {
+    for (int64_t t = 0; t < w.d; ++t) w.wide[t] = query[t];
+    for (int64_t t = w.d; t % 8; ++t) w.wide[t] = 0.0;
+    for (; i + 4 <= count; i += 4) {
+      float score[4];
+      for (int j = 0; j < 4; ++j) ask(i + AHEAD + j);
+      canonical_four(*w.items, w.wide, q.norm, rows + i, score);
+      for (int j = 0; j < 4; ++j) take(score[j], rows[i + j]);
+    }
+  }
+#endif
+  for (; i < count; ++i) {
+    ask(i + AHEAD);
+    take(canonical(*w.items, query, q.norm, rows[i], w.line), rows[i]);
   }
   q.rescored += count;
   settle_exact(w, local, number, n);
