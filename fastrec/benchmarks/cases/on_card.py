@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -116,15 +115,8 @@ def _torch(torch: Any, queries: Any, items: Any, k: int, tf32: bool, expected: f
             torch.backends.cuda.matmul.allow_tf32 = before
         return torch.cat([part.indices for part in parts])
 
-    # on CuPy's stream, where the events are
-    def on_stream(call: Callable[[], Any]) -> Any:
-        import cupy
-
-        with torch.cuda.stream(torch.cuda.ExternalStream(cupy.cuda.get_current_stream().ptr)):
-            return call()
-
     name = f"torch.topk of a product ({'tf32' if tf32 else 'fp32'})"
-    return Contender(name, lambda: on_stream(run), lambda ids: _share(ids, expected))
+    return Contender(name, run, lambda ids: _share(ids, expected))
 
 
 def _peers(card: Card, queries: Any, items: Any, k: int, expected: fr.TopK) -> list[Contender]:
