@@ -158,21 +158,27 @@ def _on_card(values: Any, replicates: int, seed: int, first: int, draws: bool) -
     from fastrec._core import cuda
 
     queries, columns = values.shape
+    blocks = -(-queries // BLOCK)
     draw = cuda.kernel("resample.cu", "fr_bootstrap_draw")
-    add = cuda.kernel("resample.cu", "fr_weighted_sums")
+    add = cuda.kernel("resample.cu", "fr_block_sums")
+    each = 8 * blocks * columns + (4 * queries if draws else 0)  # bytes of scratch of a replicate
+    step = max(1, min(replicates, SCRATCH // max(each, 1)))
     with cuda.on(values) as xp:
         sums = xp.empty((replicates, columns), np.float64)
-        step = max(1, min(replicates, SCRATCH // max(4 * queries, 1))) if draws else max(1, replicates)
         for begin in range(0, replicates, step):
             some = min(step, replicates - begin)
             start, size = np.uint64(first + begin), cuda.i64(some)
-            counts = None
+            counts, parts = None, xp.empty((blocks, columns, some), np.float64)
             if draws:
                 counts = xp.zeros((queries, some), np.uint32)
                 draw(_blocks(some * queries), 256, np.uint64(seed), start, size, cuda.i64(queries), counts)
             add(
-                _blocks(some * columns), 256, values, cuda.i64(queries), cuda.i64(columns), counts, np.uint64(seed),
-                start, size, sums[begin : begin + some],
+                _blocks(parts.size), 256, values, cuda.i64(queries), cuda.i64(columns), counts, np.uint64(seed),
+                start, size, parts,
+            )  # fmt: skip
+            cuda.kernel("resample.cu", "fr_add_blocks")(
+                _blocks(some * columns), 256, parts, cuda.i64(blocks), cuda.i64(columns), size,
+                sums[begin : begin + some],
             )  # fmt: skip
     return sums
 

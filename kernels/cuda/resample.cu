@@ -30,26 +30,34 @@ extern "C" __global__ void __launch_bounds__(256) fr_bootstrap_draw(fr_u64 seed,
   }
 }
 
-// A thread takes one column of one replicate.  Without counts the weights are signs, a bit each.
-extern "C" __global__ void __launch_bounds__(256) fr_weighted_sums(const double *values, fr_i64 queries, fr_i64 columns,
-                                                                   const unsigned *counts, fr_u64 seed, fr_u64 first,
-                                                                   fr_i64 replicates, double *sums) {
-  const fr_i64 stride = (fr_i64)gridDim.x * blockDim.x;
-  for (fr_i64 i = blockIdx.x * (fr_i64)blockDim.x + threadIdx.x; i < replicates * columns; i += stride) {
-    const fr_i64 r = i % replicates, c = i / replicates;
-    const fr_u64 stream = fr_stream(seed, first + (fr_u64)r);
+// Sums of each FR_BLOCK queries: (blocks, columns, replicates).  A thread takes one block, column and replicate, and
+// neighbours neighbouring replicates.  Without counts the weights are signs, a bit each.
+extern "C" __global__ void __launch_bounds__(256) fr_block_sums(const double *values, fr_i64 queries, fr_i64 columns,
+                                                                const unsigned *counts, fr_u64 seed, fr_u64 first,
+                                                                fr_i64 replicates, double *parts) {
+  const fr_i64 stride = (fr_i64)gridDim.x * blockDim.x, blocks = (queries + FR_BLOCK - 1) / FR_BLOCK;
+  for (fr_i64 i = blockIdx.x * (fr_i64)blockDim.x + threadIdx.x; i < replicates * columns * blocks; i += stride) {
+    const fr_i64 r = i % replicates, c = i / replicates % columns, start = i / replicates / columns * FR_BLOCK;
+    const fr_i64 end = start + FR_BLOCK < queries ? start + FR_BLOCK : queries;
+    const fr_u64 stream = counts ? 0 : fr_stream(seed, first + (fr_u64)r);
     fr_u64 word = 0;
-    double total = 0.0;
-    for (fr_i64 start = 0; start < queries; start += FR_BLOCK) {
-      const fr_i64 end = start + FR_BLOCK < queries ? start + FR_BLOCK : queries;
-      double sum = 0.0;
-      for (fr_i64 q = start; q < end; ++q) {
-        if (!counts && q % 64 == 0) word = fr_mix(stream + (fr_u64)(q / 64 + 1) * FR_GOLDEN);
-        const double weight = counts ? (double)counts[q * replicates + r] : (word >> (q % 64) & 1) ? -1.0 : 1.0;
-        sum = __dadd_rn(sum, __dmul_rn(weight, values[q * columns + c]));
-      }
-      total = __dadd_rn(total, sum);
+    double sum = 0.0;
+    for (fr_i64 q = start; q < end; ++q) {
+      if (!counts && q % 64 == 0) word = fr_mix(stream + (fr_u64)(q / 64 + 1) * FR_GOLDEN);
+      const double weight = counts ? (double)counts[q * replicates + r] : (word >> (q % 64) & 1) ? -1.0 : 1.0;
+      sum = __dadd_rn(sum, __dmul_rn(weight, values[q * columns + c]));
     }
-    sums[r * columns + c] = total;
+    parts[i] = sum;
+  }
+}
+
+// The blocks of each column and replicate, one after the other: sums (replicates, columns).
+extern "C" __global__ void __launch_bounds__(256) fr_add_blocks(const double *parts, fr_i64 blocks, fr_i64 columns,
+                                                                fr_i64 replicates, double *sums) {
+  const fr_i64 stride = (fr_i64)gridDim.x * blockDim.x, all = replicates * columns;
+  for (fr_i64 i = blockIdx.x * (fr_i64)blockDim.x + threadIdx.x; i < all; i += stride) {
+    double total = 0.0;
+    for (fr_i64 b = 0; b < blocks; ++b) total = __dadd_rn(total, parts[b * all + i]);
+    sums[i % replicates * columns + i / replicates] = total;
   }
 }
