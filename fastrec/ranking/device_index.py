@@ -31,17 +31,20 @@ SMALL = 4096  # items that are scored canonically, all of them, sooner than they
 MAX_DIM = 12_288  # for the codes of eight queries in shared memory; beyond it, the float screen
 MAX_DIM_HALF = 6_144  # the same for bfloat16
 LIMIT_DIM = 16_384  # the bounds of the proof; beyond it, everything is scored canonically
-LOOSE = 0.5  # residual over norm, times the root of d: beyond it int8 is left for bfloat16, or for floats
+LOOSE = 0.17  # residual over norm, times the root of d: beyond it int8 is left for bfloat16, or for floats
 _SHARED = 96 << 10  # bytes of shared memory for the codes of a block's queries
 _FIRST = 1024  # positions of the first stretch
 FEW = 32  # queries, each with a block that raises its threshold, that leave most of a card idle
-MOST_GROWTH = 16  # of stretches, for few queries
+_FIRST_OF_FEW = 8192  # the first stretch of few queries,
+MOST_GROWTH = 36  # and how fast theirs grow
+_THREADS_OF_FEW = 512  # of a block that has a query for itself, and the card with few others
 _QUERIES = 4096  # of a pass over the items
-_MEMORY = 256 << 20  # bytes of scratch of a search
+_MEMORY = 512 << 20  # bytes of scratch of a search
 _PRODUCT = 32 << 20  # bytes of a product of floats: what stays in the cache of a large card
 _STAGE = 64 << 20  # bytes of items and codes that travel at a time, where they do not all fit
 _BLOCKS = 4224
 _GROUP = 65_535  # of blocks in y
+_FILL = 528  # blocks of one query that keep a large card busy
 BFLOAT16_TYPE = np.dtype([("bfloat16", np.uint16)])  # how bfloat16 bits travel (fastrec.ranking.index)
 
 
@@ -201,8 +204,9 @@ class DeviceIndex:
         parts = (raw ^ 0x80).reshape(count, self.steps, 2, 4, 2, 2, 8, 4).transpose(0, 1, 4, 6, 3, 2, 5, 7)
         return xp.ascontiguousarray(parts).reshape(count, self.steps, 2, 32, 16).view(xp.int8)
 
-    def _kernel(self, file: str, name: str) -> cuda.Kernel:
-        return cuda.kernel(file, name, FR_ITEM=ITEM_CODES[self.dtype])
+    def _kernel(self, file: str, name: str, threads: int = THREADS) -> cuda.Kernel:
+        block = {"FR_BLOCK": threads} if file == "rank_query.cu" else {}
+        return cuda.kernel(file, name, FR_ITEM=ITEM_CODES[self.dtype], **block)
 
     # ---- searching --------------------------------------------------------------------------------------------------
 
@@ -265,33 +269,32 @@ class DeviceIndex:
         if chosen is not None and len(chosen):
             rows[...] = xp.where(rows >= 0, chosen[xp.maximum(rows, 0)], -1)
 
-    def _room(self, k: int, growth: float = 3.0) -> tuple[int, int, int]:
-        """For ``k``: entries of a query's buffer, of its best, and as sorted."""
-        return (4 if growth <= 3.0 else 16) * self._first(k), 2 * k + 2 * THREADS, width(k)
+    def _plan(self, k: int, count: int) -> tuple[int, float, int]:
+        """For ``k`` of ``count`` queries: positions of the first stretch, how many times all items before it each
+        later one has, and entries of a query's buffer.
 
-    def _first(self, k: int) -> int:
-        """Positions of the first stretch."""
-        return -(-max(_FIRST, 2 * k) // PANEL) * PANEL
-
-    def _growth(self, k: int, count: int) -> float:
-        """How many times all items before it a stretch has.
-
-        Its survivors are about that many times k, or twice as many, and half the buffer is theirs.  Many queries keep
-        the card busy whatever the number of rounds, and few survivors are soonest handled; few queries leave it idle
-        while a block each raises its threshold, so that rounds are what counts.
+        The survivors of a stretch are about growth times k, or several times as many where bounds are wide, and half
+        the buffer is theirs.  Many queries keep the card busy whatever the number of rounds, and few survivors are
+        soonest handled; few queries leave it idle while a block each raises its threshold, so that rounds are what
+        counts.
         """
-        first = self._first(k)
-        if 8 * k > first:
-            return 1.0
+        first = -(-max(_FIRST_OF_FEW if count <= FEW else _FIRST, 2 * k) // PANEL) * PANEL
         if count > FEW:
-            return 3.0
+            return first, 1.0 if 8 * k > first else 3.0, 8 * first
+        cap = 16 * first
+        most = max(1.0, min(MOST_GROWTH, cap / (8 * k)))
         times = max(1.0, self.panels * PANEL / first)
-        rounds = max(1, math.ceil(math.log(times) / math.log(1 + MOST_GROWTH)))
-        return max(3.0, times ** (1 / rounds) - 1)
+        rounds = max(1, math.ceil(math.log(times) / math.log(1 + most)))
+        return first, max(1.0, times ** (1 / rounds) - 1), cap
+
+    def _room(self, k: int) -> tuple[int, int]:
+        """For ``k``: keys of a query's best, and as sorted."""
+        return 2 * k + 2 * THREADS, width(k)
 
     def _group(self, columns: int) -> int:
         """Queries of a pass, by the memory that each needs."""
-        cap, room, wide = self._room(max(1, min(columns, self.shape[0])))
+        k = max(1, min(columns, self.shape[0]))
+        (_, _, cap), (room, wide) = self._plan(k, FEW + 1), self._room(k)
         each = 8 * (cap + room + wide) + STATE + (32 * self.steps if self.coded else 4 * self.shape[1])
         most = _MEMORY // each
         if not self.coded:
@@ -310,8 +313,9 @@ class DeviceIndex:
     ) -> None:
         (n, d), count, columns = self.shape, len(queries), rows.shape[1]
         k = max(1, min(columns, n))
-        growth = self._growth(k, count)
-        cap, room, wide = self._room(k, growth)
+        (first, growth, cap), (room, wide) = self._plan(k, count), self._room(k)
+        scored_at_once = count <= FEW // 8 and self.host is None
+        threads = _THREADS_OF_FEW if count <= FEW else THREADS
         panels, coded, streamed = self.panels, self.coded, self.host is not None
         metric = cuda.i32(METRICS.index(self.metric))
         tiles = self._tiles(count)
@@ -344,21 +348,28 @@ class DeviceIndex:
                 self.special, cuda.i64(len(self.special)), totals, *lists, cuda.f32(floor), cuda.i64(k), states, best,
                 cuda.i64(room),
             )  # fmt: skip
-        for begin, end, items, of_items in self._stretches(xp, self._first(k), growth):
+        for begin, end, items, of_items in self._stretches(xp, first, growth):
             origin = begin if streamed else 0
             if coded:
                 self._screen(begin, end, origin, of_items, tiles, codes, states, beta_error, counts, entries)
             else:
                 self._sift(xp, begin, end, items, scaled, states, beta_error, counts, entries)
-            self._kernel("rank_query.cu", "fr_tighten")(
-                count, THREADS, queries, items, cuda.i64(d), cuda.i64(d), metric, self.bias, self.order,
+            self._kernel("rank_query.cu", "fr_tighten", threads)(
+                count, threads, queries, items, cuda.i64(d), cuda.i64(d), metric, self.bias, self.order,
                 cuda.i64(begin * PANEL if streamed else -1), self.meta, cuda.i64(panels), cuda.i64(begin),
-                cuda.i64(end), *lists, cuda.f32(floor), beta_error, cuda.i64(k), states, counts, entries,
-                cuda.i64(cap), best, cuda.i64(room),
+                cuda.i64(end), *lists, cuda.f32(floor), beta_error, cuda.i64(k),
+                cuda.i32(scored_at_once and end == panels), states, counts, entries, cuda.i64(cap), best,
+                cuda.i64(room),
+            )  # fmt: skip
+        if not streamed:  # what is streamed was scored while it was there
+            shares = 4 if count > FEW else max(1, _FILL // count)
+            self._kernel("rank_query.cu", "fr_rescore")(
+                (count, shares), THREADS, queries, self.items, cuda.i64(d), cuda.i64(d), metric, self.bias, self.order,
+                cuda.f32(floor), states, counts, entries, cuda.i64(cap),
             )  # fmt: skip
         scratch = xp.empty((count, wide), xp.uint64)
-        self._kernel("rank_query.cu", "fr_conclude")(
-            count, THREADS, queries, self.items, cuda.i64(n), cuda.i64(d), cuda.i64(d), metric, self.bias, self.order,
+        self._kernel("rank_query.cu", "fr_conclude", threads)(
+            count, threads, queries, self.items, cuda.i64(n), cuda.i64(d), cuda.i64(d), metric, self.bias, self.order,
             totals, *lists, cuda.f32(floor), cuda.i64(k), states, counts, entries, cuda.i64(cap), best,
             cuda.i64(room), scratch, cuda.i64(wide), cuda.i64(columns), rows, values,
         )  # fmt: skip

@@ -1,8 +1,10 @@
 // A query's way through a search: its codes and bounds, its threshold after each stretch of items, its answer.
-// variants: FR_ITEM=0,1,2
+// variants: FR_ITEM=0,1,2 FR_BLOCK=256,512
 #include "canonical.cuh"
 #include "lists.cuh"
 #include "query.cuh"
+
+#define FR_BOUNDS __launch_bounds__(FR_THREADS, 512 / FR_THREADS)  // 128 registers
 
 // Where items and lists are, for everything that scores canonically.
 struct fr_place {
@@ -69,13 +71,13 @@ __device__ inline void fr_offer(const fr_place &at, fr_i64 query, fr_query &q, f
 
 extern "C" {
 
+#if FR_BLOCK == 256  // the wider block is for what has a block a query
 // Bounds of each query and its screened form: int8 codes or bfloat16 (tiles of eight queries as fr_mma_s8_m16n8k32 and
 // fr_mma_bf16_m16n8k16 take them), or floats.  `error` is that of products of floats, relative.  One warp a query.
-__global__ void __launch_bounds__(FR_THREADS, 2) fr_prepare(const float *queries, fr_i64 count, fr_i64 d, int metric, int exponent,
-                                                         int has_beta, int limit_dim, const float *all, float floor,
-                                                         float error, int exact, fr_i64 steps, signed char *codes,
-                                                         unsigned short *halves, float *scaled, fr_query *states,
-                                                         fr_u32 *counts) {
+__global__ void FR_BOUNDS fr_prepare(const float *queries, fr_i64 count, fr_i64 d, int metric, int exponent, int has_beta,
+                                     int limit_dim, const float *all, float floor, float error, int exact, fr_i64 steps,
+                                     signed char *codes, unsigned short *halves, float *scaled, fr_query *states,
+                                     fr_u32 *counts) {
   const int lane = threadIdx.x & 31;
   const fr_i64 number = (fr_i64)blockIdx.x * (FR_THREADS / 32) + threadIdx.x / 32;
   if (number >= count) return;  // the whole warp
@@ -177,16 +179,18 @@ __global__ void __launch_bounds__(FR_THREADS, 2) fr_prepare(const float *queries
   states[number] = q;
   counts[number] = 0;
 }
+#endif
 
 // After panels begin..end were screened: raise each query's threshold and make room.  One block a query.
 //
 // Entries [0, held) were looked at before.  Where there were more survivors than room, or bounds are too wide to make
-// room, entries are scored canonically instead, after a loss the whole stretch: slow, and never wrong.
-__global__ void __launch_bounds__(FR_THREADS, 2) fr_tighten(
+// room, entries are scored canonically instead, after a loss the whole stretch: slow, and never wrong.  After the `last`
+// stretch of few queries nothing is thinned out: fr_rescore scores all entries sooner than one block drops some.
+__global__ void FR_BOUNDS fr_tighten(
     const float *queries, const fr_item *items, fr_i64 d, fr_i64 stride, int metric, const float *bias, const fr_u32 *order,
     fr_i64 gathered, const float *meta, fr_i64 panels, fr_i64 begin, fr_i64 end,
     const fr_i64 *banned, const void *listed, int wide, fr_i64 number, float floor, float beta_error, fr_i64 k,
-    fr_query *states, fr_u32 *counts, fr_u64 *entries, fr_i64 cap, fr_u64 *best, fr_i64 best_room) {
+    int last, fr_query *states, fr_u32 *counts, fr_u64 *entries, fr_i64 cap, fr_u64 *best, fr_i64 best_room) {
   __shared__ fr_room room;
   __shared__ fr_query q;
   const fr_i64 query = blockIdx.x;
@@ -216,21 +220,23 @@ __global__ void __launch_bounds__(FR_THREADS, 2) fr_tighten(
     for (fr_i64 i = q.held + threadIdx.x; banned && i < n; i += FR_THREADS)
       if (fr_listed(banned, listed, wide, number + query, order[fr_entry_position(own[i])])) own[i] = 0;
     __syncthreads();
-    const fr_u64 divide = fr_divide(own, n, k, room);
-    if (divide > 1) {
-      const fr_u64 least = fr_smallest(own, n, divide, room);
-      if (threadIdx.x == 0) fr_raise(q, fr_certain(q, fr_entry_low(least), all), all);
-      __syncthreads();
-    }
-    const float cut = fr_lowered(q.cut);
-    n = fr_filter(own, n, [&](fr_u64 key) {
-      const float error = fr_error(q, meta + fr_entry_position(key) / FR_PANEL * FR_META, beta_error);
-      return fr_entry_low(key) + 2.0f * error >= cut;
-    }, room);
-    if (n > cap / 2) {
-      fr_offer(at, query, q, n, entry, entry_row, keys, all, room);
-      if (threadIdx.x == 0) q.exact = 1;
-      n = 0;
+    if (!last) {
+      const fr_u64 divide = fr_divide(own, n, k, room);
+      if (divide > 1) {
+        const fr_u64 least = fr_smallest(own, n, divide, room);
+        if (threadIdx.x == 0) fr_raise(q, fr_certain(q, fr_entry_low(least), all), all);
+        __syncthreads();
+      }
+      const float cut = fr_lowered(q.cut);
+      n = fr_filter(own, n, [&](fr_u64 key) {
+        const float error = fr_error(q, meta + fr_entry_position(key) / FR_PANEL * FR_META, beta_error);
+        return fr_entry_low(key) + 2.0f * error >= cut;
+      }, room);
+      if (n > cap / 2) {
+        fr_offer(at, query, q, n, entry, entry_row, keys, all, room);
+        if (threadIdx.x == 0) q.exact = 1;
+        n = 0;
+      }
     }
   }
   __syncthreads();
@@ -241,8 +247,9 @@ __global__ void __launch_bounds__(FR_THREADS, 2) fr_tighten(
   }
 }
 
+#if FR_BLOCK == 256
 // Items with an infinity are scored for every query, first; they lie by row, or gathered in the order of `special`.
-__global__ void __launch_bounds__(FR_THREADS, 2) fr_offer_special(
+__global__ void FR_BOUNDS fr_offer_special(
     const float *queries, const fr_item *items, fr_i64 d, fr_i64 stride, int metric, const float *bias, int gathered,
     const fr_u32 *special, fr_i64 specials, const float *all, const fr_i64 *banned, const void *listed, int wide,
     fr_i64 number, float floor, fr_i64 k, fr_query *states, fr_u64 *best, fr_i64 best_room) {
@@ -258,9 +265,29 @@ __global__ void __launch_bounds__(FR_THREADS, 2) fr_offer_special(
   if (threadIdx.x == 0) states[query] = q;
 }
 
-// Score what is left canonically and write each query's answer.  A zero query scores 0 against every item that has no NaN
-// or infinity: the first k rows that are allowed are its answer.
-__global__ void __launch_bounds__(FR_THREADS, 2) fr_conclude(
+// The entries that are left become canonical keys where they are, 0 for what has no key or lies below `floor`.  Blocks of a
+// query (blockIdx.y) share them out.
+__global__ void __launch_bounds__(FR_THREADS) fr_rescore(const float *queries, const fr_item *items, fr_i64 d, fr_i64 stride,
+                                                         int metric, const float *bias, const fr_u32 *order, float floor,
+                                                         const fr_query *states, const fr_u32 *counts, fr_u64 *entries,
+                                                         fr_i64 cap) {
+  const fr_i64 query = blockIdx.x, n = counts[query], each = FR_THREADS / 8;
+  if (states[query].kind != FR_SCREEN) return;
+  fr_u64 *own = entries + query * cap;
+  for (fr_i64 at = blockIdx.y * each + threadIdx.x / 32 * 4; at < n; at += gridDim.y * each) {  // the whole warp
+    const fr_i64 i = at + threadIdx.x % 32 / 8;
+    const fr_u64 entry = own[i < n ? i : at];  // 0 was struck out
+    const fr_i64 row = order[entry ? fr_entry_position(entry) : 0];
+    const float score =
+        fr_canonical(queries + query * d, items + row * stride, d, metric, bias ? bias + row : nullptr);
+    if (threadIdx.x % 8 == 0 && i < n) own[i] = entry && score >= floor ? fr_key(score, row) : 0;
+  }
+}
+#endif
+
+// Merge the keys of fr_rescore with the best so far and write each query's answer.  A zero query scores 0 against every
+// item that has no NaN or infinity: the first k rows that are allowed are its answer.
+__global__ void FR_BOUNDS fr_conclude(
     const float *queries, const fr_item *items, fr_i64 items_count, fr_i64 d, fr_i64 stride, int metric, const float *bias,
     const fr_u32 *order, const float *all, const fr_i64 *banned, const void *listed, int wide, fr_i64 number, float floor,
     fr_i64 k, fr_query *states, const fr_u32 *counts, const fr_u64 *entries, fr_i64 cap, fr_u64 *best, fr_i64 best_room,
@@ -273,9 +300,23 @@ __global__ void __launch_bounds__(FR_THREADS, 2) fr_conclude(
   if (threadIdx.x == 0) q = states[query];
   __syncthreads();
   const fr_place at = {queries, items, d, stride, metric, bias, order, -1, banned, listed, wide, number + query, floor, k, best_room};
-  if (q.kind == FR_SCREEN && counts[query] > 0)
-    fr_offer(at, query, q, counts[query], [&](fr_i64 i) { return fr_entry_position(own[i]); },
-             [&](fr_i64 i) { return (fr_i64)order[fr_entry_position(own[i])]; }, keys, all, room);
+  if (q.kind == FR_SCREEN && counts[query] > 0) {
+    const fr_i64 n = counts[query];
+    const fr_u64 least = fr_divide(own, n, k, room);
+    if (threadIdx.x == 0) room.count = q.found;
+    __syncthreads();
+    for (fr_i64 i = threadIdx.x; i < n; i += FR_THREADS)
+      if (own[i] >= least) keys[atomicAdd(&room.count, 1u)] = own[i];  // 2 k with what is there, and there is room
+    __syncthreads();
+    fr_i64 both = room.count;
+    __syncthreads();
+    if (both > k) {
+      const fr_u64 bar = fr_divide(keys, both, k, room);
+      both = fr_filter(keys, both, [&](fr_u64 key) { return key >= bar; }, room);
+    }
+    if (threadIdx.x == 0) q.found = (fr_u32)both, q.rescored += (fr_u32)n;
+    __syncthreads();
+  }
   if (q.kind == FR_ZERO)
     for (fr_i64 from = 0; from < items_count && q.found < k; from += 1024)
       fr_offer(at, query, q, items_count - from < 1024 ? items_count - from : 1024, [&](fr_i64 i) { return from + i; },

@@ -17,6 +17,15 @@ typedef int fr_product;
 #define FR_BOUNDS __launch_bounds__(128, FR_TILES == 4 ? 4 : FR_TILES == 2 ? 6 : 8)
 #endif
 
+// Hits that wait in shared memory until 32 lanes can finish one each: what finishing takes from memory, an atomic among it,
+// waits for the slowest once and not once a hit.
+enum { FR_WAITING = 32 + 128 };  // fewer than 32 stay, and a column of each lane brings 128 at most
+struct fr_hits {
+  fr_u32 positions[FR_WAITING];
+  fr_product products[FR_WAITING];
+  unsigned char columns[FR_WAITING];  // of the query, in the block's tile
+};
+
 extern "C" {
 
 // Panels begin..end against FR_TILES * 8 queries a block (blockIdx.y); each of the four warps takes panels in turn.
@@ -24,7 +33,8 @@ extern "C" {
 // A panel is two fragments of 16 items a step of 32 dimensions (16 of bfloat16), 16 bytes a lane as fr_pack lays them,
 // read once and used for every tile of queries, whose fragments wait in shared memory (steps * FR_TILES * 256 bytes of it,
 // dynamic).  An item matters only if its product reaches the threshold of (query, panel), which the warp computes for all
-// of its queries first; so the loop ends in one compare a product, and the rare hit goes to the query's buffer.
+// of its queries first; so the loop ends in one compare a product.  A hit waits in shared memory for others, and 32 of
+// them go to their queries' buffers together.
 __global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const float *meta, const float *beta,
                                                  const fr_u32 *order, fr_i64 origin, fr_i64 begin, fr_i64 end,
                                                  const uint2 *codes, const fr_query *queries, fr_i64 count, float beta_error,
@@ -33,6 +43,7 @@ __global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const floa
   extern __shared__ uint2 of_queries[];
   __shared__ fr_product thresholds[4][WIDE];
   __shared__ float beta_steps[4][WIDE];
+  __shared__ fr_hits hits[4];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, group = lane / 4, pair = lane % 4 * 2;
   const fr_i64 first = (fr_i64)blockIdx.y * WIDE;
   for (fr_i64 i = threadIdx.x; i < steps * FR_TILES * 32; i += 128) of_queries[i] = codes[first / 8 * steps * 32 + i];
@@ -53,9 +64,25 @@ __global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const floa
     step[j] = real ? q.step : 1.0f, inverse[j] = 1.0f / step[j];
 #endif
   }
+  int waiting = 0;
+  const auto finish = [&]() {
+    __syncwarp();
+    for (int i = lane; i < waiting; i += 32) {
+      const fr_i64 position = hits[warp].positions[i], number = first + hits[warp].columns[i];
+      if (order[position] == FR_PADDING) continue;
+      const fr_query &q = queries[number];
+      const float *m = meta + position / FR_PANEL * FR_META;
+      const fr_product product = hits[warp].products[i];
+      const float value = FR_HALF ? (float)product : (float)product * (q.step * m[FR_SCALE]);
+      fr_append(number, value - fr_error(q, m, beta_error), position, counts, entries, cap);
+    }
+    __syncwarp();
+    waiting = 0;
+  };
   __syncthreads();
-  for (fr_i64 panel = begin + (fr_i64)blockIdx.x * 4 + warp; panel < end; panel += (fr_i64)gridDim.x * 4) {
-    const float *m = meta + panel * FR_META;
+  // Positions have 32 bits, so numbers of panels have 27; a register less keeps the widest tile from spilling.
+  for (fr_u32 panel = (fr_u32)begin + blockIdx.x * 4 + warp; panel < (fr_u32)end; panel += gridDim.x * 4) {
+    const float *m = meta + (fr_i64)panel * FR_META;
     bool alive = false, later = false;
 #pragma unroll
     for (int j = 0; j < OWN; ++j) {
@@ -93,7 +120,7 @@ __global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const floa
     for (int tile = 0; tile < FR_TILES; ++tile)
 #pragma unroll
       for (int r = 0; r < 8; ++r) sum[r / 4][tile][r % 4] = 0;
-    const uint4 *codes_of = items + (panel - origin) * steps * 64 + lane;
+    const uint4 *codes_of = items + ((fr_i64)panel - origin) * steps * 64 + lane;
 #pragma unroll(FR_TILES > 2 ? 2 : 4)
     for (fr_i64 s = 0; s < steps; ++s) {
       const uint4 low = codes_of[s * 64], high = codes_of[s * 64 + 32];
@@ -106,7 +133,7 @@ __global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const floa
         FR_PRODUCT(sum[1][tile], b, q);
       }
     }
-    bool hit = false;
+    fr_u32 columns = 0;  // pairs of (tile, c) in which this lane has a hit
 #pragma unroll
     for (int tile = 0; tile < FR_TILES; ++tile)
 #pragma unroll
@@ -116,7 +143,7 @@ __global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const floa
           const float per = beta_steps[warp][tile * 8 + pair + c];
 #pragma unroll
           for (int r = 0; r < 4; ++r) {  // items group, group + 8, group + 16, group + 24
-            const float x = beta[panel * FR_PANEL + group + 8 * r] * per;
+            const float x = beta[(fr_i64)panel * FR_PANEL + group + 8 * r] * per;
 #if FR_HALF
             sum[r / 2][tile][r % 2 * 2 + c] += x;
 #else
@@ -124,27 +151,36 @@ __global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const floa
 #endif
           }
         }
+        bool hit = false;
 #pragma unroll
         for (int r = 0; r < 4; ++r) hit |= sum[r / 2][tile][r % 2 * 2 + c] > threshold;
+        if (hit) columns |= 1u << (tile * 2 + c);
       }
-    if (!hit) continue;
+    for (columns = __reduce_or_sync(FR_ALL, columns); columns; columns &= columns - 1) {
+      const int at = __ffs((int)columns) - 1;
+      const fr_product threshold = thresholds[warp][at / 2 * 8 + pair + at % 2];
+      fr_product product[4] = {};
 #pragma unroll
-    for (int tile = 0; tile < FR_TILES; ++tile)
+      for (int o = 0; o < 2 * FR_TILES; ++o)
 #pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        const fr_product threshold = thresholds[warp][tile * 8 + pair + c];
+        for (int r = 0; r < 4; ++r)
+          if (o == at) product[r] = sum[r / 2][o / 2][r % 2 * 2 + o % 2];
 #pragma unroll
-        for (int r = 0; r < 4; ++r) {
-          const fr_product dot = sum[r / 2][tile][r % 2 * 2 + c];
-          if (dot <= threshold) continue;
-          const fr_i64 position = panel * FR_PANEL + group + 8 * r, number = first + tile * 8 + pair + c;
-          if (order[position] == FR_PADDING) continue;
-          const fr_query &q = queries[number];
-          const float value = FR_HALF ? (float)dot : (float)dot * (q.step * m[FR_SCALE]);
-          fr_append(number, value - fr_error(q, m, beta_error), position, counts, entries, cap);
+      for (int r = 0; r < 4; ++r) {
+        const bool hit = product[r] > threshold;
+        const fr_u32 votes = __ballot_sync(FR_ALL, hit);
+        if (hit) {
+          const int slot = waiting + __popc(votes & ((1u << lane) - 1));
+          hits[warp].positions[slot] = panel * FR_PANEL + group + 8 * r;
+          hits[warp].products[slot] = product[r];
+          hits[warp].columns[slot] = (unsigned char)(at / 2 * 8 + pair + at % 2);
         }
+        waiting += __popc(votes);
       }
+      if (waiting >= 32) finish();
+    }
   }
+  finish();
 }
 
 #if !FR_HALF

@@ -7,6 +7,9 @@ typedef unsigned int fr_u32;
 
 #define FR_ALL 0xffffffffu                         // every lane of a warp
 #define FR_INFINITY __uint_as_float(0x7f800000u)
-enum { FR_THREADS = 256 };                         // of a block that works together
+#ifndef FR_BLOCK
+#define FR_BLOCK 256
+#endif
+enum { FR_THREADS = FR_BLOCK };                    // of a block that works together
 enum { FR_DOT = 0, FR_COSINE = 1, FR_L2 = 2 };
 #endif

@@ -29,6 +29,7 @@ def cupy(
 ) -> fake_cupy.Fake:
     monkeypatch.setattr(device_index, "SMALL", 0)  # so that small indexes are screened, in several stretches
     monkeypatch.setattr(device_index, "_FIRST", 64)
+    monkeypatch.setattr(device_index, "_FIRST_OF_FEW", 64)
     return fake_cupy.install(monkeypatch, tmp_path)
 
 
@@ -55,6 +56,7 @@ def test_every_kind_of_items_equals_the_oracle(
     bias = None if number % 2 else rng.standard_normal(200).astype(np.float32)
     expected = best(score_matrix(queries, items, metric, bias), 20)
     for precision in ("int8", "float32", "bfloat16"):
+        monkeypatch.setattr(device_index, "FEW", 32 if precision == "int8" else 0)
         if precision == "bfloat16":
             monkeypatch.setattr(device_index, "LOOSE", -1.0)
         index = fr.Index(
@@ -70,7 +72,9 @@ def test_every_kind_of_items_equals_the_oracle(
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_exclusions_and_a_lowest_score(cupy: fake_cupy.Fake, metric: str) -> None:
+def test_exclusions_and_a_lowest_score(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch, metric: str
+) -> None:
     rng = np.random.default_rng(1)
     items, queries = draw("gamma norms", rng, 300, 33), draw("normal", rng, 9, 33)
     allowed = rng.random((9, 300)) < 0.5
@@ -78,7 +82,8 @@ def test_exclusions_and_a_lowest_score(cupy: fake_cupy.Fake, metric: str) -> Non
     floor = float(np.median(score_matrix(queries, items, metric)))
     expected = oracle(queries, items, 12, metric, allowed=allowed, min_score=floor)
     seen = sparse.csr_array(~allowed)
-    for dtype in (np.int32, np.int64):
+    for dtype, few in ((np.int32, 32), (np.int64, 0)):
+        monkeypatch.setattr(device_index, "FEW", few)
         indptr, indices = csr_of(~allowed, dtype)
         there = cupy.asarray(indptr.astype(np.int64)), cupy.asarray(indices)
         for exclude in (seen, there):
@@ -193,8 +198,11 @@ def test_every_width_of_the_tile(
     assert_top(index.topk(cupy.asarray(queries), 3), oracle(queries, items, 3))
 
 
-def test_codes_that_fill_the_shared_memory_one_has_unasked(cupy: fake_cupy.Fake) -> None:
+def test_codes_that_fill_the_shared_memory_one_has_unasked(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """48 KB of codes, d = 768 and 64 queries, leave none for the kernel's own arrays: more must be asked for."""
+    monkeypatch.setattr(device_index, "LOOSE", 1.0)
     rng = np.random.default_rng(10)
     items, queries = draw("normal", rng, 70, 768), draw("normal", rng, 40, 768)
     index = fr.Index(cupy.asarray(items), precision="int8")
@@ -205,6 +213,7 @@ def test_codes_that_fill_the_shared_memory_one_has_unasked(cupy: fake_cupy.Fake)
 def test_more_survivors_than_there_is_room(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Near-duplicates that codes cannot tell apart, and rising scores that all survive: buffers overflow."""
     monkeypatch.setattr(device_index, "_FIRST", 32)
+    monkeypatch.setattr(device_index, "_FIRST_OF_FEW", 32)
     rng = np.random.default_rng(5)
     items, queries = draw("near-duplicates", rng, 1500, 16), draw("normal", rng, 3, 16)
     allowed = rng.random((3, 1500)) < 0.9
@@ -266,14 +275,17 @@ def test_few_queries_take_few_rounds(cupy: fake_cupy.Fake, monkeypatch: pytest.M
     assert rounds == [3, 3, 4, 4]
     card = index._card
     monkeypatch.setattr(device_index, "_FIRST", 1024)
+    monkeypatch.setattr(device_index, "_FIRST_OF_FEW", 8192)
     for panels in (1, 100, 312_500, 3_000_000):
         card.order = range(32 * panels)  # only its length is asked for
-        growth = card._growth(100, 1)
-        assert 3 <= growth <= 16
-        cap, _, _ = card._room(100, growth)
-        assert cap >= 8 * 100 * growth, "half of it holds four times the survivors that are expected"
-        assert card._growth(100, 3) == 3
-        assert card._growth(200, 1) == 1
+        for k in (1, 100, 1000, 20_000):
+            first, growth, cap = card._plan(k, 1)
+            assert first >= 2 * k
+            assert 1 <= growth <= 36
+            assert growth == 1 or cap >= 8 * k * growth, "half of it holds four times the survivors expected"
+        assert card._plan(100, 3) == (1024, 3, 8192)
+        assert card._plan(200, 3) == (1024, 1, 8192)
+    assert len(list(card._stretches(cupy, *card._plan(100, 1)[:2]))) == 4
 
 
 def home_of(cupy: fake_cupy.Fake, number: int, array: np.ndarray) -> Any:
@@ -370,8 +382,13 @@ def test_errors(cupy: fake_cupy.Fake) -> None:
         index.topk(there, 2, candidates=np.arange(3))
     with pytest.raises(ValueError, match=r"`exclude` must hold item rows in 0..49; got 50"):
         index.topk(there, 2, exclude=[cupy.asarray(np.array(a)) for a in ([0, 1, 1, 1], [50])])
-    with pytest.raises(ValueError, match=r"`exclude` has malformed row pointers"):
-        index.topk(there, 2, exclude=[cupy.asarray(np.array(a)) for a in ([0, 2, 1, 1], [5])])
+    low, high = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+    for wrong, said in ((-3, "-3"), (low, str(low + 1)), (high, str(high - 1))):
+        with pytest.raises(ValueError, match=rf"`exclude` must hold item rows in 0..49; got {said}$"):
+            index.topk(there, 2, exclude=[cupy.asarray(np.array(a)) for a in ([0, 1, 1, 2], [7, wrong])])
+    for pointers in ([0, 2, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 2], [-1, 0, 0, 1]):
+        with pytest.raises(ValueError, match=r"`exclude` has malformed row pointers"):
+            index.topk(there, 2, exclude=[cupy.asarray(np.array(a)) for a in (pointers, [5])])
     with pytest.raises(ValueError, match=r"`candidates` must have shape \(3, 50\)|row pointers"):
         index.topk(there, 2, candidates=sparse.csr_array((4, 50)))
     with pytest.raises(TypeError, match=r"`out\[0\]` must be on cuda:0"):
