@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrec._core import arrays, checks
+from fastrec._core import arrays, checks, cuda
 from fastrec.ranking import lists
 
 
@@ -14,8 +14,8 @@ def csr(xp: Any, value: Any, name: str, *, queries: int, items: int, device: str
     """``(indptr, indices)`` on the card and the length of the longest list.
 
     A SciPy matrix, which has no device, is checked on the host and copied.  A matrix of cupyx, or a pair of CuPy
-    arrays, is checked where it is: a few numbers come back, which waits for the card.  Lists that are not sorted, or
-    that repeat an index, are put in order on the host.
+    arrays, is checked where it is: a few numbers come back, once, which waits for the card.  Lists that are not sorted,
+    or that repeat an index, are put in order on the host.
     """
     matrix = hasattr(value, "tocsr")
     if matrix and isinstance(value.tocsr().indptr, np.ndarray):
@@ -46,21 +46,28 @@ def csr(xp: Any, value: Any, name: str, *, queries: int, items: int, device: str
         raise ValueError(
             f"`{name}` must have {queries + 1} row pointers, one more than there are queries; got shape {indptr.shape}"
         )
-    sizes = indptr[1:] - indptr[:-1]
-    longest, least = (int(sizes.max()), int(sizes.min())) if queries else (0, 0)
-    if least < 0 or int(indptr[0]) != 0 or int(indptr[-1]) != len(indices):
+    if queries == 0 and len(indices) == 0:
+        return indptr, indices, 0
+    found = xp.zeros(5, np.int64)
+    cuda.kernel("check_lists.cu", "fr_check_lists", FR_WIDE=int(indices.dtype == np.int64))(
+        cuda.blocks(max(1, queries), 8, 1024),
+        256,
+        indptr,
+        cuda.i64(queries),
+        indices,
+        cuda.i64(len(indices)),
+        found,
+    )
+    longest, malformed, above, below, unsorted = found.get().tolist()
+    if malformed or queries == 0:
         raise ValueError(
             f"`{name}` has malformed row pointers: they must rise from 0 to the number of indices ({len(indices)})"
         )
-    if len(indices) == 0:
-        return indptr, indices, 0
-    low, high = int(indices.min()), int(indices.max())
-    if low < 0 or high >= items:
-        raise ValueError(f"`{name}` must hold item rows in 0..{items - 1}; got {low if low < 0 else high}")
-    falls = (indices[1:] <= indices[:-1]).sum()
-    inside = indptr[1:-1]
-    inside = inside[(inside > 0) & (inside < len(indices)) & (inside > indptr[:-2])]
-    if int(falls) > int((indices[inside] <= indices[inside - 1]).sum()):
+    if below > 0 or above > items:
+        raise ValueError(
+            f"`{name}` must hold item rows in 0..{items - 1}; got {-below if below > 0 else above - 1}"
+        )
+    if unsorted:
         return _copied(xp, *lists.csr((indptr.get(), indices.get()), name, queries=queries, items=items))
     return indptr, indices, longest
 
