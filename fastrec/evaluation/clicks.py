@@ -105,10 +105,10 @@ def evaluate_clicks(
     any number of threads, any instruction set, and whichever other metrics are asked for.  O(n) time; scratch 8 to 48
     bytes a row.
 
-    On a card (CuPy or torch arrays, all on one): binary labels, integer groups, and every metric but ``ace`` and
-    ``field_ece``; the result has ``.values``, ``.counts``, ``.undefined`` and ``.parameters``.  AUC and GAUC without
-    weights are those of the CPU to the bit, the others to 1e-12.  The call waits for the card; scratch 40 bytes a row,
-    72 with weights, 24 more with float64 scores.
+    On a card (CuPy or torch arrays, all on one): every metric, with integer groups; the result has ``.values``,
+    ``.counts``, ``.undefined`` and ``.parameters``.  AUC and GAUC without weights are those of the CPU to the bit, the
+    others to 1e-12.  The call waits for the card; scratch 40 bytes a row, 72 with weights, 24 more with float64 scores,
+    100 for ``xauc`` of targets that are not 0 and 1.
 
     Raises
     ------
@@ -174,6 +174,7 @@ def _on_card(y_true: Any, y_prob: Any, groups: Any, weights: Any, request: Reque
     sums.confusion = {cut: Confusion(*parts) for cut, parts in found.confusion.items()}
     for bins, point in found.points.items():
         sums.point, sums.bins[bins] = point, point.bins
+    sums.mass, sums.group_gap = found.mass, found.group_gap
     result = clicks_on_device.CardClicks()
     result.counts = found.counts
     _fill(result, sums, request, found.eps, stacklevel=4)

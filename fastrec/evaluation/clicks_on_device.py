@@ -1,4 +1,4 @@
-"""``fr.evaluate_clicks`` of arrays on a card: binary labels, and the metrics that follow from one sort.
+"""``fr.evaluate_clicks`` of arrays on a card: every metric, most of them from one sort.
 
 Words of group, score and label are sorted by CuPy (a radix sort, docs/adr/0013-sorts-on-a-card.md); the rest is
 kernels/cuda/clicks.cu.  Counts are exact; float64 sums are made in a fixed order within chunks and added exactly on the
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -18,43 +18,17 @@ import numpy as np
 from fastrec._core import arrays, checks, cuda
 from fastrec._core import sums as _sums
 from fastrec.evaluation.click_columns import MAX_ROWS, equal_edges, totals
+from fastrec.evaluation.click_metrics import THRESHOLD_METRICS
+from fastrec.evaluation.click_order import mass_edges
 from fastrec.evaluation.click_pair_sums import PairSums
 from fastrec.evaluation.click_point_sums import PointSums
 from fastrec.evaluation.click_rank_sums import RankSums
+from fastrec.evaluation.click_rows import HEAVY, LIGHT
 from fastrec.evaluation.named_values import NamedValues
 
 TIES, ROWS, BINS = 4096, 65536, 255  # FR_TIES and FR_ROWS of clicks.cu; bins that have a thread each
 _GRID = 4096
-METRICS = frozenset(
-    (
-        "auc",
-        "gauc",
-        "ap",
-        "ks",
-        "best_f1",
-        "logloss",
-        "ne",
-        "rig",
-        "pcoc",
-        "brier",
-        "ece",
-        "mce",
-        "mse",
-        "rmse",
-        "mae",
-        "r2",
-        "xauc",
-        "pauc",
-        "gain",
-        "lift",
-        "accuracy",
-        "precision",
-        "recall",
-        "specificity",
-        "f1",
-        "mcc",
-    )
-)
+KINDS = ("binary", "soft", "real")  # of labels
 
 
 @dataclass
@@ -68,7 +42,9 @@ class Found:
     pair: PairSums | None = None
     partial: dict[float, float] = field(default_factory=dict)
     gain: dict[float, float] = field(default_factory=dict)
+    mass: dict[int, np.ndarray] = field(default_factory=dict)
     confusion: dict[float, tuple[float, float, float, float]] = field(default_factory=dict)
+    group_gap: float = math.nan
 
 
 class CardClicks(NamedValues):
@@ -103,11 +79,6 @@ def sums_of(
     eps: float | None,
 ) -> Found:
     """The sums that metrics need of rows on a card; refuses what the CPU does, and more."""
-    for one in wanted:
-        if one.metric not in METRICS:
-            raise TypeError(
-                f"the metric {one.name!r} runs on the CPU only; pass `y_true.get()` and the others for it"
-            )
     y, p = _column(y_true, "y_true"), _column(y_prob, "y_prob")
     codes = None if groups is None else arrays.adopt(groups, "groups")
     w = None if weights is None else arrays.adopt(weights, "weights")
@@ -123,76 +94,109 @@ def sums_of(
     with cuda.on(y) as xp, cuda.room_for(f"the click metrics of {n} rows"):
         if p.dtype not in (np.float32, np.float64):
             p = p.astype(np.float32 if p.dtype.itemsize < 3 else np.float64)
-        probable = next((one.name for one in wanted if one.definition.probabilities), None)
         w = None if w is None else checks.contiguous(_column(w, "weights", n), np.float64)
-        _refuse(xp, y, p, w, probable)
-        labels = (y != 0).astype(np.uint8)
-        counts = {"rows": n, "positives": int(labels.sum(dtype=np.int64))}
-        counts["negatives"] = n - counts["positives"]
-        n_groups, dense = 0, None
-        if codes is not None:
-            dense, n_groups = _dense(xp, codes, n)
-        eps = float(np.finfo(p.dtype).eps) if eps is None else eps
-        found = Found(counts, eps)
+        rows = _Rows(xp, *_labels(xp, y, p, w, wanted), p, w)
+        counts = {"rows": n}
+        if rows.labels is not None:
+            counts["positives"] = int(rows.labels.sum(dtype=np.int64))
+            counts["negatives"] = n - counts["positives"]
+        dense, n_groups = (None, 0) if codes is None else _dense(xp, codes, n)
+        if dense is not None:
+            counts["groups"] = n_groups
+            if rows.labels is not None:
+                counts["single_class_groups"] = _single_class(rows, dense, n_groups)
+        found = Found(counts, float(np.finfo(p.dtype).eps) if eps is None else eps)
 
         def parameters(*names: str) -> list[Any]:
             return sorted({one.parameter for one in wanted if one.metric in names})
 
-        for cut in parameters("accuracy", "precision", "recall", "specificity", "f1", "mcc"):
-            found.confusion[cut] = confusion(labels, p, w, cut)
-        if needs & {"rank", "groups", "pairs"}:
-            words_of, values, of_groups = _Words(xp, labels, p), dict(_NO_RANKS), [np.empty(0)] * 3
-            if needs & {"rank", "pairs"}:
-                curve = _CountCurve(xp, words_of) if w is None else _MassCurve(xp, words_of, w)
-                values = curve.values
-                found.partial = {limit: curve.partial(limit) for limit in parameters("pauc")}
-                found.gain = {share: curve.gain(share) for share in parameters("gain", "lift")}
-                pairs = values["positive"] * values["negative"]
-                # With two targets the pairs are those that the sweep has counted.
-                found.pair = PairSums(pairs, pairs - values["pairs"], 0.0)
-            if dense is not None and "groups" in needs:
-                of_groups = (
-                    group_sums(xp, words_of(dense), n_groups)
-                    if w is None
-                    else weighted_group_sums(xp, words_of(dense), w, n_groups)
-                )
-            if dense is not None:
-                single = (of_groups[0] == 0) | (of_groups[1] == 0)
-                counts |= {"groups": n_groups, "single_class_groups": int(single.sum())}
-            found.rank = RankSums(
-                **values, ks_score=math.nan, f1_score=math.nan, positive2=math.nan, negative2=math.nan,
-                partial=np.empty(0), gain=np.empty(0), mass_bins=np.zeros((0, 3)), group_positive=of_groups[0],
-                group_negative=of_groups[1], group_pairs=of_groups[2],
-            )  # fmt: skip
-        if needs & {"point", "loss", "bins", "spread"}:
+        if rows.labels is not None:
+            for cut in parameters(*THRESHOLD_METRICS):
+                found.confusion[cut] = confusion(rows.labels, p, w, cut)
+            if needs & {"rank", "pairs"} or parameters("gauc"):
+                _sort(found, rows, needs, parameters, dense, n_groups)
+        elif "pairs" in needs:
+            found.pair = pair_sums(rows)
+        for bins in parameters("ace"):
+            found.mass[bins] = rows.bins(mass_edges(_percentiles(xp, xp.sort(p)), n, bins))
+        if needs & {"point", "loss", "bins", "spread", "gap"}:
             for bins in parameters("ece", "mce") or [0]:
-                point = point_sums(xp, labels, p, w, bins, "loss" in needs, eps)
-                centre = point.label / point.weight
-                spread = point.label * (1.0 - centre) ** 2 + (point.weight - point.label) * centre**2
-                found.points[bins] = replace(point, spread=spread)
+                found.points[bins] = rows.sums(bins, "loss" in needs, found.eps, "spread" in needs)
+        if "gap" in needs and dense is not None:
+            order, ends = _segments(xp, dense, n_groups)
+            _, label, prob = rows.segments(order, ends).get().T
+            found.group_gap = math.fsum(np.abs(prob - label).tolist())
         return found
 
 
-def _refuse(xp: ModuleType, y: Any, p: Any, w: Any, probable: str | None) -> None:
-    """Labels that are not 0 or 1, scores that are NaN, probabilities out of range, bad weights; waits for the card."""
-    faults = [(y != 0) & (y != 1), xp.isnan(p)]
-    faults.append(xp.zeros(1, bool) if probable is None else (p < 0) | (p > 1))
-    if w is not None:
-        faults += [~(xp.isfinite(w) & (w >= 0)), (w == 0).all().reshape(1)]
-    found = xp.stack([xp.where(fault.any(), fault.argmax(), -1) for fault in faults]).get().tolist()
-    if found[0] >= 0:
-        raise ValueError(f"`y_true` must hold 0 and 1 on a card; row {found[0]} is {y[found[0]].item()}")
-    if found[1] >= 0:
-        raise ValueError(f"`y_prob` must not hold NaN; row {found[1]} is NaN")
-    if probable is not None and found[2] >= 0:
-        raise ValueError(
-            f"`y_prob` must lie in 0..1 for {probable!r}; row {found[2]} is {p[found[2]].item()}. Ranking metrics "
-            "(auc, gauc, ap, ...) take any score"
+def _sort(found: Found, rows: _Rows, needs: set[str], parameters: Any, dense: Any, n_groups: int) -> None:
+    """What follows from rows in order, of labels of 0 and 1."""
+    xp, w = rows.xp, rows.w
+    words_of, values, of_groups = _Words(xp, rows.labels, rows.p), dict(_NO_RANKS), [np.empty(0)] * 3
+    if needs & {"rank", "pairs"}:
+        curve = _CountCurve(xp, words_of) if w is None else _MassCurve(xp, words_of, w)
+        values = curve.values
+        found.partial = {limit: curve.partial(limit) for limit in parameters("pauc")}
+        found.gain = {share: curve.gain(share) for share in parameters("gain", "lift")}
+        pairs = values["positive"] * values["negative"]
+        # With two targets the pairs are those that the sweep has counted.
+        found.pair = PairSums(pairs, pairs - values["pairs"], 0.0)
+    if dense is not None and parameters("gauc"):
+        of_groups = (
+            group_sums(xp, words_of(dense), n_groups)
+            if w is None
+            else weighted_group_sums(xp, words_of(dense), w, n_groups)
         )
-    if w is not None and found[3] >= 0:
-        raise ValueError(f"`weights` must be finite and not negative; row {found[3]} is {w[found[3]].item()}")
-    if w is not None and found[4] >= 0:
+    found.rank = RankSums(
+        **values, ks_score=math.nan, f1_score=math.nan, positive2=math.nan, negative2=math.nan,
+        partial=np.empty(0), gain=np.empty(0), mass_bins=np.zeros((0, 3)), group_positive=of_groups[0],
+        group_negative=of_groups[1], group_pairs=of_groups[2],
+    )  # fmt: skip
+
+
+def _labels(xp: ModuleType, y: Any, p: Any, w: Any, wanted: list[Any]) -> tuple[Any, Any]:
+    """(labels as bytes, None) where all are 0 or 1, else (None, targets as float64); waits for the card, once.
+
+    Refuses, as the CPU does, what the metrics cannot do with: labels of other values, NaN, scores out of 0..1 or
+    infinite, bad weights.
+    """
+    first = {
+        kind: next((one.name for one in wanted if one.definition.labels == kind), None) for kind in KINDS
+    }
+    probable = next((one.name for one in wanted if one.definition.probabilities), None)
+    faults = {
+        "binary": (y != 0) & (y != 1), "soft": ~((y >= 0) & (y <= 1)), "real": ~xp.isfinite(y), "nan": xp.isnan(p),
+        "range": (p < 0) | (p > 1), "infinite": xp.isinf(p),
+    }  # fmt: skip
+    if w is not None:
+        faults["weight"] = ~(xp.isfinite(w) & (w >= 0))
+        faults["extreme"] = ((w > 0) & (w < LIGHT)) | (w > HEAVY)
+        faults["nothing"] = (w == 0).all().reshape(1)
+    rows = xp.stack([xp.where(fault.any(), fault.argmax(), -1) for fault in faults.values()]).get().tolist()
+    bad = {name: row for name, row in zip(faults, rows) if row >= 0}
+
+    def refuse(name: str, of: str, values: Any, must: str, hint: str = "") -> None:
+        if name in bad:
+            raise ValueError(f"`{of}` must {must}; row {bad[name]} is {values[bad[name]].item()}{hint}")
+
+    refuse("nan", "y_prob", p, "not hold NaN")
+    if probable is not None:
+        hint = ". Ranking metrics (auc, gauc, ap, ...) take any score"
+        refuse("range", "y_prob", p, f"lie in 0..1 for {probable!r}", hint)
+    if first["real"] is not None:
+        refuse("infinite", "y_prob", p, f"be finite for {first['real']!r}")
+    if "binary" in bad:
+        if first["binary"] is not None:
+            refuse("binary", "y_true", y, f"hold 0 and 1 for {first['binary']!r}")
+        if first["soft"] is not None:
+            refuse("soft", "y_true", y, f"lie in 0..1 for {first['soft']!r}")
+        refuse("real", "y_true", y, "be finite")
+    refuse("weight", "weights", w, "be finite and not negative")
+    hint = ". Only their ratios matter: divide them by their mean"
+    refuse("extreme", "weights", w, f"be 0, or from {LIGHT} to {HEAVY}", hint)
+    if "nothing" in bad:
         raise ValueError("`weights` must not be all 0")
+    return ((y != 0).astype(np.uint8), None) if "binary" not in bad else (None, y.astype(np.float64))
 
 
 def _dense(xp: ModuleType, groups: Any, n: int) -> tuple[Any, int]:
@@ -437,22 +441,121 @@ def _offsets(xp: ModuleType, ordered: Any, n_groups: int) -> Any:
     return xp.searchsorted(ordered, bounds).astype(np.int64)
 
 
-def point_sums(
-    xp: ModuleType, labels: Any, p: Any, weights: Any, bins: int, loss: bool, eps: float
-) -> PointSums:
-    """:class:`PointSums`."""
-    if bins > BINS:
-        raise TypeError(f"more than {BINS} bins ({bins}) are counted on the CPU only: pass `y_true.get()`")
-    n = len(p)
-    chunks = -(-n // ROWS)
-    half = p.dtype == np.float32
-    edges = xp.asarray(equal_edges(bins, p.dtype)) if bins else None
-    sums = xp.empty((chunks, 6), np.float64)
-    bin_sums = xp.zeros((chunks, bins + 1, 3), np.float64)
-    cuda.kernel("clicks.cu", "fr_click_points")(
-        chunks, 256, labels, p if half else None, None if half else p, weights, cuda.i64(n), cuda.i32(loss),
-        cuda.f64(eps), edges, cuda.i32(bins), sums, bin_sums,
-    )  # fmt: skip
-    found = totals(bin_sums.get()) if bins else np.zeros((0, 3))
-    weight, label, prob, losses, square, absolute = totals(sums.get()).tolist()
-    return PointSums(weight, label, prob, losses, square, absolute, math.nan, found)
+class _Rows:
+    """The checked rows of a call: ``labels`` of 0 and 1, or real ``targets``; ``w`` None where all weigh 1."""
+
+    def __init__(self, xp: ModuleType, labels: Any, targets: Any, p: Any, w: Any) -> None:
+        self.xp, self.labels, self.targets, self.p, self.w = xp, labels, targets, p, w
+        half = p.dtype == np.float32
+        self._p = (p if half else None, None if half else p)
+
+    def sums(self, bins: int, loss: bool, eps: float, spread: bool) -> PointSums:
+        """:class:`PointSums`, with equal bins where ``bins`` is not 0."""
+        edges = equal_edges(bins, self.p.dtype) if bins else None
+        wide = edges is not None and len(edges) > BINS + 1
+        each, of_bins = self._points(None if wide else edges, loss, eps, 0.0)
+        if edges is not None and wide:
+            of_bins = self.bins_from(edges)
+        weight, label, prob, losses, square, absolute, _ = each
+        centre = label / weight
+        if not spread:
+            around = math.nan
+        elif self.labels is not None:  # two values: no second pass
+            around = label * (1.0 - centre) ** 2 + (weight - label) * centre**2
+        else:
+            around = self._points(None, False, eps, centre)[0][-1]
+        return PointSums(weight, label, prob, losses, square, absolute, around, of_bins)
+
+    def bins(self, inner: np.ndarray) -> np.ndarray:
+        """w, w y and w p of the bins between edges, each of which still belongs to the bin below it."""
+        edges = np.append(-np.inf, np.nextafter(inner, np.inf))
+        return self._points(edges, False, 0.0, 0.0)[1] if len(edges) <= BINS + 1 else self.bins_from(edges)
+
+    def bins_from(self, edges: np.ndarray) -> np.ndarray:
+        """The same of any number of bins that begin at ``edges``, by another sort."""
+        xp = self.xp
+        place = xp.searchsorted(xp.asarray(edges), self.p.astype(np.float64), side="right") - 1
+        return self.segments(*_segments(xp, place, len(edges))).get()
+
+    def segments(self, order: Any, ends: Any) -> Any:
+        """(segments, 3) of w, w y and w p of the rows ``order[ends[s] : ends[s + 1]]``."""
+        count = len(ends) - 1
+        sums = self.xp.empty((count, 3), np.float64)
+        cuda.kernel("clicks.cu", "fr_click_segments")(
+            cuda.blocks(count, 8, _GRID), 256, order, ends, cuda.i64(count), self.labels, self.targets, *self._p,
+            self.w, sums,
+        )  # fmt: skip
+        return sums
+
+    def _points(
+        self, edges: np.ndarray | None, loss: bool, eps: float, centre: float
+    ) -> tuple[list[float], np.ndarray]:
+        n = len(self.p)
+        chunks, bins = -(-n // ROWS), 0 if edges is None else len(edges) - 1
+        sums = self.xp.empty((chunks, 7), np.float64)
+        bin_sums = self.xp.empty((chunks, bins + 1, 3), np.float64)
+        cuda.kernel("clicks.cu", "fr_click_points")(
+            chunks, 256, self.labels, self.targets, *self._p, self.w, cuda.i64(n), cuda.i32(loss), cuda.f64(eps),
+            cuda.f64(centre), None if edges is None else self.xp.asarray(edges), cuda.i32(bins), sums, bin_sums,
+        )  # fmt: skip
+        of_bins = np.zeros((0, 3)) if edges is None else totals(bin_sums.get())
+        return totals(sums.get()).tolist(), of_bins
+
+
+def _segments(xp: ModuleType, codes: Any, count: int) -> tuple[Any, Any]:
+    """Rows in order of their codes 0..count-1, earlier rows first, and where each code begins."""
+    order = xp.argsort(codes)
+    ends = xp.searchsorted(codes[order], xp.arange(count + 1).astype(codes.dtype)).astype(np.int64)
+    return order.astype(np.int64), ends
+
+
+def _single_class(rows: _Rows, dense: Any, n_groups: int) -> int:
+    """Groups without a positive or without a negative row that weighs anything; waits for the card."""
+    counted = [rows.labels != 0, rows.labels == 0]
+    if rows.w is not None:
+        counted = [which & (rows.w > 0) for which in counted]
+    either = [
+        rows.xp.bincount(dense, weights=which.astype(np.float64), minlength=n_groups) for which in counted
+    ]
+    return int(((either[0] == 0) | (either[1] == 0)).sum())
+
+
+def _percentiles(xp: ModuleType, rising: Any) -> Any:
+    """Scores at places in rising order, on the host as float64."""
+    return lambda places: rising[xp.asarray(places)].get().astype(np.float64)
+
+
+def pair_sums(rows: _Rows) -> PairSums:
+    """:class:`PairSums` of real targets: with rows in falling order of score, and of target where scores tie, pairs in
+    the wrong order are those whose targets rise.  Their numbers differ first at one bit, the earlier row's being 0: a
+    pass a bit counts them, with rows of equal higher bits together.  O(n log n) passes of CuPy's; 100 bytes a row.
+    """
+    xp, w, n = rows.xp, rows.w, len(rows.p)
+    values, target = xp.unique(rows.targets, return_inverse=True)
+    scores, score = xp.unique(rows.p, return_inverse=True)
+    target, score = target.astype(np.int64), score.astype(np.int64)
+    key = (len(scores) - 1 - score) * len(values) + (len(values) - 1 - target)
+
+    def squares(codes: Any) -> Any:
+        """Sum of the squared weight of each set of rows with one code."""
+        _, dense = xp.unique(codes, return_inverse=True)
+        order, ends = _segments(xp, dense.astype(np.int64), int(dense.max()) + 1)
+        sizes = ends[1:] - ends[:-1] if w is None else rows.segments(order, ends)[:, 0]
+        return (sizes * sizes).sum()
+
+    all_rows = xp.zeros(n, np.int64)
+    pairs = float((squares(all_rows) - squares(target)).item()) / 2
+    tied = float((squares(score) - squares(key)).item()) / 2
+    order = xp.argsort(key)
+    codes, weights = target[order], xp.ones(n, np.int64) if w is None else w[order]
+    rising = []
+    for bit in reversed(range(max(1, (len(values) - 1).bit_length()))):
+        upper, ones = codes >> (bit + 1), (codes >> bit) & 1
+        before = xp.zeros(n + 1, weights.dtype)
+        before[1:] = xp.cumsum(weights * (1 - ones))
+        here = before[:-1] - before[xp.searchsorted(upper, upper)]
+        rising.append((weights * ones * here).sum())
+        order = xp.argsort(codes >> bit)
+        codes, weights = codes[order], weights[order]
+    found = xp.stack(rising).get().tolist()
+    return PairSums(pairs, float(sum(found) if w is None else math.fsum(found)), tied)

@@ -242,63 +242,96 @@ extern "C" __global__ void __launch_bounds__(FR_THREADS) fr_click_weighted_group
 
 // ---- rows in any order ---------------------------------------------------------------------------------------------------
 
-// Sums of a chunk of rows: {w, w y, w p, w loss, w (p - y)^2, w |p - y|} and, where bins are asked for, {w, w y, w p} of
-// each of `bins` + 1 bins, the last for p = 1.  A thread owns a bin and adds its rows in order.  No weights: all 1.
+// The label of a row: 0 or 1, or where `targets` are given a real number.
+__device__ __forceinline__ double fr_target(const unsigned char *labels, const double *targets, fr_i64 i) {
+  return targets ? targets[i] : (double)labels[i];
+}
+
+// Sums of a chunk of rows: {w, w y, w p, w loss, w (p - y)^2, w |p - y|, w (y - centre)^2} and, where bins are asked for,
+// {w, w y, w p} of the `bins` + 1 bins that begin at `edges`.  A thread owns a bin and adds its rows in order.  No weights:
+// all 1.
 extern "C" __global__ void __launch_bounds__(FR_THREADS) fr_click_points(
-    const unsigned char *labels, const float *p32, const double *p64, const double *weights, fr_i64 n, int loss, double eps,
-    const double *edges, int bins, double *sums, double *bin_sums) {
-  __shared__ double tree[FR_THREADS], prob[FR_THREADS], weight[FR_THREADS];
-  __shared__ int where[FR_THREADS];  // bin << 1 | label
+    const unsigned char *labels, const double *targets, const float *p32, const double *p64, const double *weights, fr_i64 n,
+    int loss, double eps, double centre, const double *edges, int bins, double *sums, double *bin_sums) {
+  __shared__ double tree[FR_THREADS], prob[FR_THREADS], weight[FR_THREADS], label[FR_THREADS];
+  __shared__ int where[FR_THREADS];
   const int t = (int)threadIdx.x;
   const fr_i64 first = blockIdx.x * (fr_i64)FR_ROWS;
-  double total[6] = {0.0, 0.0, 0.0, 0.0, 0.0, 0.0}, mine[3] = {0.0, 0.0, 0.0};
+  double total[7] = {0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0}, mine[3] = {0.0, 0.0, 0.0};
   for (fr_i64 base = first; base < first + FR_ROWS && base < n; base += FR_THREADS) {
     const fr_i64 i = base + t;
     if (i < n) {
-      const double p = p32 ? (double)p32[i] : p64[i], y = (double)labels[i], w = weights ? weights[i] : 1.0;
+      const double p = p32 ? (double)p32[i] : p64[i], y = fr_target(labels, targets, i), w = weights ? weights[i] : 1.0;
       total[0] += w;
       total[1] += w * y;
       total[2] += w * p;
       if (loss && w > 0.0) {
-        double likelihood = labels[i] ? p : 1.0 - p;
-        likelihood = likelihood < eps ? eps : likelihood > 1.0 - eps ? 1.0 - eps : likelihood;
-        total[3] -= w * log(likelihood);
+        const double q = 1.0 - p, high = 1.0 - eps;
+        if (y != 0.0) total[3] -= w * (y * log(p < eps ? eps : p > high ? high : p));
+        if (y != 1.0) total[3] -= w * ((1.0 - y) * log(q < eps ? eps : q > high ? high : q));
       }
       total[4] += w * ((p - y) * (p - y));
       total[5] += w * fabs(p - y);
-      if (bins) {
-        int b = (int)(p * (double)bins);
-        while (b > 0 && p < edges[b]) --b;
-        while (b < bins && p >= edges[b + 1]) ++b;
-        where[t] = b << 1 | labels[i];
+      total[6] += w * ((y - centre) * (y - centre));
+      if (edges) {
+        int low = 0, end = bins + 1;  // the last edge that p reaches; the first is below all
+        while (end - low > 1) {
+          const int middle = (low + end) / 2;
+          if (p >= edges[middle]) low = middle;
+          else end = middle;
+        }
+        where[t] = low;
         prob[t] = p;
         weight[t] = w;
+        label[t] = y;
       }
     }
-    if (bins) {
+    if (edges) {
       __syncthreads();
       if (t <= bins) {
         const int rows = n - base < FR_THREADS ? (int)(n - base) : FR_THREADS;
         for (int j = 0; j < rows; ++j) {
-          if (where[j] >> 1 != t) continue;
+          if (where[j] != t) continue;
           mine[0] += weight[j];
-          mine[1] += weight[j] * (double)(where[j] & 1);
+          mine[1] += weight[j] * label[j];
           mine[2] += weight[j] * prob[j];
         }
       }
       __syncthreads();
     }
   }
-  for (int s = 0; s < 6; ++s) {
+  for (int s = 0; s < 7; ++s) {
     tree[t] = total[s];
     __syncthreads();
     for (int d = FR_THREADS / 2; d; d /= 2) {
       if (t < d) tree[t] += tree[t + d];
       __syncthreads();
     }
-    if (t == 0) sums[6 * blockIdx.x + s] = tree[0];
+    if (t == 0) sums[7 * blockIdx.x + s] = tree[0];
     __syncthreads();
   }
-  if (bins && t <= bins)
+  if (edges && t <= bins)
     for (int s = 0; s < 3; ++s) bin_sums[((fr_i64)blockIdx.x * (bins + 1) + t) * 3 + s] = mine[s];
+}
+
+// {w, w y, w p} of each segment of rows in an order, by a warp: groups, or more bins than a block has threads.
+extern "C" __global__ void __launch_bounds__(FR_THREADS) fr_click_segments(
+    const fr_i64 *order, const fr_i64 *offsets, fr_i64 segments, const unsigned char *labels, const double *targets,
+    const float *p32, const double *p64, const double *weights, double *sums) {
+  const int lane = (int)threadIdx.x & 31;
+  const fr_i64 warps = (fr_i64)gridDim.x * (FR_THREADS / 32);
+  for (fr_i64 g = (fr_i64)blockIdx.x * (FR_THREADS / 32) + threadIdx.x / 32; g < segments; g += warps) {
+    double total[3] = {0.0, 0.0, 0.0};
+    for (fr_i64 at = offsets[g] + lane; at < offsets[g + 1]; at += 32) {
+      const fr_i64 i = order[at];
+      const double w = weights ? weights[i] : 1.0;
+      total[0] += w;
+      total[1] += w * fr_target(labels, targets, i);
+      total[2] += w * (p32 ? (double)p32[i] : p64[i]);
+    }
+    for (int s = 0; s < 3; ++s) {
+      for (int d = 16; d; d /= 2) total[s] += __shfl_xor_sync(0xffffffffu, total[s], d);
+      if (lane == 0) sums[3 * g + s] = total[s];
+    }
+  }
 }

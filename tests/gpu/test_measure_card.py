@@ -84,7 +84,8 @@ def test_evaluate_clicks(cupy: Any, dtype: Any, n: int) -> None:
     rng = np.random.default_rng(n)
     p = rng.random(n).astype(dtype)
     columns = rng.random(n) < p, p, rng.integers(0, max(n // 50, 1), n)
-    metrics = ["auc", "gauc", "ap", "ks", "best_f1", "logloss", "ne", "pcoc", "brier", "ece", "mce", "pauc", "lift",
+    metrics = ["auc", "gauc", "ap", "ks", "best_f1", "logloss", "ne", "pcoc", "brier", "ece", "mce", "pauc", "lift", "ace",
+               "field_ece", "ece@500",
                "f1", "mcc", "r2", "xauc"]  # fmt: skip
     expected = fr.evaluate_clicks(*columns, metrics=metrics, undefined="nan")
     got = fr.evaluate_clicks(*map(cupy.asarray, columns), metrics=metrics, undefined="nan")
@@ -95,6 +96,20 @@ def test_evaluate_clicks(cupy: Any, dtype: Any, n: int) -> None:
     expected = fr.evaluate_clicks(*columns, metrics=metrics, undefined="nan")
     got = fr.evaluate_clicks(*map(cupy.asarray, columns), metrics=metrics, undefined="nan")
     np.testing.assert_allclose(list(got.values), list(expected.values), rtol=1e-12)
+
+
+def test_targets_that_are_not_0_and_1(cupy: Any) -> None:
+    rng = np.random.default_rng(3)
+    p, groups, w = rng.random(200_000, np.float32), rng.integers(0, 900, 200_000), rng.random(200_000)
+    for y, metrics in (
+        (rng.random(200_000), ["logloss", "ne", "ece", "ece@999", "field_ece"]),
+        (np.round(rng.standard_normal(200_000), 2), ["mse", "mae", "r2", "xauc"]),
+    ):
+        for weights in (None, w):
+            expected = fr.evaluate_clicks(y, p, groups, weights, metrics=metrics)
+            there = [None if a is None else cupy.asarray(a) for a in (y, p, groups, weights)]
+            got = fr.evaluate_clicks(*there, metrics=metrics)
+            np.testing.assert_allclose(list(got.values), list(expected.values), rtol=1e-11)
 
 
 def test_replicates(cupy: Any) -> None:

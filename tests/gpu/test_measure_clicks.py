@@ -19,7 +19,10 @@ pytestmark = pytest.mark.skipif(
 )
 METRICS = ["auc", "gauc", "gauc@uniform", "ap", "ks", "best_f1", "logloss", "ne", "rig", "pcoc", "brier", "ece",
            "ece@5", "mce", "mse", "rmse", "mae", "r2", "xauc", "pauc", "pauc@0.5", "pauc@1", "gain@0.01", "gain@0.3",
-           "lift", "accuracy", "precision@0.3", "recall", "specificity", "f1", "mcc@0.6"]  # fmt: skip
+           "lift", "accuracy", "precision@0.3", "recall", "specificity", "f1", "mcc@0.6", "ace",
+           "ace@7", "ace@400", "ece@300", "field_ece"]  # fmt: skip
+SOFT = ["logloss", "ne", "rig", "pcoc", "brier", "ece", "ece@300", "mce@7", "field_ece", "mse", "r2", "xauc"]
+REAL = ["mse", "rmse", "mae", "r2", "xauc"]
 EXACT = ["auc", "gauc", "gauc@uniform", "accuracy", "recall"]
 
 
@@ -73,6 +76,40 @@ def test_weights(cupy: fake_cupy.Fake, dtype: Any, order: Any) -> None:
             np.testing.assert_allclose(list(got.values), list(expected.values), rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_labels_that_are_not_0_and_1(cupy: fake_cupy.Fake, dtype: Any) -> None:
+    for n, distinct in ((1, 0), (2, 1), (17, 3), (300, 10), (2000, 0)):
+        _, p, groups = rows(n, distinct, dtype)
+        rng = np.random.default_rng(n)
+        soft = rng.integers(0, 5, n) / 4 if n % 2 else rng.random(n)
+        soft[0] = 0.3
+        real = np.round(rng.standard_normal(n) * 100, n % 3)
+        real[0] = -2.5
+        for y, metrics in (
+            (soft, SOFT),
+            (soft.astype(np.float32), SOFT),
+            (real, REAL),
+            (np.arange(n) + 2, REAL),
+        ):
+            for w in (None, rng.random(n) * 10.0 ** rng.integers(-3, 4, n), rng.integers(0, 3, n) + (n < 3)):
+                expected = fr.evaluate_clicks(y, p, groups, w, metrics=metrics, undefined="nan")
+                there = [None if a is None else cupy.asarray(a) for a in (y, p, groups, w)]
+                got = fr.evaluate_clicks(*there, metrics=metrics, undefined="nan")
+                assert got.counts == expected.counts
+                assert got.undefined == expected.undefined
+                np.testing.assert_allclose(list(got.values), list(expected.values), rtol=1e-11, atol=1e-14)
+                if w is None:
+                    np.testing.assert_array_equal(got["xauc"], expected["xauc"])
+
+
+def test_groups_are_counted_whatever_is_asked_for(cupy: fake_cupy.Fake) -> None:
+    y, p, groups = rows(300, 10, np.float32)
+    for w in (None, np.arange(300) % 3.0):
+        expected = fr.evaluate_clicks(y, p, groups, w, metrics=["brier"])
+        there = [None if a is None else cupy.asarray(a) for a in (y, p, groups, w)]
+        assert fr.evaluate_clicks(*there, metrics=["brier"]).counts == expected.counts
+
+
 def test_scores_of_any_size_and_sign(cupy: fake_cupy.Fake) -> None:
     rng = np.random.default_rng(0)
     wide = rng.standard_normal(500) * 10.0 ** rng.integers(-300, 300, 500)
@@ -90,7 +127,23 @@ def test_refusals(cupy: fake_cupy.Fake) -> None:
     for arguments, kinds, message in (
         ((there[0], p), {}, "all arrays must be on one device"),
         ((there[0], there[1][:9]), {}, r"`y_prob` must have shape \(50,\)"),
-        ((there[0], there[1]), {"metrics": ["ace"]}, "'ace' runs on the CPU only"),
+        ((cupy.asarray(p), there[1]), {"metrics": ["ace"]}, "`y_true` must hold 0 and 1 for 'ace'; row"),
+        (
+            (cupy.asarray(p + 9), there[1]),
+            {"metrics": "ece"},
+            r"`y_true` must lie in 0..1 for 'ece'; row 0 is 9",
+        ),
+        ((cupy.asarray(p + np.inf), there[1]), {"metrics": "mse"}, r"`y_true` must be finite; row 0 is inf"),
+        (
+            (there[0], cupy.asarray(p + np.inf)),
+            {"metrics": "mse"},
+            r"`y_prob` must be finite for 'mse'; row 0 is inf",
+        ),
+        (
+            (there[0], there[1]),
+            {"weights": cupy.asarray(p * np.float64(1e-75))},
+            "`weights` must be 0, or from 1e-70 to 1e",
+        ),
         ((there[0], there[1]), {"weights": p}, "all arrays must be on one device"),
         (
             (there[0], there[1]),
@@ -101,8 +154,7 @@ def test_refusals(cupy: fake_cupy.Fake) -> None:
         ((there[0], there[1]), {"weights": there[1][:7]}, r"`weights` must have shape \(50,\)"),
         ((there[0], there[1]), {"metrics": "gauc"}, "`groups` must be given for 'gauc'"),
         ((there[0], there[1], there[1]), {"metrics": "gauc"}, "`groups` must hold integers on a card"),
-        ((there[0], there[1]), {"metrics": "ece@300"}, "more than 255 bins"),
-        ((cupy.asarray(y * 2), there[1]), {}, "`y_true` must hold 0 and 1 on a card; row"),
+        ((cupy.asarray(y * 2), there[1]), {}, "`y_true` must hold 0 and 1 for 'auc'; row"),
         ((there[0], cupy.asarray(p * 3)), {}, r"`y_prob` must lie in 0..1 for 'logloss'"),
         ((there[0], cupy.asarray(np.where(p > 0.9, np.nan, p))), {}, "`y_prob` must not hold NaN"),
     ):
