@@ -180,11 +180,7 @@ def evaluate_adopted(
         "threads": threads,
     }
     if any(column.metric.subtopics for column in columns):
-        if place != arrays.CPU:
-            raise TypeError(
-                "metrics by subtopic run on the CPU; evaluate `run.get()` there, with `truth.to('cpu')`, for them"
-            )
-        arguments["topics"] = _topics(truth, policy)
+        arguments["topics"] = truth.relevant_subtopics(policy.relevance_level)
     if policy.ties == "random":
         arguments["query_keys"] = ids.like(truth._queries.keys(), run.ids)
     values, counts = _compute(arguments, run, policy)
@@ -376,13 +372,6 @@ def _warn_of_kinds(ours: str, theirs: str) -> None:
     )
 
 
-def _topics(truth: Truth, policy: Convention) -> tuple[np.ndarray, ...]:
-    """What is relevant to which subtopic, as ``rank_metrics`` takes it."""
-    assert truth._subtopics is not None
-    rows = np.repeat(np.arange(len(truth)), np.diff(truth._ptr))
-    return (*truth._subtopics.relevant(rows, len(truth), policy.relevance_level), truth._in_text_order())
-
-
 def _unused(taken: np.ndarray, count: int) -> np.ndarray:
     candidates = np.setdiff1d(np.arange(count + len(taken), dtype=np.int64), taken)
     return candidates[:count]
@@ -434,7 +423,9 @@ def _refuse(
         low, high = (int(end) for end in ids.fetch(truth._ptr[q : q + 2]))
         span = slice(low, high)
         here = {  # on a card the compiled function is what failed: Python's is run on the host
-            name: ids.fetch(value) if hasattr(value, "device") else value for name, value in arguments.items()
+            name: ids.fetch(value) if hasattr(value, "device") else value
+            for name, value in arguments.items()
+            if name != "topics"
         }
         alone = here | {
             "metrics": [column],

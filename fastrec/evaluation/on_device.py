@@ -20,12 +20,15 @@ SHARED = (
 SCRATCH = 512 << 20  # bytes of scratch in global memory, for lists too long for that
 CUSTOM_THREADS = 1 << 16  # queries that users' functions are run for at a time
 BLOCKS = 1 << 16  # of a launch; the rest is taken in turns
-# The kernel's metrics, in the order of rank_columns.cuh; metrics by subtopic are not among them, users' own run apart.
+# The kernel's metrics, in the order of rank_columns.cuh; metrics by subtopic and users' own run apart.
 KINDS = (
     "dcg", "ndcg", "ap", "rr", "recall", "precision", "hit", "fbeta", "rprec", "judged", "unjudged", "retrieved",
     "relevant", "relevant_retrieved", "err", "nerr", "rbp", "graded_rbp", "rbp_residual", "normal_rbp", "bpref",
     "infap", "iprec", "eleven_point", "auc", "limited_auc", "partial_auc", "partial_top", "mean_rank", "gain_rank",
     "pair_accuracy", "compatibility",
+)  # fmt: skip
+SUBTOPIC_KINDS = (  # in the order of subtopics.cu
+    "alpha_dcg", "alpha_ndcg", "err_ia", "nerr_ia", "nrbp", "nnrbp", "ap_ia", "precision_ia", "subtopic_recall",
 )  # fmt: skip
 EVERY_DAY = frozenset(KINDS[: KINDS.index("err")])  # the metrics of the smaller kernel
 
@@ -63,7 +66,7 @@ def rank_metrics(
     *, ids: Any, scores: Any, ptr: Any, width: int, run_row: Any, tie_rank: Any, query_keys: Any, truth_ptr: Any,
     truth_ids: Any, gains: Any, worth: Any, ideal: Any, kinds: list[str], cutoffs: list[int], cutoff_of: list[int],
     parameters: list[tuple[float, float]], table: np.ndarray, sums: np.ndarray, level: float | None, convention: Any,
-    ties: int, longest: int, longest_truth: int, functions: dict[int, tuple[Any, int | None]],
+    ties: int, longest: int, longest_truth: int, functions: dict[int, tuple[Any, int | None]], topics: Any,
 ) -> tuple[Any, Any]:  # fmt: skip
     """(values, counts) of ``rank_metrics``, on the card of ``ids``; every array is there already, but the tables."""
     with cuda.on(ids) as cupy:
@@ -75,12 +78,14 @@ def rank_metrics(
             return values, counts
         single, scored = ids.dtype == np.int32, scores is not None
         half = scored and scores.dtype == np.float32
-        every = not EVERY_DAY.issuperset({*kinds} - {"custom"}) or ties == kernels.TIES.index("average")
+        every = not EVERY_DAY.issuperset(
+            {*kinds} - {"custom", *SUBTOPIC_KINDS}
+        ) or ties == kernels.TIES.index("average")
         kernel = cuda.kernel("measure.cu", "fr_rank_metrics", FR_SCORED=int(scored), FR_EVERY=int(every))
         overlaps = kinds.count("compatibility")
         room = stride(
-            longest, longest_truth, len(cutoffs), listed=convention.ideal == "list", graded=worth is not None,
-            scored=scored, overlaps=overlaps,
+            longest, longest_truth, len(cutoffs), listed=convention.ideal == "list",
+            graded=worth is not None or topics is not None, scored=scored, overlaps=overlaps,
         )  # fmt: skip
         warps = WARPS if WARPS * room <= SHARED else 1 if room <= SHARED else WARPS
         blocks = min(-(-queries // warps), BLOCKS)
@@ -90,17 +95,19 @@ def rank_metrics(
             scratch = cupy.empty(blocks * warps * room, np.int8)
         i32, i64 = cuda.i32, cuda.i64
         found: tuple[Any, ...] = (None,) * 4
-        if functions:
-            judged = max(1, len(truth_ids))
+        judged = None
+        if functions or topics is not None:
+            size = max(1, len(truth_ids))
             found = (
-                cupy.empty(queries, np.int32), cupy.empty(queries, np.int32), cupy.empty(judged, np.int32),
-                cupy.empty(judged, np.float64),
+                cupy.empty(queries, np.int32), cupy.empty(queries, np.int32), cupy.empty(size, np.int32),
+                cupy.empty(size, np.float64),
             )  # fmt: skip
+            judged = None if topics is None else cupy.empty(size, np.int32)
         kernel(
             blocks, 32 * warps, ids if single else None, None if single else ids, scores if half else None,
             None if half else scores, ptr, i64(width), run_row, tie_rank, query_keys, truth_ptr, truth_ids,
             None if worth is None else gains, worth, ideal,
-            constant(device, [-1 if kind == "custom" else KINDS.index(kind) for kind in kinds], np.int32),
+            constant(device, [KINDS.index(kind) if kind in KINDS else -1 for kind in kinds], np.int32),
             constant(device, cutoff_of, np.int32), constant(device, parameters, np.float64),
             constant(device, cutoffs, np.int64), constant(device, table, np.float64),
             constant(device, sums, np.float64), i32(len(kinds)), i32(len(cutoffs)),
@@ -110,9 +117,21 @@ def rank_metrics(
             i32(convention.recall_denominator == "capped"), i32(convention.short == "len"),
             i32(convention.unjudged == "skip"), i32(worth is None and (level is None or level <= 1.0)),
             np.uint64(convention.seed), i64(longest), i64(longest_truth),
-            i64(queries), values, counts, *found, scratch, i64(room),
+            i64(queries), values, counts, *found, judged, scratch, i64(room),
             shared=0 if scratch is not None else warps * room,
         )  # fmt: skip
+        if topics is not None:
+            topic_ptr, numbers, topic_counts, order, most = topics
+            each = 2 * (most + longest_truth)  # doubles of scratch of a thread
+            blocks = -(-max(1, min(CUSTOM_THREADS, SCRATCH // max(8 * each, 1), queries)) // 128)
+            of_topics = [SUBTOPIC_KINDS.index(kind) if kind in SUBTOPIC_KINDS else -1 for kind in kinds]
+            cuda.kernel("subtopics.cu", "fr_subtopic_metrics")(
+                blocks, 128, constant(device, of_topics, np.int32), constant(device, cutoff_of, np.int32),
+                constant(device, cutoffs, np.int64), constant(device, parameters, np.float64),
+                constant(device, table, np.float64), i32(len(kinds)), i32(convention.short == "len"), truth_ptr,
+                topic_ptr, numbers, topic_counts, order, *found[:3], judged, i64(queries), i64(most),
+                i64(longest_truth), cupy.empty(max(1, 128 * blocks * each), np.float64), values,
+            )  # fmt: skip
         for column, (function, cutoff) in functions.items():
             _custom(
                 cupy,

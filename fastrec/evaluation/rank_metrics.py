@@ -113,7 +113,7 @@ def rank_metrics(
         "query_keys": None if query_keys is None else _flat(query_keys, "query_keys", np.uint64),
         "topics": None
         if topics is None
-        else tuple(np.ascontiguousarray(t, dtype) for t, dtype in zip(topics, _TOPIC_TYPES)),
+        else tuple(_flat(t, f"topics[{i}]", dtype) for i, (t, dtype) in enumerate(zip(topics, _TOPIC_TYPES))),
         "convention": resolve(convention),
         "longest_truth": longest_truth,
         "threads": threading.resolve(threads),
@@ -335,7 +335,8 @@ def _cuda(
     from fastrec.evaluation import on_device
 
     for column in columns:
-        if column.metric.kernel not in on_device.KINDS and column.metric.function is None:
+        known = column.metric.kernel in (*on_device.KINDS, *on_device.SUBTOPIC_KINDS)
+        if not known and column.metric.function is None:
             raise TypeError(
                 f"the metric {column.label!r} runs on the CPU only; evaluate `run.get()` there, with "
                 "`truth.to('cpu')`, for it"
@@ -345,6 +346,8 @@ def _cuda(
     longest_truth = _longest(truth_ptr) if longest_truth is None else longest_truth
     table, sums = _tables_for(cutoffs, longest, longest_truth, convention)
     gains, worth, ideal, level = _worth(truth_ptr, gains, convention)
+    if topics is not None:
+        topics = (*topics, int(topics[2].max()) if len(topics[2]) else 0)
     return on_device.rank_metrics(
         ids=ids, scores=scores, ptr=ptr, width=width, run_row=run_row, tie_rank=tie_rank, query_keys=query_keys,
         truth_ptr=truth_ptr, truth_ids=truth_ids, gains=gains, worth=worth, ideal=ideal,
@@ -352,6 +355,7 @@ def _cuda(
         parameters=[_numbers(c, convention) for c in columns], table=table, sums=sums, level=level,
         convention=convention, ties=_ties(convention, tie_rank), longest=longest, longest_truth=longest_truth,
         functions={m: (c.metric.function, c.cutoff) for m, c in enumerate(columns) if c.metric.function is not None},
+        topics=topics if any(c.metric.subtopics for c in columns) else None,
     )  # fmt: skip
 
 

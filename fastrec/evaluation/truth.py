@@ -72,6 +72,7 @@ class Truth:
         checks.choice(duplicates, "duplicates", DUPLICATES)
         self._subtopics: Subtopics | None = None
         self._text_order: np.ndarray | None = None
+        self._relevant_subtopics: dict[float | None, Any] = {}  # by level
         self._longest: int | None = None  # judgements of a query at most, where that is known
         on_card = _matrix_on_card(truth)
         if on_card is not None:
@@ -141,6 +142,7 @@ class Truth:
         """No judgement for some queries, by row."""
         none = cls.__new__(cls)
         none._columns = none._items = none._gains = none._subtopics = none._text_order = none._longest = None
+        none._relevant_subtopics = {}
         none._ptr, none._ids = np.zeros(len(rows) + 1, np.int64), np.zeros(0, np.int64)
         none._queries = Labels.of(queries.array()[rows])
         return none
@@ -149,13 +151,30 @@ class Truth:
     def has_subtopics(self) -> bool:
         return self._subtopics is not None
 
+    def relevant_subtopics(self, level: float | None) -> tuple[Any, Any, Any, Any]:
+        """What is relevant to which subtopic from a gain of ``level`` on (above 0: ``None``), as ``rank_metrics`` takes
+        it, on the truth's device; put there when it is first asked for.
+        """
+        assert self._subtopics is not None
+        if level not in self._relevant_subtopics:
+            rows = np.repeat(np.arange(len(self)), np.diff(ids.fetch(self._ptr)))
+            found = (*self._subtopics.relevant(rows, len(self), level), self._in_text_order())
+            with arrays.current(self._ids):
+                xp = arrays.namespace(self._ids)
+                self._relevant_subtopics[level] = tuple(xp.asarray(part) for part in found)
+                if xp is not np:
+                    from fastrec._core import cuda
+
+                    cuda.settle()
+        return self._relevant_subtopics[level]
+
     def _in_text_order(self) -> np.ndarray:
         """(judgements,) each query's judgements by the text of their items, descending: TREC's order of ties."""
         if self._text_order is None:
-            rows = np.repeat(np.arange(len(self)), np.diff(self._ptr))
-            labels, codes = self._items, self._ids
+            rows = np.repeat(np.arange(len(self)), np.diff(ids.fetch(self._ptr)))
+            labels, codes = self._items, ids.fetch(self._ids)
             if labels is None:
-                distinct, codes = np.unique(self._ids, return_inverse=True)
+                distinct, codes = np.unique(codes, return_inverse=True)
                 labels = Labels.of(distinct)
             self._text_order = np.lexsort((-labels.ranks()[codes], rows))
         return self._text_order
@@ -198,6 +217,7 @@ class Truth:
             return self
         part = Truth.__new__(Truth)
         part.__dict__.update(self.__dict__)
+        part._relevant_subtopics = {}
         host: list[Any] = [None if a is None else ids.fetch(a) for a in (self._ptr, self._ids, self._gains)]
         part._longest = int(np.diff(host[0]).max(initial=0))
         if device == arrays.CPU:
@@ -282,7 +302,7 @@ class Truth:
         part._ptr, part._ids, part._items = ptr, self._ids[places], self._items
         part._gains = None if self._gains is None else self._gains[places]
         part._subtopics = self._subtopics and self._subtopics.take(places)
-        part._text_order = None
+        part._text_order, part._relevant_subtopics = None, {}
         part._queries = Labels.of(self.query_ids[rows])
         return part
 

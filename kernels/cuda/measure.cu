@@ -41,11 +41,12 @@ struct fr_job {
   fr_i64 longest, longest_truth;
   double *out;
   int *counts;
-  // what custom_metric.py reads, null where nobody asks: the items of each list, its judged items, and for each of these
-  // (from truth_ptr on) position and gain
+  // what custom_metric.py and subtopics.cu read, null where nobody asks: the items of each list, its judged items, and
+  // for each of these (from truth_ptr on) position, gain and judgement
   int *lengths, *found;
   int *positions;
   double *found_gains;
+  int *judged;
 };
 
 // Order of integers written in decimal, as text: "10" < "9", "1" < "10", "-" before every digit.
@@ -99,7 +100,7 @@ struct fr_query {
     below = hits + most + 1;
     marks = (unsigned *)(below + job->cutoff_count);
     judge = (int *)marks + (longest + 31) / 32;
-    block = judge + (job->gains ? longest : 0);
+    block = judge + (job->gains || job->judged ? longest : 0);
     block_end = block + (FR_SCORED ? longest : 0);
     found.overlaps = block_end + (FR_SCORED ? longest : 0);
     found.reach = (longest > job->longest_truth ? longest : job->longest_truth) + 1;
@@ -311,7 +312,7 @@ struct fr_query {
       if (base + lane < to && n > 0) at = find(job->truth_ids[base + lane]);
       if (at >= 0) {
         atomicOr(&marks[at >> 5], 1u << (at & 31));
-        if (job->gains) judge[at] = (int)(base + lane - from);
+        if (job->gains || job->judged) judge[at] = (int)(base + lane - from);
       }
       count += __popc(__ballot_sync(FR_ALL, at >= 0));
     }
@@ -328,6 +329,7 @@ struct fr_query {
         position[e] = (int)base + lane;
         gain[e] = job->gains ? job->gains[t] : 1.0;
         value[e] = job->gains ? job->values[t] : 1.0;
+        if (job->judged) job->judged[job->truth_ptr[q] + e] = (int)job->truth_ptr[q] + judge[base + lane];
       }
       events += __popc(word);
     }
@@ -336,20 +338,24 @@ struct fr_query {
   }
 
   // Best or worst order inside tied blocks: useful items first (or last), the rest last (or first).
-  __device__ void shift_in_blocks(bool best_first) {
+  __device__ void shift_in_blocks(fr_i64 q, bool best_first) {
+    int *judged = job->judged ? job->judged + job->truth_ptr[q] : nullptr;
     for (fr_i64 e = 0; lane == 0 && e < found.events;) {
       const int from = block[position[e]], to = block_end[position[e]];
       fr_i64 last = e;
       while (last < found.events && position[last] < to) ++last;
       for (fr_i64 i = e + 1; i < last; ++i) {
         const double g = gain[i], v = value[i];
+        const int t = judged ? judged[i] : 0;
         fr_i64 j = i;
         for (; j > e && (best_first ? gain[j - 1] < g : gain[j - 1] > g); --j) {
           gain[j] = gain[j - 1];
           value[j] = value[j - 1];
+          if (judged) judged[j] = judged[j - 1];
         }
         gain[j] = g;
         value[j] = v;
+        if (judged) judged[j] = t;
       }
       int head = 0;
       for (fr_i64 i = e; i < last; ++i) {
@@ -490,8 +496,8 @@ struct fr_query {
       mark_judged(q);
     }
     collect(q);
-    if (FR_SCORED && tied && found.ties == FR_TIES_OPTIMISTIC) shift_in_blocks(true);
-    if (FR_SCORED && tied && found.ties == FR_TIES_PESSIMISTIC) shift_in_blocks(false);
+    if (FR_SCORED && tied && found.ties == FR_TIES_OPTIMISTIC) shift_in_blocks(q, true);
+    if (FR_SCORED && tied && found.ties == FR_TIES_PESSIMISTIC) shift_in_blocks(q, false);
     count_truth(q);
     prefix_sums();
     ideal_sums(q);
@@ -526,15 +532,15 @@ extern "C" __global__ void __launch_bounds__(128, FR_EVERY ? 3 : 5) fr_rank_metr
     const fr_i64 *cutoffs, const double *discounts, const double *discount_sums, int metrics, int cutoff_count,
     double level, int strict, int ties, int float32_scores, int ideal_mode, int ap_denominator, int recall_capped,
     int short_lists, int skip_unjudged, int all_relevant, fr_u64 seed, fr_i64 longest, fr_i64 longest_truth,
-    fr_i64 queries, double *out, int *counts, int *lengths, int *found, int *positions, double *found_gains, char *scratch,
-    fr_i64 stride) {
+    fr_i64 queries, double *out, int *counts, int *lengths, int *found, int *positions, double *found_gains,
+    int *judged, char *scratch, fr_i64 stride) {
   extern __shared__ __align__(16) char memory[];
   const int warps = (int)(blockDim.x / 32), warp = (int)(threadIdx.x / 32);
   const fr_i64 number = (fr_i64)blockIdx.x * warps + warp;
   const fr_job job = {ids32, ids64, scores32, scores64, run_ptr, width, run_row, tie_rank, query_keys, truth_ptr,
                       truth_ids, gains,
                       values, ideal, metrics, cutoff_count, float32_scores, ideal_mode, skip_unjudged, all_relevant, seed,
-                      longest, longest_truth, out, counts, lengths, found, positions, found_gains};
+                      longest, longest_truth, out, counts, lengths, found, positions, found_gains, judged};
   fr_query query;
   query.job = &job;
   query.lane = (int)(threadIdx.x % 32);

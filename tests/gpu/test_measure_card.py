@@ -58,6 +58,22 @@ def test_evaluate_averages_ties(cupy: Any) -> None:
     np.testing.assert_allclose(got.values.get(), expected.values, rtol=1e-12)
 
 
+def test_metrics_by_subtopic(cupy: Any) -> None:
+    ids, scores, _ = log(2000, 60, 5)
+    rng = np.random.default_rng(5)
+    truth = fr.Truth(
+        {
+            q: {s: dict.fromkeys(rng.choice(240, 4, replace=False).tolist(), 1) for s in range(6)}
+            for q in range(2000)
+        }
+    )
+    metrics = ["alpha_ndcg@10", "alpha_dcg", "err_ia@20", "nerr_ia", "nrbp", "nnrbp", "map_ia", "precision_ia@5",
+               "subtopic_recall@10", "ndcg@10"]  # fmt: skip
+    expected = fr.evaluate(TopK(ids, scores), truth, metrics)
+    got = fr.evaluate(TopK(cupy.asarray(ids), cupy.asarray(scores)), truth.to("cuda"), metrics)
+    np.testing.assert_allclose(got.values.get(), expected.values, rtol=1e-12)
+
+
 def test_a_top_k_of_an_index_on_the_card(cupy: Any) -> None:
     rng = np.random.default_rng(0)
     items, queries = (rng.standard_normal((n, 32)).astype(np.float32) for n in (3000, 200))
@@ -84,9 +100,8 @@ def test_evaluate_clicks(cupy: Any, dtype: Any, n: int) -> None:
     rng = np.random.default_rng(n)
     p = rng.random(n).astype(dtype)
     columns = rng.random(n) < p, p, rng.integers(0, max(n // 50, 1), n)
-    metrics = ["auc", "gauc", "ap", "ks", "best_f1", "logloss", "ne", "pcoc", "brier", "ece", "mce", "pauc", "lift", "ace",
-               "field_ece", "ece@500",
-               "f1", "mcc", "r2", "xauc"]  # fmt: skip
+    metrics = ["auc", "gauc", "ap", "ks", "best_f1", "logloss", "ne", "pcoc", "brier", "ece", "mce", "pauc", "lift",
+               "ace", "field_ece", "ece@500", "f1", "mcc", "r2", "xauc"]  # fmt: skip
     expected = fr.evaluate_clicks(*columns, metrics=metrics, undefined="nan")
     got = fr.evaluate_clicks(*map(cupy.asarray, columns), metrics=metrics, undefined="nan")
     assert got.counts == expected.counts
