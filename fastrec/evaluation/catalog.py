@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastrec._core import arrays
 from fastrec.evaluation import catalog_input as reading
 from fastrec.evaluation.catalog_lists import Catalog, Lists, Undefined
 from fastrec.evaluation.catalog_metrics import METRICS, exposure_shares
@@ -117,6 +118,10 @@ def evaluate_catalog(
     miscalibration     KL divergence of a user's categories from the list's (Steck, 2018), natural logarithm
     ================== ===============================================================================================
 
+    Lists on a card (a ``TopK`` of a CUDA index, a CuPy or torch matrix) are read there, to 1e-12 of the CPU; what is
+    known about items and users is copied to them, and a few numbers an item and a list come back, so that the call
+    waits for the card.
+
     Cost: O(Q k) with 12 bytes an item and thread for what follows from counts (all but the metrics that need
     ``vectors``, ``truth``, ``baseline`` or ``categories``); ``ild`` is O(Q k d).
 
@@ -126,7 +131,7 @@ def evaluate_catalog(
         An unknown metric (naming the nearest), a metric whose input is missing (naming it), items outside the
         catalogue, an item listed twice, arguments of the wrong shape, an item of more users than there are.
     TypeError
-        Ids that are not integers and no ``items``; arrays on a GPU; lists of no kind that can be read.
+        Ids that are not integers and no ``items``; with ``items``, lists on a card; lists of no kind that can be read.
 
     Examples
     --------
@@ -135,12 +140,16 @@ def evaluate_catalog(
     >>> result["coverage"], result["personalization"]
     (0.75, 0.5)
     """
-    ids, names, known = reading.list_ids(top, items)
-    request = reading.read_request(
-        metrics, n_items, popularity, n_users, vectors, categories, item_groups, target, items, tail, alpha, duplicates,
-        undefined, threads, known,
-    )  # fmt: skip
-    return evaluate_lists(reading.read_lists(ids, names, history, truth, baseline, request.n_items), request)
+    with arrays.stream_of(top):
+        ids, names, known = reading.list_ids(top, items)
+        request = reading.read_request(
+            metrics, n_items, popularity, n_users, vectors, categories, item_groups, target, items, tail, alpha,
+            duplicates, undefined, threads, known,
+        )  # fmt: skip
+        with arrays.current(ids):
+            return evaluate_lists(
+                reading.read_lists(ids, names, history, truth, baseline, request.n_items), request
+            )
 
 
 def evaluate_lists(given: reading.Lists, request: reading.Request) -> CatalogEvaluation:
@@ -251,17 +260,18 @@ class CatalogEvaluation(NamedValues):
         import pandas as pd
 
         columns: dict[str, np.ndarray] = {"items": self._cut(self._width).lengths}
-        for name, parameters in self.parameters.items():
-            definition = METRICS[name.strip().lower().partition("@")[0]]
-            if name in self._per_list:
-                columns[name] = self._per_list[name]
-            elif definition.of_items is not None:
-                columns[name] = np.full(len(self._index), np.nan)
-                if name not in self.undefined:
-                    lists = self._cut(parameters["k"])
-                    columns[name] = lists.per_list(
-                        definition.of_items(lists, parameters.get(definition.option or ""))
-                    )
+        with arrays.current(self._catalog.ids):
+            for name, parameters in self.parameters.items():
+                definition = METRICS[name.strip().lower().partition("@")[0]]
+                if name in self._per_list:
+                    columns[name] = self._per_list[name]
+                elif definition.of_items is not None:
+                    columns[name] = np.full(len(self._index), np.nan)
+                    if name not in self.undefined:
+                        lists = self._cut(parameters["k"])
+                        columns[name] = lists.per_list(
+                            definition.of_items(lists, parameters.get(definition.option or ""))
+                        )
         index = pd.RangeIndex(len(self._index)) if self._names is None else pd.Index(self._names)
         return pd.DataFrame(columns, index=index.rename("list"))
 
@@ -276,4 +286,5 @@ class CatalogEvaluation(NamedValues):
             raise ValueError(f"`exposure` needs {reading.NEEDED['item_groups']}") from None
         frame = pd.DataFrame({"items": np.bincount(codes, minlength=len(labels))}, index=labels)
         frame.index.name = "group"
-        return frame.assign(**exposure_shares(self._cut(self._width)))
+        with arrays.current(self._catalog.ids):
+            return frame.assign(**exposure_shares(self._cut(self._width)))

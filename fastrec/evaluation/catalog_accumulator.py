@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrec._core import arrays
 from fastrec.evaluation import catalog_input as reading
 from fastrec.evaluation.catalog import CatalogEvaluation, evaluate_lists
 from fastrec.evaluation.catalog_counts import catalog_counts
@@ -54,6 +55,11 @@ class CatalogAccumulator:
         """Read one batch of lists, which may be empty, and return this accumulator."""
         asked = self._request
         ids, names, _ = reading.list_ids(top, asked.items)
+        if arrays.device(ids) != arrays.CPU:
+            raise TypeError(
+                f"`top` is on {arrays.device(ids)}, and lists are kept in host memory here: pass its `.get()`, or all "
+                "lists at once to evaluate_catalog"
+            )
         checked = catalog_counts(ids, asked.n_items, ids.shape[1], threads=asked.threads)
         if checked.duplicate >= 0 and asked.duplicates == "error":
             raise reading.listed_twice(checked.duplicate)

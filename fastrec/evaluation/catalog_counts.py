@@ -58,14 +58,14 @@ def _(xp: ModuleType, ids: Any, n_items: int, k: int, threads: int) -> ListCount
     ids = ids[:, :k]
     bad = ((ids < -1) | (ids >= n_items)).any(axis=1)
     if bad.any():
-        row = int(xp.argmax(bad))
-        raise _bad_list(row, ids[row], n_items)
+        row = int(bad.argmax())
+        raise _bad_list(row, ids[row].tolist(), n_items)
     ordered = xp.sort(ids, axis=1)
     twice = ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1)
     return ListCounts(
         items=xp.bincount(ids[ids >= 0], minlength=n_items).astype(np.int64),
         lengths=(ids >= 0).sum(axis=1).astype(np.int32),
-        duplicate=int(xp.argmax(twice)) if twice.any() else -1,
+        duplicate=int(twice.argmax()) if twice.any() else -1,
     )
 
 

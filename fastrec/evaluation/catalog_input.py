@@ -110,8 +110,10 @@ def read_lists(
     )
 
 
-def list_ids(top: Any, items: Any) -> tuple[np.ndarray, np.ndarray | None, int | None]:
-    """(Q, k) item rows, the names of the lists if any, and the number of items where the input tells it."""
+def list_ids(top: Any, items: Any) -> tuple[Any, np.ndarray | None, int | None]:
+    """(Q, k) item rows on the device of ``top``, the names of the lists if any, and the number of items where the input
+    tells it.
+    """
     known = None
     if isinstance(top, TopK):
         known = None if top.labels is None else len(top.labels)
@@ -124,24 +126,24 @@ def list_ids(top: Any, items: Any) -> tuple[np.ndarray, np.ndarray | None, int |
     if isinstance(top, (list, tuple)):
         top = _padded(top, -1 if items is None else None)
     if items is not None:
+        if arrays.on_card(top):
+            raise TypeError(
+                "`top` must hold item rows on a card; ids of `items` are looked up on the host: `.get()`"
+            )
         return _rows_of(top, items), None, len(items)
     ids = arrays.adopt(top, "top")
-    if arrays.device(ids) != arrays.CPU:
-        raise TypeError(
-            f"`top` is on {arrays.device(ids)}; catalogue metrics run on the CPU: pass its `.get()`"
-        )
     if ids.dtype.kind not in "iu":
         raise TypeError(
             f"`top` must hold integer item rows; got dtype {ids.dtype}. Give the items' ids as `items=` to look them up"
         )
     if ids.ndim != 2:
         raise ValueError(f"`top` must have shape (lists, k); got {ids.shape}")
-    return np.ascontiguousarray(ids, np.int32 if ids.dtype == np.int32 else np.int64), None, known
+    return checks.contiguous(ids, np.int32 if ids.dtype == np.int32 else np.int64), None, known
 
 
 def _is_named(top: Any) -> bool:
     """Whether it is a run that names its lists or scores its items, and no matrix or list of lists."""
-    if isinstance(top, np.ndarray):
+    if isinstance(top, np.ndarray) or arrays.on_card(top):
         return False
     if (
         isinstance(mapping_of(top, "top"), Mapping)

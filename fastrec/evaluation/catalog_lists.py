@@ -1,4 +1,7 @@
-"""What catalogue metrics read from: the first k of every list, and what is known about items and users."""
+"""What catalogue metrics read from: the first k of every list, and what is known about items and users.
+
+Lists may be on a card.  What is as large as they are is then computed there; numbers of items and of lists come back.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from fastrec._core import arrays
 from fastrec.evaluation.catalog_counts import catalog_counts
+from fastrec.evaluation.ids import fetch
 
 
 class Undefined(Exception):
@@ -86,7 +91,9 @@ class Lists:
     def __init__(self, catalog: Catalog, k: int) -> None:
         self.catalog, self.k = catalog, k
         counted = catalog_counts(catalog.ids, catalog.n_items, k, threads=catalog.threads)
-        self.counts, self.lengths, self.duplicate = counted.items, counted.lengths, counted.duplicate
+        self.xp = arrays.namespace(catalog.ids)
+        self.counts, self.lengths = fetch(counted.items), fetch(counted.lengths)
+        self.duplicate = counted.duplicate
         self.lists = len(self.lengths)
         self.used = int(np.count_nonzero(self.lengths))
         longest = int(self.lengths.max(initial=0))
@@ -97,17 +104,41 @@ class Lists:
             raise Undefined("no list holds an item")
 
     @cached_property
-    def ids(self) -> np.ndarray:
+    def ids(self) -> Any:
         return self.catalog.ids[:, : self.k]
 
     @cached_property
-    def listed(self) -> np.ndarray:
+    def listed(self) -> Any:
         return self.ids >= 0
 
+    def there(self, array: np.ndarray) -> Any:
+        """A host array where the lists are."""
+        return array if self.xp is np else self.xp.asarray(array)
+
+    def of_items(self, of_item: np.ndarray) -> Any:
+        """A property of items for each (list, place); that of item 0 where there is none."""
+        return self.there(of_item)[self.xp.maximum(self.ids, 0)]
+
     def weighted(self, weights: np.ndarray) -> np.ndarray:
-        """Sum over the lists of a weight for each (list, place), by item."""
+        """Sum over the lists of a weight for each place, (k,), or list, (Q, 1), by item."""
+        if self.xp is not np:
+            return self._weighted_there(weights)
         weights = np.broadcast_to(weights, self.ids.shape)
         return np.bincount(self.ids[self.listed], weights[self.listed], minlength=self.catalog.n_items)
+
+    def _weighted_there(self, weights: np.ndarray) -> np.ndarray:
+        """Counts times weights, so that no sum of fractions depends on the order in which a card adds."""
+        xp, items = self.xp, self.catalog.n_items
+        total = xp.zeros(items, np.float64)
+        if weights.ndim == 1:
+            for place, weight in enumerate(weights.tolist()):
+                column = self.ids[:, place]
+                total += weight * xp.bincount(column[column >= 0], minlength=items)
+        else:
+            for weight in np.unique(weights).tolist():
+                rows = self.ids[self.there(weights[:, 0] == weight)]
+                total += weight * xp.bincount(rows[rows >= 0], minlength=items)
+        return fetch(total)
 
     @cached_property
     def share(self) -> np.ndarray:
@@ -123,7 +154,7 @@ class Lists:
 
     def per_list(self, of_item: np.ndarray) -> np.ndarray:
         """The mean in each list of a property of items; NaN for an empty list."""
-        sums = np.where(self.listed, of_item[np.maximum(self.ids, 0)], 0.0).sum(axis=1)
+        sums = fetch(self.xp.where(self.listed, self.of_items(of_item), 0.0).sum(axis=1))
         return np.divide(sums, self.lengths, out=np.full(self.lists, np.nan), where=self.lengths > 0)
 
     @cached_property

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastrec.evaluation.catalog_lists import Lists, Undefined
+from fastrec.evaluation.ids import fetch
 from fastrec.evaluation.list_similarity import list_similarity
 
 
@@ -168,27 +169,33 @@ def _(lists: Lists, _: Any) -> np.ndarray:
 
 @_metric("ild", per_list=True)
 def _(lists: Lists, _: Any) -> np.ndarray:
-    units = lists.catalog.need("vectors")
-    return 1.0 - list_similarity(lists.catalog.ids, units, lists.k, threads=lists.catalog.threads)
+    units = lists.there(lists.catalog.need("vectors"))
+    return 1.0 - fetch(list_similarity(lists.catalog.ids, units, lists.k, threads=lists.catalog.threads))
 
 
 @_metric("ild_category", per_list=True)
 def _(lists: Lists, _: Any) -> np.ndarray:
-    of_item = lists.catalog.need("categories")
-    sizes = np.asarray(of_item.sum(axis=1)).ravel()
+    of_item, xp = lists.catalog.need("categories"), lists.xp
+    sizes = lists.of_items(np.asarray(of_item.sum(axis=1)).ravel())
     out = np.full(lists.lists, np.nan)
     k = lists.ids.shape[1]
+    others = xp.arange(k)[:, None] != xp.arange(k)
+    dense = None if xp is np else lists.there(of_item.toarray() > 0)
     for start in range(0, lists.lists, 4096 // max(k, 1) + 1):
         rows = slice(start, start + 4096 // max(k, 1) + 1)
         ids, listed = lists.ids[rows], lists.listed[rows]
-        chosen = of_item[np.maximum(ids, 0).ravel()].toarray().reshape(*ids.shape, -1)
-        shared = np.einsum("lic,ljc->lij", chosen, chosen)
-        both = sizes[np.maximum(ids, 0)]
+        chosen = (
+            of_item[np.maximum(ids, 0).ravel()].toarray().reshape(*ids.shape, of_item.shape[1])
+            if dense is None
+            else dense[xp.maximum(ids, 0)].astype(np.float64)
+        )
+        shared = chosen @ chosen.transpose(0, 2, 1)
+        both = sizes[rows]
         union = both[:, :, None] + both[:, None, :] - shared
-        distance = 1.0 - np.divide(shared, union, out=np.zeros(shared.shape), where=union > 0)
-        pairs = listed[:, :, None] & listed[:, None, :] & ~np.eye(k, dtype=bool)
-        count = pairs.sum(axis=(1, 2))
-        sums = np.where(pairs, distance, 0.0).sum(axis=(1, 2))
+        distance = 1.0 - xp.where(union > 0, shared / xp.maximum(union, 1.0), 0.0)
+        pairs = listed[:, :, None] & listed[:, None, :] & others
+        count = fetch(pairs.sum(axis=(1, 2)))
+        sums = fetch(xp.where(pairs, distance, 0.0).sum(axis=(1, 2)))
         np.divide(sums, count, out=out[rows], where=count > 0)
     return out
 
@@ -207,18 +214,19 @@ def _(lists: Lists, _: Any) -> float:
     return 1.0 - (similar - users) / (users * (users - 1.0))
 
 
-def _among(lists: Lists, pairs: Any) -> np.ndarray:
+def _among(lists: Lists, pairs: Any) -> Any:
     """(Q, k) bool: which listed items are in the row of their list in a sparse matrix."""
+    xp = lists.xp
     rows = np.repeat(np.arange(lists.lists), np.diff(pairs.indptr))
-    known = np.sort(rows * lists.catalog.n_items + pairs.indices)
-    wanted = np.arange(lists.lists)[:, None] * lists.catalog.n_items + lists.ids
+    known = lists.there(np.sort(rows * lists.catalog.n_items + pairs.indices))
+    wanted = xp.arange(lists.lists)[:, None] * lists.catalog.n_items + lists.ids
     if not len(known):
-        return np.zeros(lists.ids.shape, bool)
-    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+        return xp.zeros(lists.ids.shape, bool)
+    at = xp.minimum(xp.searchsorted(known, wanted), len(known) - 1)
     return lists.listed & (known[at] == wanted)
 
 
-def _relevant(lists: Lists) -> np.ndarray:
+def _relevant(lists: Lists) -> Any:
     return _among(lists, lists.catalog.need("truth"))
 
 
@@ -229,27 +237,29 @@ def _(lists: Lists, _: Any) -> np.ndarray:
     rank = len(distinct) - np.searchsorted(distinct, popularity)  # 1 for the most popular; ties share a rank
     anyone = np.where(popularity > 0, (n + 1.0 - rank) / max(n, 1), 0.0)
     place = (n - np.arange(lists.ids.shape[1], dtype=np.float64)) / max(n, 1)
-    gain = np.maximum(place - anyone[np.maximum(lists.ids, 0)], 0.0) * _relevant(lists)
+    gain = lists.xp.maximum(lists.there(place) - lists.of_items(anyone), 0.0) * _relevant(lists)
     return np.divide(
-        gain.sum(axis=1), lists.lengths, out=np.full(lists.lists, np.nan), where=lists.lengths > 0
+        fetch(gain.sum(axis=1)), lists.lengths, out=np.full(lists.lists, np.nan), where=lists.lengths > 0
     )
 
 
 @_metric("unexpectedness", per_list=True)
 def _(lists: Lists, _: Any) -> np.ndarray:
-    base = lists.catalog.need("baseline")[:, : lists.k]
-    shared = np.zeros(lists.lists, np.int64)
+    base = lists.there(np.ascontiguousarray(lists.catalog.need("baseline")[:, : lists.k]))
+    shared = lists.xp.zeros(lists.lists, np.int64)
     for column in range(base.shape[1]):
         shared += ((lists.ids == base[:, column, None]) & lists.listed).any(axis=1)
-    return 1.0 - np.divide(shared, lists.lengths, out=np.full(lists.lists, np.nan), where=lists.lengths > 0)
+    return 1.0 - np.divide(
+        fetch(shared), lists.lengths, out=np.full(lists.lists, np.nan), where=lists.lengths > 0
+    )
 
 
 def _discovered(lists: Lists, worth: np.ndarray) -> np.ndarray:
     """The mean in each list of the worth of the relevant items, by places weighed 1 / log2(rank + 1)."""
-    discount = 1.0 / np.log2(np.arange(lists.ids.shape[1]) + 2.0)
-    gains = np.where(_relevant(lists), worth[np.maximum(lists.ids, 0)], 0.0) * discount
-    norm = np.where(lists.listed, discount, 0.0).sum(axis=1)
-    return np.divide(gains.sum(axis=1), norm, out=np.full(lists.lists, np.nan), where=norm > 0)
+    xp, discount = lists.xp, lists.there(1.0 / np.log2(np.arange(lists.ids.shape[1]) + 2.0))
+    gains = fetch((xp.where(_relevant(lists), lists.of_items(worth), 0.0) * discount).sum(axis=1))
+    norm = fetch(xp.where(lists.listed, discount, 0.0).sum(axis=1))
+    return np.divide(gains, norm, out=np.full(lists.lists, np.nan), where=norm > 0)
 
 
 @_metric("epc", per_list=True)
@@ -266,10 +276,10 @@ def _(lists: Lists, _: Any) -> np.ndarray:
     return _discovered(lists, -np.log2(np.maximum(popularity, 1.0) / total))
 
 
-def _unequal(lists: Lists, chosen: np.ndarray, could: Any, why: str) -> float:
+def _unequal(lists: Lists, chosen: Any, could: Any, why: str) -> float:
     """Deviation over mean of the groups' chances to be listed: pairs that are, of the (sparse) pairs that could be."""
     codes, labels = lists.catalog.need("item_groups")
-    had = np.bincount(codes[lists.ids[chosen]], minlength=len(labels))
+    had = fetch(lists.xp.bincount(lists.there(codes)[lists.ids[chosen]], minlength=len(labels)))
     if not had.any():
         raise Undefined(why)
     chances = had[could > 0] / could[could > 0]
@@ -316,6 +326,29 @@ def exposure_shares(lists: Lists) -> dict[str, np.ndarray]:
     return {"exposure": got / max(got.sum(), np.finfo(float).tiny), "target": due / due.sum()}
 
 
+def _sums_of_rows(lists: Lists, of_item: Any) -> Callable[[slice], np.ndarray]:
+    """For some lists, the sum of the rows that their items have in a sparse matrix."""
+    import scipy.sparse as sp
+
+    if lists.xp is np:
+        indptr = np.concatenate([[0], np.cumsum(lists.lengths)])
+        matrix = sp.csr_array(
+            (np.ones(int(indptr[-1])), lists.ids[lists.listed], indptr),
+            shape=(lists.lists, lists.catalog.n_items),
+        )
+        return lambda rows: np.asarray((matrix[rows] @ of_item).toarray())
+    dense = lists.there(np.append(of_item.toarray(), np.zeros((1, of_item.shape[1])), axis=0))
+
+    def sums(rows: slice) -> np.ndarray:
+        some = lists.ids[rows]
+        total = lists.xp.zeros((len(some), dense.shape[1]), np.float64)
+        for place in range(some.shape[1]):
+            total += dense[some[:, place]]  # -1 takes the last row, of zeros
+        return fetch(total)
+
+    return sums
+
+
 @_metric("miscalibration", per_list=True, option="alpha", better=-1)
 def _(lists: Lists, alpha: float) -> np.ndarray:
     import scipy.sparse as sp
@@ -323,16 +356,12 @@ def _(lists: Lists, alpha: float) -> np.ndarray:
     of_item, history = lists.catalog.need("categories"), lists.catalog.need("history")
     sizes = np.maximum(np.asarray(of_item.sum(axis=1)).ravel(), 1.0)
     of_item = sp.csr_array(sp.diags_array(1.0 / sizes) @ of_item)
-    indptr = np.concatenate([[0], np.cumsum(lists.lengths)])
-    listed = sp.csr_array(
-        (np.ones(int(indptr[-1])), lists.ids[lists.listed], indptr),
-        shape=(lists.lists, lists.catalog.n_items),
-    )
+    listed = _sums_of_rows(lists, of_item)
     seen = sp.csr_array((np.ones(len(history.indices)), history.indices, history.indptr), shape=history.shape)
     out = np.full(lists.lists, np.nan)
     for start in range(0, lists.lists, 4096):
         rows = slice(start, start + 4096)
-        p, q = (np.asarray((matrix[rows] @ of_item).toarray()) for matrix in (seen, listed))
+        p, q = np.asarray((seen[rows] @ of_item).toarray()), listed(rows)
         totals = [x.sum(axis=1, keepdims=True) for x in (p, q)]
         p, q = (x / np.where(t > 0, t, 1.0) for x, t in zip((p, q), totals))
         smooth = (1 - alpha) * q + alpha * p

@@ -69,6 +69,24 @@ def _(ids: np.ndarray, units: np.ndarray, k: int, threads: int) -> np.ndarray:
     return out
 
 
+@list_similarity.cuda
+def _(ids: Any, units: Any, k: int, threads: int) -> Any:
+    from fastrec._core import cuda
+
+    with cuda.on(ids) as xp:
+        sums, squares = xp.zeros((len(ids), units.shape[1]), np.float64), xp.zeros(len(ids), np.float64)
+        of_item = (units * units).sum(axis=1)
+        sizes = xp.zeros(len(ids), np.int64)
+        for place in range(k if len(units) else 0):  # a list's vectors are never all there at once
+            items = ids[:, place]
+            listed, rows = items >= 0, xp.maximum(items, 0)
+            sums += xp.where(listed[:, None], units[rows], 0.0)
+            squares += xp.where(listed, of_item[rows], 0.0)
+            sizes += listed
+        pairs = sizes * (sizes - 1)
+        return xp.where(pairs > 0, ((sums * sums).sum(axis=1) - squares) / xp.maximum(pairs, 1), np.nan)
+
+
 @list_similarity.cases
 def _(rng: Any) -> Iterator[dict[str, Any]]:
     for lists, width, dims in ((0, 3, 4), (1, 1, 1), (40, 10, 7), (40, 10, 8), (1500, 5, 33)):
