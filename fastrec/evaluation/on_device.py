@@ -78,9 +78,8 @@ def rank_metrics(
             return values, counts
         single, scored = ids.dtype == np.int32, scores is not None
         half = scored and scores.dtype == np.float32
-        every = not EVERY_DAY.issuperset(
-            {*kinds} - {"custom", *SUBTOPIC_KINDS}
-        ) or ties == kernels.TIES.index("average")
+        ordinary = EVERY_DAY.issuperset({*kinds} - {"custom"}) and ties != kernels.TIES.index("average")
+        every = not ordinary or topics is not None
         kernel = cuda.kernel("measure.cu", "fr_rank_metrics", FR_SCORED=int(scored), FR_EVERY=int(every))
         overlaps = kinds.count("compatibility")
         room = stride(

@@ -9,7 +9,7 @@
 //
 // Scratch is `stride` bytes a warp, in dynamic shared memory or (lists too long for it) in `scratch`.
 //
-// FR_SCORED: lists have scores.  FR_EVERY: all metrics; without it those that are asked for every day, in fewer registers.
+// FR_SCORED: lists have scores.  FR_EVERY: all metrics, and what subtopics.cu reads; without it those that are asked for every day, in fewer registers.
 // variants: FR_SCORED=0,1 FR_EVERY=0,1
 #ifndef FR_SCORED
 #define FR_SCORED 1
@@ -46,7 +46,7 @@ struct fr_job {
   int *lengths, *found;
   int *positions;
   double *found_gains;
-  int *judged;
+  int *judged;             // with FR_EVERY
 };
 
 // Order of integers written in decimal, as text: "10" < "9", "1" < "10", "-" before every digit.
@@ -83,6 +83,9 @@ struct fr_query {
   double *gain, *value, *dcg, *ap, *sorted, *best;
   unsigned mask;    // of the table
 
+  // The smaller kernel, which is asked for every day, does without the test.
+  __device__ __forceinline__ bool judged_wanted() const { return FR_EVERY && job->judged; }
+
   __device__ void lend(char *at) {
     const fr_i64 longest = job->longest, most = fr_min(longest, job->longest_truth);
     fr_i64 size = 32;
@@ -100,7 +103,7 @@ struct fr_query {
     below = hits + most + 1;
     marks = (unsigned *)(below + job->cutoff_count);
     judge = (int *)marks + (longest + 31) / 32;
-    block = judge + (job->gains || job->judged ? longest : 0);
+    block = judge + (job->gains || judged_wanted() ? longest : 0);
     block_end = block + (FR_SCORED ? longest : 0);
     found.overlaps = block_end + (FR_SCORED ? longest : 0);
     found.reach = (longest > job->longest_truth ? longest : job->longest_truth) + 1;
@@ -312,7 +315,7 @@ struct fr_query {
       if (base + lane < to && n > 0) at = find(job->truth_ids[base + lane]);
       if (at >= 0) {
         atomicOr(&marks[at >> 5], 1u << (at & 31));
-        if (job->gains || job->judged) judge[at] = (int)(base + lane - from);
+        if (job->gains || judged_wanted()) judge[at] = (int)(base + lane - from);
       }
       count += __popc(__ballot_sync(FR_ALL, at >= 0));
     }
@@ -329,7 +332,7 @@ struct fr_query {
         position[e] = (int)base + lane;
         gain[e] = job->gains ? job->gains[t] : 1.0;
         value[e] = job->gains ? job->values[t] : 1.0;
-        if (job->judged) job->judged[job->truth_ptr[q] + e] = (int)job->truth_ptr[q] + judge[base + lane];
+        if (judged_wanted()) job->judged[job->truth_ptr[q] + e] = (int)job->truth_ptr[q] + judge[base + lane];
       }
       events += __popc(word);
     }
@@ -339,7 +342,7 @@ struct fr_query {
 
   // Best or worst order inside tied blocks: useful items first (or last), the rest last (or first).
   __device__ void shift_in_blocks(fr_i64 q, bool best_first) {
-    int *judged = job->judged ? job->judged + job->truth_ptr[q] : nullptr;
+    int *judged = judged_wanted() ? job->judged + job->truth_ptr[q] : nullptr;
     for (fr_i64 e = 0; lane == 0 && e < found.events;) {
       const int from = block[position[e]], to = block_end[position[e]];
       fr_i64 last = e;

@@ -74,6 +74,25 @@ def test_metrics_by_subtopic(cupy: Any) -> None:
     np.testing.assert_allclose(got.values.get(), expected.values, rtol=1e-12)
 
 
+def test_catalogues(cupy: Any) -> None:
+    from scipy import sparse
+
+    rng = np.random.default_rng(6)
+    ids = np.argsort(rng.random((500, 300)), axis=1)[:, :20]
+    ids[rng.random(ids.shape) < 0.1] = -1
+    seen, liked = (sparse.csr_array((rng.random((500, 300)) < 0.05).astype(float)) for _ in range(2))
+    known = {"history": seen, "truth": liked, "vectors": rng.standard_normal((300, 8)), "baseline": np.arange(20),
+             "categories": sparse.csr_array((rng.random((300, 5)) < 0.4).astype(float)),
+             "item_groups": np.arange(300) % 3, "n_items": 300, "undefined": "nan"}  # fmt: skip
+    from fastrec.evaluation.catalog_metrics import METRICS as ALL
+
+    metrics = [*ALL, *(f"{name}@5" for name in ALL)]
+    expected = fr.evaluate_catalog(ids, metrics=metrics, **known)
+    got = fr.evaluate_catalog(cupy.asarray(ids), metrics=metrics, **known)
+    np.testing.assert_allclose(list(got.values), list(expected.values), rtol=1e-12)
+    np.testing.assert_allclose(got.per_list, expected.per_list, rtol=1e-12, atol=1e-15)
+
+
 def test_a_top_k_of_an_index_on_the_card(cupy: Any) -> None:
     rng = np.random.default_rng(0)
     items, queries = (rng.standard_normal((n, 32)).astype(np.float32) for n in (3000, 200))
