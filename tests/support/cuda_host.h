@@ -253,11 +253,12 @@ inline void on_signal(int signal, siginfo_t *info, void *context) {
   leave();
 }
 
+// Stacks for as many threads as a block has so far had: each is two mappings of the process, which may have some 65,000.
 inline bool make_fibers() {
-  if (fibers) return true;
-  fibers = (Fiber *)calloc(MAX_THREADS, sizeof(Fiber));
+  if (!fibers) fibers = (Fiber *)calloc(MAX_THREADS, sizeof(Fiber));
   if (!fibers) return false;
-  for (int i = 0; i < MAX_THREADS; ++i) {
+  for (int i = 0; i < threads; ++i) {
+    if (fibers[i].stack) continue;
     char *p = (char *)mmap(nullptr, GUARD + STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) return false;
     mprotect(p, GUARD, PROT_NONE);
@@ -270,10 +271,13 @@ inline int run(const Launch *launch, void (*kernel)(void *), void *arguments, ch
   static const int SIGNALS[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGVTALRM};
   static char alternate[64 << 10];
   memset(&report, 0, sizeof report);
-  if (!make_fibers()) return 2;
   block_size = dim3(launch->block[0], launch->block[1], launch->block[2]);
   grid_size = dim3(launch->grid[0], launch->grid[1], launch->grid[2]);
   threads = (int)(block_size.x * block_size.y * block_size.z);
+  if (!make_fibers()) {
+    snprintf(report.text, sizeof report.text, "no memory for the stacks of %d threads", threads);
+    return 2;
+  }
   dynamic_memory = memory;
   body = kernel;
   body_arguments = arguments;
