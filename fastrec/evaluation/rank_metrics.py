@@ -467,7 +467,13 @@ def _cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         yield case
         yield case | {"gains": None}
     for length in (0, 3, 40):
-        for changes in ({}, policies[0], {"short": "len", "ties": "random"}):
+        for changes in (
+            {},
+            policies[0],
+            {"short": "len", "ties": "random"},
+            {"ties": "optimistic"},
+            {"ties": "pessimistic"},
+        ):
             yield _by_subtopic(rng, _case(rng, 20, length, True)) | {"convention": Convention(**changes)}
     quick = [name for name in CASE_METRICS if not name.startswith(("auc", "pair_accuracy", "11pt"))]
     yield _case(rng, 3, 5000, True) | {"metrics": quick}

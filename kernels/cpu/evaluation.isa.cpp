@@ -367,6 +367,7 @@ struct Query {
   int32_t *overlap;  // [d] items that a list and its ideal share from depth d + 1 on
   // subtopics
   int64_t *judgement_at;               // by position of a judged item
+  int64_t *moving;                     // the judgements of events, while their positions change
   double *topic_worth, *topic_total;   // by subtopic
   int64_t *candidates;
   double *ideal_added;
@@ -410,6 +411,7 @@ struct Query {
     overlap = (int32_t *)bump.take(4 * ((longest > j->longest_truth ? longest : j->longest_truth) + 1));
     const bool topics = j->topic_ptr != nullptr;
     judgement_at = (int64_t *)bump.take(topics ? 8 * (longest + 1) : 0);
+    moving = (int64_t *)bump.take(topics ? 8 * (events_max + 1) : 0);
     topic_worth = (double *)bump.take(topics ? 8 * (j->most_topics + 1) : 0);
     topic_total = (double *)bump.take(topics ? 8 * (j->most_topics + 1) : 0);
     candidates = (int64_t *)bump.take(topics ? 8 * (j->longest_truth + 1) : 0);
@@ -740,26 +742,35 @@ struct Query {
   }
 
   // Best or worst order inside tied blocks: useful items first (or last), the rest last (or first).
-  FR_NOINLINE void shift_in_blocks(bool best_first) {
+  FR_NOINLINE void shift_in_blocks(int64_t row, bool best_first) {
+    const bool topics = job->topic_ptr != nullptr;
+    if (topics) {
+      find_judgements(row);
+      for (int64_t e = 0; e < events; ++e) moving[e] = judgement_at[position[e]];
+    }
     for (int64_t e = 0; e < events;) {
       const int32_t from = block[position[e]], to = block_end[position[e]];
       int64_t last = e;
       while (last < events && position[last] < to) ++last;
       for (int64_t i = e + 1; i < last; ++i) {  // by gain: descending for the best, ascending for the worst
         const double g = gain[i], v = value[i];
+        const int64_t t = topics ? moving[i] : 0;
         int64_t j = i;
         for (; j > e && (best_first ? gain[j - 1] < g : gain[j - 1] > g); --j) {
           gain[j] = gain[j - 1];
           value[j] = value[j - 1];
+          if (topics) moving[j] = moving[j - 1];
         }
         gain[j] = g;
         value[j] = v;
+        if (topics) moving[j] = t;
       }
       int32_t head = 0;
       for (int64_t i = e; i < last; ++i) {
         const bool useful = gain[i] > 0;
         if (useful == best_first) position[i] = from + head++;
         else position[i] = to - (int32_t)(last - i);
+        if (topics) judgement_at[position[i]] = moving[i];
       }
       e = last;
     }
@@ -1444,7 +1455,7 @@ struct Query {
     }
     collect();
     shifted = tied && (job->ties == FR_TIES_OPTIMISTIC || job->ties == FR_TIES_PESSIMISTIC);
-    if (shifted) shift_in_blocks(job->ties == FR_TIES_OPTIMISTIC);
+    if (shifted) shift_in_blocks(row, job->ties == FR_TIES_OPTIMISTIC);
     count_truth(row);
     prefix_sums();
     ideal_sums(row);
