@@ -121,7 +121,7 @@ def same_topk(
             wrong += not (fits and near.all() and unique and (ordered == np.arange(len(ordered))).all())
         if wrong:
             return Verdict(False, f"{wrong} of {len(ids)} rows differ from the float64 reference")
-        return Verdict(True, f"exact, all {len(ids):,} queries")
+        return Verdict(True, "exact" if len(ids) == 1 else f"exact, all {len(ids):,} queries")
 
     return check
 

@@ -31,9 +31,11 @@ def show(run: dict[str, Any], console: Console) -> None:
             console.print()
             console.rule(Text(f"{verb}: {WHAT[verb]}", style="bold"), align="left")
         for case in cases:
+            ours = [timing["answer"] for timing in case["contenders"] if timing["peer"] == OURS]
             console.print(
                 Text(case["title"], style="bold"),
                 Text(record.shape_text(case["shape"]), style="dim"),
+                *(Text(answer, style="dim") for answer in ours[:1]),
                 sep="   ",
             )
             if case["contenders"]:
@@ -85,6 +87,8 @@ def _cells(case: dict[str, Any], timing: dict[str, Any]) -> dict[str, Text]:
     name.append(timing["name"], style="bold" if ours else "")
     if timing["name"] == case["best_peer"]:
         name.append(" *", style="dim")
+    if timing["note"]:
+        name.append(f" {timing['note']}", style="dim")
     return {
         "": name,
         "median": Text(record.seconds_text(timing["median_s"])),

@@ -14,7 +14,7 @@ from fastrec.benchmarks.cases import case
 from fastrec.benchmarks.harness import OURS, Case, Contender, Lab, Work
 from fastrec.ranking import TopK
 
-PEERS_PRODUCTS = 5_000_000_000  # multiplications after which a peer's time is known
+PEERS_PRODUCTS = 2_500_000_000  # multiplications after which a peer's time is known
 ROWS_AT_ONCE = 256  # queries a peer scores at a time, where it needs the whole (queries, items) matrix
 
 
