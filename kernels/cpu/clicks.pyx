@@ -53,7 +53,7 @@ cdef extern from "clicks_table.h" nogil:
         int64_t (*fr_clicks_positives)(const void *, int, int64_t, int64_t) noexcept nogil
         void (*fr_clicks_weights)(const uint64_t *, const double *, int64_t, int64_t, double *) noexcept nogil
         void (*fr_clicks_sweep)(const void *, int, uint64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int,
-                                fr_clicks_sweep_sums *) noexcept nogil
+                                const double *, fr_clicks_sweep_sums *) noexcept nogil
         void (*fr_clicks_sweep_weighted)(const uint64_t *, uint64_t, const double *, int64_t, int64_t, double, double,
                                          double, double, fr_clicks_sweep_sums *) noexcept nogil
         void (*fr_clicks_groups)(const uint64_t *, uint64_t, const int64_t *, int64_t, int64_t, int64_t *,
@@ -442,6 +442,7 @@ cdef struct Sweep:
     int64_t positives
     double negative_weight
     double positive_weight
+    double floors[2]            # a gap, and half an F1, that some chunk reaches at its begin
     fr_clicks_sweep_sums *out
 
 cdef void _count(void *context, int64_t task, int worker) noexcept nogil:
@@ -453,22 +454,43 @@ cdef void _count(void *context, int64_t task, int worker) noexcept nogil:
         kernels.fr_clicks_weights(<const uint64_t *>sweep.words, sweep.weights, begin, end,
                                   &sweep.weight_sums[2 * task])
 
+cdef int64_t _begin(Sweep *sweep, int64_t chunk, int64_t *positives) noexcept nogil:
+    """Where the first tie block that begins in a chunk or after it does, and the positives before that (no weights)."""
+    cdef int64_t begin = kernels.fr_clicks_boundary(sweep.words, sweep.half, sweep.mask, chunk * CHUNK, sweep.n)
+    cdef int64_t own = begin // CHUNK  # what comes before are all rows before its own chunk, and some of that
+    if sweep.weights == NULL:
+        positives[0] = sweep.counts[own] + kernels.fr_clicks_positives(sweep.words, sweep.half, own * CHUNK, begin)
+    return begin
+
+
+cdef void _raise_floors(Sweep *sweep) noexcept nogil:
+    """Thresholds at which KS and F1 are cheap to know, so that most chunks need not be searched for better ones."""
+    cdef int64_t chunk, begin, hits = 0
+    cdef double t, f, gap, p = sweep.positives, n = sweep.n - sweep.positives
+    for chunk in range(1, tasks_of(sweep.n, CHUNK)):
+        begin = _begin(sweep, chunk, &hits)
+        t = hits
+        f = begin - hits
+        gap = t * n - f * p
+        sweep.floors[0] = max(sweep.floors[0], gap if gap > 0.0 else -gap)
+        sweep.floors[1] = max(sweep.floors[1], t / (t + f + p))
+
+
 cdef void _sweep(void *context, int64_t task, int worker) noexcept nogil:
     cdef Sweep *sweep = <Sweep *>context
     cdef int64_t chunk = sweep.first + task
-    cdef int64_t begin = kernels.fr_clicks_boundary(sweep.words, sweep.half, sweep.mask, chunk * CHUNK, sweep.n)
+    cdef int64_t own, positives = 0
+    cdef int64_t begin = _begin(sweep, chunk, &positives)
     cdef int64_t end = kernels.fr_clicks_boundary(sweep.words, sweep.half, sweep.mask, (chunk + 1) * CHUNK, sweep.n)
-    cdef int64_t own, positives
     cdef double some[2]
     if begin >= end:   # the whole chunk lies inside a tie block that began before it
-        begin = end = 0
-    # What comes before `begin`: all before its own chunk, and the rows of that chunk before it.
-    own = begin // CHUNK
+        begin = end = positives = 0
     if sweep.weights == NULL:
-        positives = sweep.counts[own] + kernels.fr_clicks_positives(sweep.words, sweep.half, own * CHUNK, begin)
         kernels.fr_clicks_sweep(sweep.words, sweep.half, sweep.mask, begin, end, positives, begin - positives,
-                                sweep.positives, sweep.n - sweep.positives, sweep.level, &sweep.out[task])
+                                sweep.positives, sweep.n - sweep.positives, sweep.level, sweep.floors,
+                                &sweep.out[task])
     else:
+        own = begin // CHUNK
         kernels.fr_clicks_weights(<const uint64_t *>sweep.words, sweep.weights, own * CHUNK, begin, some)
         kernels.fr_clicks_sweep_weighted(<const uint64_t *>sweep.words, sweep.mask, sweep.weights, begin, end,
                                          sweep.weight_sums[2 * own + 1] + some[1],
@@ -494,7 +516,8 @@ def sweep(const uint8_t[::1] words, int64_t n, int64_t first, uint64_t mask, con
           double positive_weight, uint8_t[::1] out, int threads) -> None:
     """Fill `out`, one fr_clicks_sweep_sums a chunk from the `first` on; `*_before` hold what precedes each chunk.
 
-    Level 0: pairs; 1: also precision, KS and F1; 2: also DeLong's sums.  With weights always all.
+    Level 0: pairs; 1: also precision, KS and F1; 2: also DeLong's sums.  With weights always all.  KS and F1 are the
+    largest of all chunks; those of a chunk may be left at 0 where another's are larger.
     """
     cdef Sweep context
     context.words, context.half = <const void *>&words[0], words.shape[0] < 8 * n
@@ -506,7 +529,10 @@ def sweep(const uint8_t[::1] words, int64_t n, int64_t first, uint64_t mask, con
         context.weight_sums = &weights_before[0, 0]
     context.positives, context.negative_weight, context.positive_weight = positives, negative_weight, positive_weight
     context.out = <fr_clicks_sweep_sums *>&out[0]
+    context.floors[0] = context.floors[1] = 0.0
     with nogil:
+        if level >= 1 and context.weights == NULL:
+            _raise_floors(&context)
         parallel_for(_sweep, &context, tasks_of(n, CHUNK) - first, threads)
 
 

@@ -48,7 +48,7 @@ FR_INLINE int64_t tie_block<double, Weighted>(const uint64_t *words, uint64_t ma
 
 // The ends of tie blocks, in rows and in positives from the begin of the chunk; entry 0 is the end before them.
 struct Ends {
-  int32_t rows[1 + BLOCK + 16], hits[1 + BLOCK + 16];  // 16 more are written at a time
+  int32_t rows[1 + BLOCK + 4 * LANES], hits[1 + BLOCK + 4 * LANES];  // the last batch is read beyond its end
 };
 
 struct Lanes {
@@ -71,29 +71,77 @@ FR_INLINE double widest(f64x8 lanes, f64x8 rows_of, int64_t begin, int64_t *at) 
   return value;
 }
 
-// Level 0: pairs; 1: also precision, KS and F1; 2: also DeLong's sums.
-template <int Level>
-FR_INLINE void add_ends(const Ends &ends, int64_t count, double tp, double begin, double positives, double negatives,
-                        Lanes &sums) {
+// What sums over ends are made of: `tp` and `before` are the positives and the rows in front of the chunk.
+struct Curve {
+  double tp, before, positives, negatives;
+  FR_INLINE f64x8 hits(const Ends &ends, int64_t j) const { return tp + as_f64(load8<u32x8>(ends.hits + j)); }
+  FR_INLINE f64x8 rows(const Ends &ends, int64_t j) const { return before + as_f64(load8<u32x8>(ends.rows + j)); }
+};
+
+FR_INLINE void add_pairs(const Ends &ends, int64_t count, u64x8 &pairs2) {
   for (int64_t j = 1; j <= count; j += LANES) {
     const u32x8 rows = load8<u32x8>(ends.rows + j), rows_before = load8<u32x8>(ends.rows + j - 1);
     const u32x8 hits = load8<u32x8>(ends.hits + j), hits_before = load8<u32x8>(ends.hits + j - 1);
-    const u32x8 positive = hits - hits_before, negative = (rows - rows_before) - positive;
-    sums.pairs2 += as_u64(negative) * as_u64(hits + hits_before);
-    if (Level == 0) continue;
-    const f64x8 p = as_f64(positive), at = as_f64(rows);
-    const f64x8 t = tp + as_f64(hits), all = begin + at, f = all - t;
-    sums.precision += p * (t / all);
-    const f64x8 gap = absolute(t * negatives - f * positives), bottom = all + positives;
-    const i64x8 wider = gap > sums.ks, better = t * sums.f1_bottom > sums.f1_top * bottom;
+    pairs2 += as_u64((rows - rows_before) - (hits - hits_before)) * as_u64(hits + hits_before);
+  }
+}
+
+// Positives of a block times the precision at its end, as the quotient of these two.
+FR_INLINE void share(const Ends &ends, int64_t j, const Curve &curve, f64x8 &top, f64x8 &bottom) {
+  const u32x8 positive = load8<u32x8>(ends.hits + j) - load8<u32x8>(ends.hits + j - 1);
+  top = as_f64(positive) * curve.hits(ends, j);
+  bottom = curve.rows(ends, j);
+}
+
+// Four quotients are added as one, because a division takes longer than all the products that this needs.
+FR_INLINE f64x8 precision_of(const Ends &ends, int64_t count, const Curve &curve, f64x8 sum) {
+  for (int64_t j = 1; j <= count; j += 4 * LANES) {
+    f64x8 a, b, c, d, of_a, of_b, of_c, of_d;
+    share(ends, j, curve, a, of_a);
+    share(ends, j + LANES, curve, b, of_b);
+    share(ends, j + 2 * LANES, curve, c, of_c);
+    share(ends, j + 3 * LANES, curve, d, of_d);
+    const f64x8 first = a * of_b + b * of_a, of_first = of_a * of_b;
+    const f64x8 second = c * of_d + d * of_c, of_second = of_c * of_d;
+    sum += (first * of_second + second * of_first) / (of_first * of_second);
+  }
+  return sum;
+}
+
+// No end of these has a KS, or an F1, above what lies at their corners; those below what is reached elsewhere are left.
+FR_INLINE void find_widest(const Ends &ends, int64_t count, const Curve &curve, double floor, Lanes &sums) {
+  const double t0 = curve.tp + ends.hits[0], t1 = curve.tp + ends.hits[count];
+  const double f0 = curve.before + ends.rows[0] - t0, f1 = curve.before + ends.rows[count] - t1;
+  const double above = t1 * curve.negatives - f0 * curve.positives;
+  const double below = f1 * curve.positives - t0 * curve.negatives;
+  if (above < floor && below < floor) return;
+  for (int64_t j = 1; j <= count; j += LANES) {
+    const f64x8 t = curve.hits(ends, j), f = curve.rows(ends, j) - t;
+    const f64x8 gap = absolute(t * curve.negatives - f * curve.positives);
+    const i64x8 wider = gap > sums.ks;
     sums.ks = where(wider, gap, sums.ks);
-    sums.ks_at = where(wider, at, sums.ks_at);
+    sums.ks_at = where(wider, as_f64(load8<u32x8>(ends.rows + j)), sums.ks_at);
+  }
+}
+FR_INLINE void find_best_f1(const Ends &ends, int64_t count, const Curve &curve, double floor, Lanes &sums) {
+  const double most = curve.tp + ends.hits[count], least = curve.before + ends.rows[0] + curve.positives;
+  if (most / least < floor) return;
+  for (int64_t j = 1; j <= count; j += LANES) {
+    const f64x8 t = curve.hits(ends, j), bottom = curve.rows(ends, j) + curve.positives;
+    const i64x8 better = t * sums.f1_bottom > sums.f1_top * bottom;
     sums.f1_top = where(better, t, sums.f1_top);
     sums.f1_bottom = where(better, bottom, sums.f1_bottom);
-    sums.f1_at = where(better, at, sums.f1_at);
-    if (Level == 1) continue;
-    const f64x8 n = as_f64(negative);
-    const f64x8 above = 2.0 * t - p, below = 2.0 * (negatives - f) + n;
+    sums.f1_at = where(better, as_f64(load8<u32x8>(ends.rows + j)), sums.f1_at);
+  }
+}
+
+FR_INLINE void add_variances(const Ends &ends, int64_t count, const Curve &curve, Lanes &sums) {
+  for (int64_t j = 1; j <= count; j += LANES) {
+    const u32x8 rows = load8<u32x8>(ends.rows + j) - load8<u32x8>(ends.rows + j - 1);
+    const u32x8 positive = load8<u32x8>(ends.hits + j) - load8<u32x8>(ends.hits + j - 1);
+    const f64x8 p = as_f64(positive), n = as_f64(rows - positive), t = curve.hits(ends, j);
+    const f64x8 f = curve.rows(ends, j) - t;
+    const f64x8 above = 2.0 * t - p, below = 2.0 * (curve.negatives - f) + n;
     sums.positive2 += p * (below * below);
     sums.negative2 += n * (above * above);
   }
@@ -135,9 +183,9 @@ FR_INLINE int64_t find_ends(const Word *words, Word key, int64_t n, int64_t foll
   return count - 1;
 }
 
-template <int Level, class Word>
-void sweep(const Word *words, Word mask, int64_t begin, int64_t end, int64_t tp, int64_t fp, double positives,
-           double negatives, fr_clicks_sweep_sums *out) {
+template <class Word>
+void sweep(const Word *words, Word mask, int64_t begin, int64_t end, int64_t tp, const Curve &curve, int level,
+           const double *floors, fr_clicks_sweep_sums *out) {
   Ends ends;
   Lanes sums;
   const Word key = mask & ~Word(1);
@@ -149,11 +197,17 @@ void sweep(const Word *words, Word mask, int64_t begin, int64_t end, int64_t tp,
     const int64_t followed = start + n == end ? n - 1 : n;  // rows after which another is known
     const int32_t before = static_cast<int32_t>(start - begin);
     const int64_t last = find_ends(of, key, n, followed, before, hits, ends);
-    for (int64_t l = 1; l <= LANES; ++l) {  // blocks without rows
+    for (int64_t l = 1; l < 4 * LANES; ++l) {  // blocks without rows
       ends.rows[last + l] = ends.rows[last];
       ends.hits[last + l] = ends.hits[last];
     }
-    add_ends<Level>(ends, last, static_cast<double>(tp), static_cast<double>(tp + fp), positives, negatives, sums);
+    add_pairs(ends, last, sums.pairs2);
+    if (level >= 1) {
+      sums.precision = precision_of(ends, last, curve, sums.precision);
+      find_widest(ends, last, curve, floors[0], sums);
+      find_best_f1(ends, last, curve, floors[1], sums);
+    }
+    if (level >= 2) add_variances(ends, last, curve, sums);
     ends.rows[0] = ends.rows[last];
     ends.hits[0] = ends.hits[last];
   }
@@ -166,16 +220,6 @@ void sweep(const Word *words, Word mask, int64_t begin, int64_t end, int64_t tp,
   out->f1 = 2.0 * widest(sums.f1_top / sums.f1_bottom, sums.f1_at, begin, &out->f1_at);
   out->positive2 = fold(sums.positive2);
   out->negative2 = fold(sums.negative2);
-}
-
-template <class Word>
-void sweep(const void *words, uint64_t mask, int64_t begin, int64_t end, int64_t tp, int64_t fp, int64_t positives,
-           int64_t negatives, int level, fr_clicks_sweep_sums *out) {
-  const double p = static_cast<double>(positives), n = static_cast<double>(negatives);
-  const Word *of = static_cast<const Word *>(words), of_score = static_cast<Word>(mask);
-  if (level == 2) sweep<2>(of, of_score, begin, end, tp, fp, p, n, out);
-  else if (level == 1) sweep<1>(of, of_score, begin, end, tp, fp, p, n, out);
-  else sweep<0>(of, of_score, begin, end, tp, fp, p, n, out);
 }
 
 // Weighted rows, one tie block after the other; all sums.
@@ -285,11 +329,17 @@ extern "C" void FR_FN(fr_clicks_weights)(const uint64_t *words, const double *we
   negative_positive[1] = sums[1];
 }
 
+// Level 0: pairs; 1: also precision, KS and F1; 2: also DeLong's sums.  floors: a gap (as `ks`) and half an F1 that are
+// reached at some end: where none of a chunk comes up to them, its own may be left at 0.
 extern "C" void FR_FN(fr_clicks_sweep)(const void *words, int half, uint64_t mask, int64_t begin, int64_t end,
                                        int64_t tp, int64_t fp, int64_t positives, int64_t negatives, int level,
-                                       fr_clicks_sweep_sums *out) {
-  if (half) sweep<uint32_t>(words, mask, begin, end, tp, fp, positives, negatives, level, out);
-  else sweep<uint64_t>(words, mask, begin, end, tp, fp, positives, negatives, level, out);
+                                       const double *floors, fr_clicks_sweep_sums *out) {
+  const Curve curve = {static_cast<double>(tp), static_cast<double>(tp + fp), static_cast<double>(positives),
+                       static_cast<double>(negatives)};
+  const uint32_t *halves = static_cast<const uint32_t *>(words);
+  const uint64_t *whole = static_cast<const uint64_t *>(words);
+  if (half) sweep(halves, static_cast<uint32_t>(mask), begin, end, tp, curve, level, floors, out);
+  else sweep(whole, mask, begin, end, tp, curve, level, floors, out);
 }
 
 extern "C" void FR_FN(fr_clicks_sweep_weighted)(const uint64_t *words, uint64_t mask, const double *weights,

@@ -406,6 +406,33 @@ def test_auc_counts_pairs_whatever_the_scores(drawn, narrow):
     assert "auc" in got.undefined or pairs
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "rate",
+    [
+        lambda p: p,
+        lambda p: 1 - p,  # the gap is one of the other sign
+        lambda p: 0.02 * p,
+        lambda p: np.where(p > 0.97, 0.9, 0.01),
+        lambda p: np.where(p < 0.03, 0.9, 0.3),
+        lambda p: np.full(len(p), 0.5),
+        lambda p: p > 0.5,  # a perfect order
+        lambda p: p < 0.5,
+    ],
+)
+def test_the_best_thresholds_of_many_chunks(rate, dtype):
+    n = 400_000  # most chunks are left out of the search for KS and F1, for what is known to lie in others
+    rng = np.random.default_rng(3)
+    for p in (rng.random(n), rng.integers(0, 6, n) / 6, np.append(np.full(n // 2, 0.5), rng.random(n // 2))):
+        p = p.astype(dtype)
+        y = (rng.random(n) < rate(p)).astype(np.uint8)
+        expected, got = (click_rank_sums.run(path, y, p, detail=1) for path in ("reference", "cpu"))
+        for name in ("ks", "ks_score", "f1", "f1_score"):
+            assert getattr(got, name) == getattr(expected, name), name
+        assert got.pairs == expected.pairs
+        assert got.precision == pytest.approx(expected.precision, rel=1e-12)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("n", [1, 31, 33, 5000, 40_000, 300_000])
 def test_the_sort_is_right_and_stable_on_keys_of_every_kind(n, stride):
