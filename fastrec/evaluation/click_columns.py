@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,12 @@ def equal_edges(bins: int, dtype: Any) -> np.ndarray:
     Quotients, so that 0.6 begins the fourth of five bins (``numpy.linspace`` puts that edge above 0.6).
     """
     return (np.arange(bins + 1) / bins).astype(dtype).astype(np.float64)
+
+
+def parts(array: np.ndarray, sizes: Iterable[int]) -> list[np.ndarray]:
+    """The array cut into parts of so many items each."""
+    starts = [0, *itertools.accumulate(sizes)]
+    return [array[begin:end] for begin, end in itertools.pairwise(starts)]
 
 
 def of_units(high: int, low: int) -> float:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fastrec._kernels import clicks as _kernel
-from fastrec.evaluation.click_columns import bytes_of, kind_of, of_units, span
+from fastrec.evaluation.click_columns import bytes_of, kind_of, of_units, parts, span
 
 _SWEEP = np.dtype(
     [
@@ -31,7 +32,8 @@ def mass_edges(scores_of: Any, n: int, bins: int) -> np.ndarray:
     """Inner edges of bins of equal numbers of rows, as ``numpy.percentile`` places them."""
     places = np.linspace(0.0, 1.0, bins + 1)[1:-1] * 100 / 100 * (n - 1)
     low = np.floor(places).astype(np.int64)
-    a, b, t = scores_of(low), scores_of(np.minimum(low + 1, n - 1)), places - low
+    a, b = scores_of(np.stack([low, np.minimum(low + 1, n - 1)]).ravel()).reshape(2, -1)
+    t = places - low
     return np.where(t < 0.5, a + (b - a) * t, b - (b - a) * (1 - t))
 
 
@@ -69,9 +71,8 @@ class Order:
     ) -> None:
         self.n, self.threads, self.labels, self.scores = len(scores), threads, labels, scores
         self.rows: np.ndarray | None = None  # row numbers in sorted order, where they were kept
-        self.low, self.high, _ = span(scores, threads)
-        self._bits = np.uint64 if scores.dtype == np.float64 else np.uint32
-        least, most = _ordered(np.array([self.low, self.high], scores.dtype)).tolist()
+        low, self.high, _ = span(scores, threads)
+        least, most = _ordered(np.array([low, self.high], scores.dtype)).tolist()
         bits = max(1, (most - least).bit_length())
         self.group_shift, self.group_bits = 1 + bits, max(n_groups - 1, 0).bit_length()
         self._by_group: list[np.ndarray] = []  # sorted on by group: words, and their places; shared by copies
@@ -91,6 +92,7 @@ class Order:
         if weights is not None:
             self.weights = weights[self.rows]
         self.mask = (1 << self.group_shift) - 1 if self.group_shift < 64 else 2**64 - 1
+        self._bytes, self._kind = bytes_of(self.words), kind_of(scores)
         self._count()
 
     def _packed(self, groups: np.ndarray | None) -> np.ndarray:
@@ -132,7 +134,7 @@ class Order:
     def _count(self) -> None:
         chunks = _kernel.chunks(self.n)
         counts, sums = np.zeros(chunks + 1, np.int64), np.zeros((chunks + 1, 2))
-        _kernel.count(bytes_of(self.words), self.n, self.weights, counts[1:], sums[1:], self.threads)
+        _kernel.count(self._bytes, self.n, self.weights, counts[1:], sums[1:], self.threads)
         self.positives_before, self.weights_before = counts.cumsum(), sums.cumsum(axis=0)
         if self.weights is None:
             self.positive = float(self.positives_before[-1])
@@ -147,16 +149,17 @@ class Order:
         if len(out):
             weights = None if self.weights is None else self.weights[:end]
             _kernel.sweep(
-                bytes_of(words), len(words), first, self.mask, weights, detail, self.positives_before,
+                self._bytes if end is None else bytes_of(words), len(words), first, self.mask, weights, detail, self.positives_before,
                 self.weights_before, int(self.positives_before[-1]), self.negative, self.positive,
                 out.view(np.uint8), self.threads,
             )  # fmt: skip
         return out
 
-    def pairs(self, sums: np.ndarray) -> float:
+    def pairs(self, *sums: np.ndarray) -> float:
+        """Weight of the pairs that sweeps have counted."""
         if self.weights is None:
-            return int(sums["pairs2"].sum()) / 2
-        return math.fsum(sums["pairs2_sum"].tolist()) / 2
+            return sum(int(some["pairs2"].sum()) for some in sums) / 2
+        return math.fsum(pairs2 for some in sums for pairs2 in some["pairs2_sum"].tolist()) / 2
 
     def score_at(self, row: int) -> float:
         """The score of a row of the sorted order; NaN for -1."""
@@ -166,38 +169,20 @@ class Order:
         """The scores of rows of the sorted order, as float64."""
         if self.rows is not None:
             return self.scores[self.rows[rows]].astype(np.float64)
-        codes = (self.words[rows] >> self.words.dtype.type(1)).astype(self._bits)
-        integers = _ordered(np.array([self.high], self.scores.dtype)) - codes
-        sign = self._bits(1 << (8 * self.scores.itemsize - 1))
-        bits = np.where(integers & sign, integers ^ sign, ~integers)
-        return bits.view(self.scores.dtype).astype(np.float64)
+        scores = np.empty(len(rows))
+        _kernel.scores_at(self._bytes, self.n, self.mask, self._kind, self.high, rows, scores)
+        return scores
 
     def block(self, row: int) -> tuple[int, int]:
         """First row, and one past the last, of the tie block that holds ``row``."""
-        code = int(self.words[row]) & self.mask >> 1 << 1
-        end = self.first(lambda word: word > code | 1, row)
-        return self.first(lambda word: word >= code, 0, row), end
-
-    def first(self, after: Any, low: int = 0, high: int | None = None) -> int:
-        """The first row in low..high whose word, without its group, is ``after``; ``high`` if there is none."""
-        high = self.n if high is None else high
-        while low < high:
-            middle = (low + high) // 2
-            if after(int(self.words[middle]) & self.mask):
-                high = middle
-            else:
-                low = middle + 1
-        return low
+        return _kernel.block(self._bytes, self.n, self.mask, row)
 
     def before(self, row: int) -> tuple[float, float]:
         """Weight of the positives and of the negatives in front of a row."""
         chunk = row // _kernel.chunk_rows
         start = chunk * _kernel.chunk_rows
         if self.weights is None:
-            inside = np.zeros(1, np.int64)
-            if row > start:
-                _kernel.count(bytes_of(self.words[start:row]), row - start, None, inside, None, 1)
-            positives = int(self.positives_before[chunk]) + int(inside[0])
+            positives = int(self.positives_before[chunk]) + _kernel.positives(self._bytes, self.n, start, row)
             return float(positives), float(row - positives)
         label = self._labels(slice(start, row))
         weights = self.weights[start:row]
@@ -229,8 +214,8 @@ class Order:
         slope = (tp_end - tp) / (fp_end - fp)
         width = limit - fp
         chunk = begin // _kernel.chunk_rows  # its rows before `begin` are swept again
-        before = np.concatenate([sums[:chunk], self.sweep(0, begin, chunk)])
-        return self.pairs(before) + width * (tp + slope * width / 2)
+        inside = self.pairs(sums[:chunk], self.sweep(0, begin, chunk))
+        return inside + width * (tp + slope * width / 2)
 
     def _labels(self, rows: slice) -> np.ndarray:
         words = self.words[rows]
@@ -239,14 +224,11 @@ class Order:
     def _reach(self, column: int, wanted: float) -> int:
         """The row at which the weight of all rows (column 0), or of the negatives (1), reaches ``wanted``."""
         if self.weights is None:
-            low, high = 0, self.n - 1
-            while low < high:
-                middle = (low + high) // 2
-                if (middle + 1.0, self.before(middle + 1)[1])[column] >= wanted:
-                    high = middle
-                else:
-                    low = middle + 1
-            return low
+            chunks = np.arange(len(self.positives_before)) * _kernel.chunk_rows
+            negatives = np.minimum(chunks, self.n) - self.positives_before
+            chunk = max(int(np.searchsorted(negatives, wanted)) - 1, 0)
+            rows = slice(chunk * _kernel.chunk_rows, min((chunk + 1) * _kernel.chunk_rows, self.n))
+            return _kernel.negative_row(self._bytes, self.n, rows.start, rows.stop, int(negatives[chunk]), wanted)
         before = self.weights_before[:, 0] if column else self.weights_before.sum(axis=1)
         chunk = max(int(np.searchsorted(before, wanted)) - 1, 0)
         rows = slice(chunk * _kernel.chunk_rows, min((chunk + 1) * _kernel.chunk_rows, self.n))
@@ -254,52 +236,40 @@ class Order:
         running = before[chunk] + np.cumsum(weights)
         return min(rows.start + int(np.searchsorted(running, wanted)), self.n - 1)
 
-    def above(self, edges: np.ndarray, *, equal: bool = False) -> np.ndarray:
-        """How many rows have a score above each of the edges, or ``equal`` to it."""
-        if self.rows is not None:
+    def above(self, edges: Sequence[np.ndarray], closed: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """How many rows have a score above each of the edges and, of the ``closed`` ones, equal to it."""
+        lists = [*edges, *closed]
+        sought = np.concatenate(lists)
+        is_closed = np.arange(len(sought)) >= sum(map(len, edges))
+        if self.rows is None:
+            found = np.empty(len(sought), np.int64)
+            _kernel.above(self._bytes, self.n, self.mask, self._kind, self.high, sought, bytes_of(is_closed), found)
+        else:
             falling = -self.scores[self.rows].astype(np.float64)
-            return np.searchsorted(falling, -edges, side="right" if equal else "left")
-        kind = self.scores.dtype.type
-        with np.errstate(over="ignore"):
-            near = edges.astype(kind)
-        # Where no score can equal the edge, those from the next one on are above it.
-        near = np.where(near < edges, np.nextafter(near, kind(np.inf)), near)
-        inside = near.clip(kind(self.low), kind(self.high))
-        words = (_ordered(np.array([self.high], kind)) - _ordered(inside)).astype(self.words.dtype) << 1
-        before, after = (
-            np.searchsorted(self.words, words),
-            np.searchsorted(self.words, words | 1, side="right"),
-        )
-        rows = np.where(equal | (near != edges), after, before)
-        return np.where(near > inside, 0, np.where(near < inside, self.n, rows))
+            left, right = (np.searchsorted(falling, -sought, side) for side in ("left", "right"))
+            found = np.where(is_closed, right, left)
+        return parts(found, map(len, lists))
 
-    def mass_cuts(self, bins: int) -> np.ndarray:
-        """Where bins of equal numbers of rows begin, lowest scores and last rows first."""
-        edges = mass_edges(lambda rows: self.scores_at(self.n - 1 - rows), self.n, bins)
-        return np.concatenate([[self.n], self.above(edges), [0]])
+    def mass_edges(self, bins: int) -> np.ndarray:
+        """:func:`mass_edges` of these rows."""
+        return mass_edges(lambda rows: self.scores_at(self.n - 1 - rows), self.n, bins)
 
-    def cuts(self, edges: np.ndarray) -> np.ndarray:
-        """The same of bins whose lower edges are these, of which the first is below all scores."""
-        return np.concatenate([[self.n], self.above(edges[1:], equal=True), [0]])
+    def cuts(self, above: np.ndarray) -> np.ndarray:
+        """Where bins begin, lowest scores and last rows first, that this many rows lie above the inner edges of."""
+        return np.concatenate([[self.n], above, [0]])
 
     def bins_between(self, lists: list[np.ndarray]) -> list[np.ndarray]:
         """w, w y and w p of the rows between falling cuts, for each list of cuts."""
+        if not lists:
+            return []
         if self.weights is not None:
             return [self._weighted_bins(cuts.tolist()) for cuts in lists]
         starts = np.arange(0, self.n, _kernel.chunk_rows)
         rows = np.unique(np.concatenate([starts, [self.n], *lists]).astype(np.int64))
         sums = np.zeros((len(rows), 3), np.int64)
         if self.rows is None:
-            _kernel.range_sums(
-                bytes_of(self.words),
-                self.n,
-                self.mask,
-                kind_of(self.scores),
-                self.high,
-                rows,
-                sums[1:],
-                self.threads,
-            )
+            words = (self._bytes, self.n, self.mask, self._kind, self.high)
+            _kernel.range_sums(*words, rows, sums[1:], self.threads)
         else:
             scaled = self.scores[self.rows].astype(np.float64) * 2.0**32
             whole = np.rint(scaled)
@@ -308,9 +278,12 @@ class Order:
         before = sums.cumsum(axis=0)
         found = []
         for cuts in lists:
-            inside = -np.diff(before[np.searchsorted(rows, cuts)], axis=0)
-            scores = [of_units(high, low) for high, low in inside[:, 1:].tolist()]
-            found.append(np.stack([-np.diff(cuts), inside[:, 0], scores], axis=1).astype(np.float64))
+            inside = before[np.searchsorted(rows, cuts)]
+            inside = inside[:-1] - inside[1:]
+            bins = np.empty(inside.shape)
+            bins[:, 0], bins[:, 1] = cuts[:-1] - cuts[1:], inside[:, 0]
+            bins[:, 2] = [of_units(high, low) for high, low in inside[:, 1:].tolist()]
+            found.append(bins)
         return found
 
     def _weighted_bins(self, cuts: list[int]) -> np.ndarray:

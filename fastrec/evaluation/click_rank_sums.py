@@ -275,17 +275,17 @@ def rank_sums(
             "pairs": order.pairs(sums),
             "partial": np.array([order.partial(limit, sums) for limit in max_fprs]),
             "gain": np.array([order.gain(share) for share in tops]),
-            "above": np.array(
-                [
-                    order.before(row)
-                    for row in order.above(np.array(thresholds, np.float64), equal=True).tolist()
-                ]
-            ).reshape(-1, 2),
+            "mass_bins": np.zeros((0, 3)),
         }
-        cuts = [*map(order.mass_cuts, masses), *map(order.cuts, edges)]
-        found = [np.zeros((0, 3)), *(order.bins_between(cuts) if cuts else ())]
-        result["mass_bins"] = np.concatenate(found[: 1 + len(masses)])
-        result["bins"] = np.concatenate([found[0], *found[1 + len(masses) :]])
+        if thresholds or masses or edges:
+            inner = [order.mass_edges(bins) for bins in masses]
+            rows = order.above(inner, [np.array(thresholds, np.float64), *(of[1:] for of in edges)])
+            at_thresholds = rows.pop(len(masses)).tolist()
+            result["above"] = np.array([order.before(row) for row in at_thresholds]).reshape(-1, 2)
+            found = order.bins_between([order.cuts(above) for above in rows])
+            for name, bins in (("mass_bins", found[: len(masses)]), ("bins", found[len(masses) :])):
+                if bins:
+                    result[name] = np.concatenate(bins)
     if detail >= 1:
         ks, f1 = sums[int(np.argmax(sums["ks"]))], sums[int(np.argmax(sums["f1"]))]
         result |= {

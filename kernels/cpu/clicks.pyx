@@ -68,6 +68,12 @@ cdef extern from "clicks_table.h" nogil:
                                      uint64_t *, int64_t *) noexcept nogil
         void (*fr_clicks_range_sums)(const void *, int, uint64_t, int, double, int64_t, int64_t,
                                      int64_t *) noexcept nogil
+        void (*fr_clicks_scores_at)(const void *, int, uint64_t, int, double, const int64_t *, int64_t,
+                                    double *) noexcept nogil
+        void (*fr_clicks_above)(const void *, int, uint64_t, int, double, int64_t, const double *, const uint8_t *,
+                                int64_t, int64_t *) noexcept nogil
+        int64_t (*fr_clicks_negative_row)(const void *, int, int64_t, int64_t, int64_t, double) noexcept nogil
+        void (*fr_clicks_block)(const void *, int, uint64_t, int64_t, int64_t, int64_t *) noexcept nogil
         double (*fr_clicks_ascents)(uint32_t *, uint32_t *, double *, double *, int64_t, int64_t, int64_t,
                                     int64_t *) noexcept nogil
     const fr_clicks_functions *fr_clicks_table(int level)
@@ -563,6 +569,41 @@ def range_sums(const uint8_t[::1] words, int64_t n, uint64_t mask, int kind, dou
     ranges.cuts, ranges.sums = &cuts[0], &sums[0, 0]
     with nogil:
         parallel_for(_range_sums, &ranges, sums.shape[0], threads)
+
+
+def scores_at(const uint8_t[::1] words, int64_t n, uint64_t mask, int kind, double top, const int64_t[::1] rows,
+              double[::1] out) -> None:
+    """The scores of rows of the sorted words, which `pack` or `sort_floats` made."""
+    if rows.shape[0]:
+        kernels.fr_clicks_scores_at(<const void *>&words[0], words.shape[0] < 8 * n, mask, kind, top, &rows[0],
+                                    rows.shape[0], &out[0])
+
+
+def above(const uint8_t[::1] words, int64_t n, uint64_t mask, int kind, double top, const double[::1] edges,
+          const uint8_t[::1] closed, int64_t[::1] out) -> None:
+    """How many rows of such words have a score above each edge or, where it is `closed`, equal to it."""
+    if edges.shape[0]:
+        kernels.fr_clicks_above(<const void *>&words[0], words.shape[0] < 8 * n, mask, kind, top, n, &edges[0],
+                                &closed[0], edges.shape[0], &out[0])
+
+
+def positives(const uint8_t[::1] words, int64_t n, int64_t begin, int64_t end) -> int:
+    """Positives among rows begin..end-1 of the sorted words."""
+    return kernels.fr_clicks_positives(<const void *>&words[0], words.shape[0] < 8 * n, begin, end)
+
+
+def negative_row(const uint8_t[::1] words, int64_t n, int64_t begin, int64_t end, int64_t before,
+                 double wanted) -> int:
+    """The row of begin..end-1 that `wanted` negatives end with, when `before` of them precede row begin; end - 1 where
+    there are fewer."""
+    return kernels.fr_clicks_negative_row(<const void *>&words[0], words.shape[0] < 8 * n, begin, end, before, wanted)
+
+
+def block(const uint8_t[::1] words, int64_t n, uint64_t mask, int64_t row) -> tuple:
+    """First row, and one past the last, of the tie block that holds `row`."""
+    cdef int64_t begin_end[2]
+    kernels.fr_clicks_block(<const void *>&words[0], words.shape[0] < 8 * n, mask, row, n, begin_end)
+    return begin_end[0], begin_end[1]
 
 
 cdef struct Groups:

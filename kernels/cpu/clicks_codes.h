@@ -5,6 +5,9 @@
 // cuts, whatever the threads.
 #pragma once
 #include "clicks_types.h"
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 namespace {
 
@@ -101,26 +104,87 @@ FR_INLINE u64x8 bits_of(f64x8 x) { u64x8 r; FR_EACH r.part[i] = reinterpret_cast
 FR_INLINE f64x8 double_of(u64x8 b) { f64x8 r; FR_EACH r.part[i] = reinterpret_cast<f64s>(b.part[i]); return r; }
 FR_INLINE f64x8 absolute(f64x8 x) { return double_of(bits_of(x) & (~0ull >> 1)); }
 
-// Integers below 2^31 as doubles, and any as 64 bits; the compiler would convert the widest in halves, or one by one.
+// What the compiler would do in halves, one by one, or through memory: integers below 2^31 as doubles, any as 64 bits,
+// products of the latter, bounds, and loads of narrower types.
 #if defined(FR_AVX512)
-FR_INLINE f64x8 as_f64(u32x8 x) {
-  return {{reinterpret_cast<f64s>(_mm512_cvtepi32_pd(reinterpret_cast<__m256i>(x.part[0])))}};
+FR_INLINE f64s as_f64(u32s x) { return reinterpret_cast<f64s>(_mm512_cvtepi32_pd(reinterpret_cast<__m256i>(x))); }
+FR_INLINE u64s as_u64(u32s x) { return reinterpret_cast<u64s>(_mm512_cvtepu32_epi64(reinterpret_cast<__m256i>(x))); }
+FR_INLINE u64s product(u64s a, u64s b) {
+  return reinterpret_cast<u64s>(_mm512_mul_epu32(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
 }
-FR_INLINE u64x8 as_u64(u32x8 x) {
-  return {{reinterpret_cast<u64s>(_mm512_cvtepu32_epi64(reinterpret_cast<__m256i>(x.part[0])))}};
+FR_INLINE f64s least(f64s a, f64s b) {
+  return reinterpret_cast<f64s>(_mm512_min_pd(reinterpret_cast<__m512d>(a), reinterpret_cast<__m512d>(b)));
+}
+FR_INLINE f64s most(f64s a, f64s b) {
+  return reinterpret_cast<f64s>(_mm512_max_pd(reinterpret_cast<__m512d>(a), reinterpret_cast<__m512d>(b)));
 }
 FR_INLINE f64x8 load_as_f64(const float *x) { return {{reinterpret_cast<f64s>(_mm512_cvtps_pd(_mm256_loadu_ps(x)))}}; }
 FR_INLINE f64x8 load_as_f64(const uint8_t *x) {
   const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(x));
   return {{reinterpret_cast<f64s>(_mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(bytes)))}};
 }
-#else
-FR_INLINE f64x8 as_f64(u32x8 x) {
+#elif defined(FR_AVX2)
+FR_INLINE f64s as_f64(u32s x) { return reinterpret_cast<f64s>(_mm256_cvtepi32_pd(reinterpret_cast<__m128i>(x))); }
+FR_INLINE u64s as_u64(u32s x) { return reinterpret_cast<u64s>(_mm256_cvtepu32_epi64(reinterpret_cast<__m128i>(x))); }
+FR_INLINE u64s product(u64s a, u64s b) {
+  return reinterpret_cast<u64s>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+}
+FR_INLINE f64s least(f64s a, f64s b) {
+  return reinterpret_cast<f64s>(_mm256_min_pd(reinterpret_cast<__m256d>(a), reinterpret_cast<__m256d>(b)));
+}
+FR_INLINE f64s most(f64s a, f64s b) {
+  return reinterpret_cast<f64s>(_mm256_max_pd(reinterpret_cast<__m256d>(a), reinterpret_cast<__m256d>(b)));
+}
+FR_INLINE f64x8 load_as_f64(const float *x) {
   f64x8 r;
-  FR_EACH r.part[i] = __builtin_convertvector(reinterpret_cast<i32s>(x.part[i]), f64s);
+  FR_EACH r.part[i] = reinterpret_cast<f64s>(_mm256_cvtps_pd(_mm_loadu_ps(x + i * WIDE)));
   return r;
 }
-FR_INLINE u64x8 as_u64(u32x8 x) { u64x8 r; FR_EACH r.part[i] = __builtin_convertvector(x.part[i], u64s); return r; }
+FR_INLINE f64x8 load_as_f64(const uint8_t *x) {
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(x));
+  return {{reinterpret_cast<f64s>(_mm256_cvtepi32_pd(_mm_cvtepu8_epi32(bytes))),
+           reinterpret_cast<f64s>(_mm256_cvtepi32_pd(_mm_cvtepu8_epi32(_mm_srli_si128(bytes, 4))))}};
+}
+#elif defined(__SSE2__)
+FR_INLINE __m128i low_half(u32s x) {
+  int64_t bits;
+  __builtin_memcpy(&bits, &x, 8);
+  return _mm_cvtsi64_si128(bits);
+}
+FR_INLINE f64s as_f64(u32s x) { return reinterpret_cast<f64s>(_mm_cvtepi32_pd(low_half(x))); }
+FR_INLINE u64s as_u64(u32s x) {
+  return reinterpret_cast<u64s>(_mm_unpacklo_epi32(low_half(x), _mm_setzero_si128()));
+}
+FR_INLINE u64s product(u64s a, u64s b) {
+  return reinterpret_cast<u64s>(_mm_mul_epu32(reinterpret_cast<__m128i>(a), reinterpret_cast<__m128i>(b)));
+}
+FR_INLINE f64s least(f64s a, f64s b) {
+  return reinterpret_cast<f64s>(_mm_min_pd(reinterpret_cast<__m128d>(a), reinterpret_cast<__m128d>(b)));
+}
+FR_INLINE f64s most(f64s a, f64s b) {
+  return reinterpret_cast<f64s>(_mm_max_pd(reinterpret_cast<__m128d>(a), reinterpret_cast<__m128d>(b)));
+}
+FR_INLINE f64x8 load_as_f64(const float *x) {
+  f64x8 r;
+  FR_EACH {
+    const __m128 two = _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(x + i * WIDE)));
+    r.part[i] = reinterpret_cast<f64s>(_mm_cvtps_pd(two));
+  }
+  return r;
+}
+FR_INLINE f64x8 load_as_f64(const uint8_t *x) {
+  const __m128i zero = _mm_setzero_si128(), bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(x));
+  const __m128i shorts = _mm_unpacklo_epi8(bytes, zero);
+  const __m128i low = _mm_unpacklo_epi16(shorts, zero), high = _mm_unpackhi_epi16(shorts, zero);
+  return {{reinterpret_cast<f64s>(_mm_cvtepi32_pd(low)), reinterpret_cast<f64s>(_mm_cvtepi32_pd(_mm_srli_si128(low, 8))),
+           reinterpret_cast<f64s>(_mm_cvtepi32_pd(high)), reinterpret_cast<f64s>(_mm_cvtepi32_pd(_mm_srli_si128(high, 8)))}};
+}
+#else
+FR_INLINE f64s as_f64(u32s x) { return __builtin_convertvector(reinterpret_cast<i32s>(x), f64s); }
+FR_INLINE u64s as_u64(u32s x) { return __builtin_convertvector(x, u64s); }
+FR_INLINE u64s product(u64s a, u64s b) { return a * b; }
+FR_INLINE f64s least(f64s a, f64s b) { return a < b ? a : b; }
+FR_INLINE f64s most(f64s a, f64s b) { return a > b ? a : b; }
 template <class T>
 FR_INLINE f64x8 load_as_f64(const T *x) {
   double wide[LANES];
@@ -128,6 +192,12 @@ FR_INLINE f64x8 load_as_f64(const T *x) {
   return load8<f64x8>(wide);
 }
 #endif
+FR_INLINE f64x8 as_f64(u32x8 x) { f64x8 r; FR_EACH r.part[i] = as_f64(x.part[i]); return r; }
+FR_INLINE u64x8 product(u32x8 a, u32x8 b) {
+  u64x8 r;
+  FR_EACH r.part[i] = product(as_u64(a.part[i]), as_u64(b.part[i]));
+  return r;
+}
 FR_INLINE f64x8 load_as_f64(const double *x) { return load8<f64x8>(x); }
 
 // Sums of probabilities that do not depend on their order: whole units of 2^-32, and of 2^-64 for what those leave.

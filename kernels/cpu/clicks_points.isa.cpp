@@ -40,13 +40,8 @@ FR_INLINE f64x8 log_of_share(f64x8 x, f64x8 missing) {
 }
 
 FR_INLINE f64x8 clip(f64x8 x, double low, double high) {
-#if defined(FR_AVX512)  // in these two instructions the second is the answer where neither is the smaller
-  const __m512d least = _mm512_set1_pd(low), most = _mm512_set1_pd(high);
-  return {{reinterpret_cast<f64s>(_mm512_min_pd(most, _mm512_max_pd(least, reinterpret_cast<__m512d>(x.part[0]))))}};
-#else
-  x = where(splat(low) > x, splat(low), x);
-  return where(x > splat(high), splat(high), x);
-#endif
+  FR_EACH x.part[i] = least(high - f64s{}, most(low - f64s{}, x.part[i]));
+  return x;
 }
 
 struct Sums {
@@ -61,25 +56,33 @@ constexpr double LEAST = 1e-37;  // likelihoods of which that many can be multip
 //
 // The loss of eight rows is one logarithm, of the product of their likelihoods q.  That product loses what tells it
 // from 1 where all are close to it, so what it is `missing` is kept beside it: 1 - q r = (1 - q) + (1 - r) q, where
-// nothing cancels.
+// nothing cancels.  Logarithms are long chains of operations: those of a block are taken together, to overlap.
 template <bool Loss, class P>
 FR_INLINE void hard_rows(const uint8_t *y, const P *p, int64_t n, double eps, Sums &sums) {
   f64x8 loss = splat(0.0), prob = loss, square = loss, distance = loss;
-  for (int64_t i = 0; i < n; i += GROUP) {
-    f64x8 likelihood = splat(1.0), missing = splat(0.0);
-    for (int64_t at = i; at < i + GROUP; at += LANES) {
-      const f64x8 label = load_as_f64(y + at), of = load_as_f64(p + at), error = absolute(of - label);
-      prob += of;
-      square += error * error;
-      distance += error;
-      if (!Loss) continue;
-      missing += clip(error, eps, 1.0 - eps) * likelihood;
-      likelihood = likelihood * clip(absolute((1.0 - label) - of), eps, 1.0 - eps);
+  double likelihoods[BLOCK / 8], missings[BLOCK / 8];
+  for (int64_t start = 0; start < n; start += BLOCK) {
+    const int64_t groups = (n - start < BLOCK ? n - start : BLOCK) / GROUP;
+    for (int64_t g = 0; g < groups; ++g) {
+      f64x8 likelihood = splat(1.0), missing = splat(0.0);
+      for (int64_t at = start + g * GROUP; at < start + (g + 1) * GROUP; at += LANES) {
+        const f64x8 label = load_as_f64(y + at), of = load_as_f64(p + at), error = absolute(of - label);
+        prob += of;
+        square += error * error;
+        distance += error;
+        if (!Loss) continue;
+        missing += clip(error, eps, 1.0 - eps) * likelihood;
+        likelihood = likelihood * clip(absolute((1.0 - label) - of), eps, 1.0 - eps);
+      }
+      store8(likelihoods + g * LANES, likelihood);
+      store8(missings + g * LANES, missing);
     }
     if (!Loss) continue;
-    f64x8 k;
-    const f64x8 f = reduced(likelihood, k);
-    loss = loss - log_of(k, where(k == splat(0.0), -missing, f));
+    for (int64_t g = 0; g < groups; ++g) {
+      f64x8 k;
+      const f64x8 f = reduced(load8<f64x8>(likelihoods + g * LANES), k);
+      loss = loss - log_of(k, where(k == splat(0.0), -load8<f64x8>(missings + g * LANES), f));
+    }
   }
   sums.of[FR_CLICKS_LOSS] += loss;
   sums.of[FR_CLICKS_PROB] += prob;

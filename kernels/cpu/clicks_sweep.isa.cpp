@@ -82,7 +82,7 @@ FR_INLINE void add_pairs(const Ends &ends, int64_t count, u64x8 &pairs2) {
   for (int64_t j = 1; j <= count; j += LANES) {
     const u32x8 rows = load8<u32x8>(ends.rows + j), rows_before = load8<u32x8>(ends.rows + j - 1);
     const u32x8 hits = load8<u32x8>(ends.hits + j), hits_before = load8<u32x8>(ends.hits + j - 1);
-    pairs2 += as_u64((rows - rows_before) - (hits - hits_before)) * as_u64(hits + hits_before);
+    pairs2 += product((rows - rows_before) - (hits - hits_before), hits + hits_before);
   }
 }
 
@@ -278,6 +278,17 @@ int64_t boundary(const Word *words, Word key, int64_t at, int64_t n) {
   return high;
 }
 
+// The first row of the tie block that holds row `at`, in words without groups.
+template <class Word>
+int64_t block_begin(const Word *words, Word key, int64_t at) {
+  int64_t low = 0;
+  for (int64_t high = at; low < high;) {
+    const int64_t middle = low + (high - low) / 2;
+    if ((words[middle] & key) < (words[at] & key)) low = middle + 1; else high = middle;
+  }
+  return low;
+}
+
 template <class Word>
 int64_t positives_of(const Word *words, int64_t begin, int64_t end) {
   Word count = 0;  // fewer than 2^32 rows
@@ -285,17 +296,32 @@ int64_t positives_of(const Word *words, int64_t begin, int64_t end) {
   return static_cast<int64_t>(count);
 }
 
-// Positives, and the exact sum of the scores, of rows begin..end-1; `first - code` gives a score back.
+// The score in a word of group | falling code | label, of rows of which the first has the code `first`.
+template <class Word, class Bits>
+FR_INLINE double score_of(Word word, Word mask, Bits first) {
+  return static_cast<double>(unordered(first - static_cast<Bits>((word & mask) >> 1)));
+}
+
+// Positives, and the exact sum of the scores, of rows begin..end-1.
 template <class Word, class Bits>
 void range_sums(const Word *words, Word mask, Bits first, int64_t begin, int64_t end, int64_t *out) {
+  constexpr double WHOLE = 1.0 / 512;  // from there on a float32 is a whole number of units of 2^-32
   u64x8 high = splat(uint64_t(0)), low = high;
   double scores[BLOCK];
+  int64_t positives = 0, units = 0;
   for (int64_t start = begin; start < end; start += BLOCK) {
     const int64_t n = end - start < BLOCK ? end - start : BLOCK;
     const int64_t padded = (n + LANES - 1) / LANES * LANES;
-    for (int64_t i = 0; i < n; ++i)
-      scores[i] = static_cast<double>(unordered(first - static_cast<Bits>((words[start + i] & mask) >> 1)));
+    positives += positives_of(words, start, start + n);
+    for (int64_t i = 0; i < n; ++i) scores[i] = score_of(words[start + i], mask, first);
+    const double least_score = scores[n - 1];
     for (int64_t i = n; i < padded; ++i) scores[i] = 0.0;
+    if (sizeof(Bits) == 4 && least_score >= WHOLE) {  // then so is their sum, and exact
+      f64x8 sum = splat(0.0);
+      for (int64_t i = 0; i < padded; i += LANES) sum += load8<f64x8>(scores + i);
+      units += static_cast<int64_t>(fold(sum) * 4294967296.0);
+      continue;
+    }
     for (int64_t i = 0; i < padded; i += LANES) {
       u64x8 more, rest;
       split(load8<f64x8>(scores + i), more, rest);
@@ -303,9 +329,45 @@ void range_sums(const Word *words, Word mask, Bits first, int64_t begin, int64_t
       low += rest - bits_of(SHIFT);
     }
   }
-  out[0] = positives_of(words, begin, end);
-  out[1] = static_cast<int64_t>(fold(high));
+  out[0] = positives;
+  out[1] = units + static_cast<int64_t>(fold(high));
   out[2] = static_cast<int64_t>(fold(low));
+}
+
+template <class Word, class Bits>
+void scores_at(const Word *words, Word mask, Bits first, const int64_t *rows, int64_t count, double *out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = score_of(words[rows[i]], mask, first);
+}
+
+// Rows with a score above each edge or, where it is `closed`, equal to it: they come first.
+template <class Word, class Bits>
+void above(const Word *words, Word mask, Bits first, int64_t n, const double *edges, const uint8_t *closed,
+           int64_t count, int64_t *out) {
+  for (int64_t e = 0; e < count; ++e) {
+    int64_t low = 0, high = n;
+    while (low < high) {
+      const int64_t middle = low + (high - low) / 2;
+      const double score = score_of(words[middle], mask, first);
+      if (closed[e] ? score >= edges[e] : score > edges[e]) low = middle + 1; else high = middle;
+    }
+    out[e] = low;
+  }
+}
+
+// The row that `wanted` negatives end with, when `before` of them precede row begin; end - 1 where there are fewer.
+template <class Word>
+int64_t negative_row(const Word *words, int64_t begin, int64_t end, int64_t before, double wanted) {
+  for (--end; begin < end;) {
+    const int64_t middle = begin + (end - begin) / 2 + 1;
+    const int64_t with = before + (middle - begin) - positives_of(words, begin, middle);
+    if (static_cast<double>(with) >= wanted) {
+      end = middle - 1;
+    } else {
+      before = with;
+      begin = middle;
+    }
+  }
+  return end;
 }
 
 }  // namespace
@@ -364,15 +426,49 @@ extern "C" void FR_FN(fr_clicks_groups_weighted)(const uint64_t *words, uint64_t
 }
 
 
+// Calls `function(words, mask, first code, ...)` for the words and the scores that these are.
+#define FR_OF_CODES(function, ...)                                                                                  \
+  const uint32_t narrow_first = ordered(static_cast<float>(top));                                                   \
+  const uint32_t *halves = static_cast<const uint32_t *>(words);                                                    \
+  const uint64_t *whole = static_cast<const uint64_t *>(words);                                                     \
+  if (half) function(halves, static_cast<uint32_t>(mask), narrow_first, __VA_ARGS__);                               \
+  else if (kind == FR_CLICKS_F32) function(whole, mask, narrow_first, __VA_ARGS__);                                 \
+  else function(whole, mask, ordered(top), __VA_ARGS__)
+
 // Of rows begin..end-1 of the sorted words, whose scores are probabilities: positives, and their scores in units of
 // 2^-32 and 2^-64.
 extern "C" void FR_FN(fr_clicks_range_sums)(const void *words, int half, uint64_t mask, int kind, double top,
                                             int64_t begin, int64_t end, int64_t *out) {
-  const uint32_t first = ordered(static_cast<float>(top));
-  const uint64_t *of = static_cast<const uint64_t *>(words);
-  if (half) range_sums(static_cast<const uint32_t *>(words), static_cast<uint32_t>(mask), first, begin, end, out);
-  else if (kind == FR_CLICKS_F32) range_sums(of, mask, first, begin, end, out);
-  else range_sums(of, mask, ordered(top), begin, end, out);
+  FR_OF_CODES(range_sums, begin, end, out);
+}
+
+// The scores of rows of the sorted words.
+extern "C" void FR_FN(fr_clicks_scores_at)(const void *words, int half, uint64_t mask, int kind, double top,
+                                           const int64_t *rows, int64_t count, double *out) {
+  FR_OF_CODES(scores_at, rows, count, out);
+}
+
+// How many of the n sorted words have a score above each edge or, where it is `closed`, equal to it.
+extern "C" void FR_FN(fr_clicks_above)(const void *words, int half, uint64_t mask, int kind, double top, int64_t n,
+                                       const double *edges, const uint8_t *closed, int64_t count, int64_t *out) {
+  FR_OF_CODES(above, n, edges, closed, count, out);
+}
+
+// The row of begin..end-1 that `wanted` negatives end with, when `before` of them precede row begin.
+extern "C" int64_t FR_FN(fr_clicks_negative_row)(const void *words, int half, int64_t begin, int64_t end,
+                                                 int64_t before, double wanted) {
+  return half ? negative_row(static_cast<const uint32_t *>(words), begin, end, before, wanted)
+              : negative_row(static_cast<const uint64_t *>(words), begin, end, before, wanted);
+}
+
+// First row, and one past the last, of the tie block that holds `row`.
+extern "C" void FR_FN(fr_clicks_block)(const void *words, int half, uint64_t mask, int64_t row, int64_t n,
+                                       int64_t *begin_end) {
+  const uint32_t *halves = static_cast<const uint32_t *>(words);
+  const uint64_t *whole = static_cast<const uint64_t *>(words);
+  begin_end[0] = half ? block_begin(halves, static_cast<uint32_t>(mask) & ~1u, row)
+                      : block_begin(whole, mask & ~uint64_t(1), row);
+  begin_end[1] = FR_FN(fr_clicks_boundary)(words, half, mask, row + 1, n);
 }
 
 // Merge sort of ranks; adds up the weight of pairs whose first is the smaller, each pair once.  Rows begin..end-1 of
