@@ -13,11 +13,11 @@ from fastrec._kernels import clicks as _kernel
 
 MAX_ROWS = 2**31 - 1
 ALONE = 1 << 14  # rows below which waking another thread would take longer than the work
-_KINDS = {"uint8": 0, "int32": 1, "int64": 2, "float32": 3, "float64": 4}
+_KINDS = {np.dtype(name): kind for kind, name in enumerate(("u1", "i4", "i8", "f4", "f8"))}
 
 
 def kind_of(array: np.ndarray) -> int:
-    return _KINDS[array.dtype.name]
+    return _KINDS[array.dtype]
 
 
 def bytes_of(array: np.ndarray) -> np.ndarray:
@@ -28,23 +28,16 @@ def row_labels(y: np.ndarray, threads: int) -> tuple[np.ndarray, int]:
     """Labels as uint8 zeros and ones, and the first row that holds neither (-1: there is none)."""
     if y.dtype == bool or y.dtype == np.int8:
         y = y.view(np.uint8)
-    if y.dtype.name not in _KINDS:
+    if y.dtype not in _KINDS:
         y = y.astype(np.float64)
     y = np.ascontiguousarray(y)
     out = np.empty(len(y), np.uint8)
-    bad = np.empty(_kernel.chunks(len(y)), np.int64)
-    _kernel.labels(bytes_of(y), kind_of(y), out, bad, threads)
-    wrong = bad[bad >= 0]
-    return out, int(wrong[0]) if len(wrong) else -1
+    return out, _kernel.labels(bytes_of(y), kind_of(y), out, threads)
 
 
 def span(x: np.ndarray, threads: int) -> tuple[float, float, int]:
     """Smallest and largest value of a float array that is not empty, and the row of its first NaN (-1: none)."""
-    chunks = _kernel.chunks(len(x))
-    bad, low_high = np.empty(chunks, np.int64), np.empty((chunks, 2))
-    _kernel.span(bytes_of(x), kind_of(x), len(x), bad, low_high, threads)
-    wrong = bad[bad >= 0]
-    return float(low_high[:, 0].min()), float(low_high[:, 1].max()), int(wrong[0]) if len(wrong) else -1
+    return _kernel.span(bytes_of(x), kind_of(x), len(x), threads)
 
 
 def totals(columns: np.ndarray) -> np.ndarray:

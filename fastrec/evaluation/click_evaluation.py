@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrec._core import checks
-from fastrec.evaluation.click_columns import ALONE, equal_edges, span
+from fastrec.evaluation.click_columns import ALONE, equal_edges, parts, span
 from fastrec.evaluation.click_metrics import GAUC_WEIGHTS, THRESHOLD_METRICS, Confusion, Sums, Undefined
 from fastrec.evaluation.click_order import Order
 from fastrec.evaluation.click_pair_sums import PairSums, click_pair_sums
@@ -388,11 +388,11 @@ def collect(of: ClickEvaluation) -> Sums:
         sums.rank = of._rank = rank
         sums.partial = dict(zip(limits, sums.rank.partial.tolist()))
         sums.gain = dict(zip(tops, sums.rank.gain.tolist()))
-        sums.mass = dict(zip(masses, np.split(sums.rank.mass_bins, np.cumsum(masses)[:-1])))
+        sums.mass = dict(zip(masses, parts(sums.rank.mass_bins, masses)))
     if sorted_too:
         for cut, (tp, fp) in zip(cuts, rank.above.tolist()):
             sums.confusion[cut] = Confusion(tp, fp, rank.positive - tp, rank.negative - fp)
-        sums.bins = dict(zip(widths, np.split(rank.bins, np.cumsum([bins + 1 for bins in widths])[:-1])))
+        sums.bins = dict(zip(widths, parts(rank.bins, [bins + 1 for bins in widths])))
     else:
         sums.confusion = {cut: _confusion(y, p, w, cut) for cut in cuts}
     if needs & {"point", "loss", "bins", "gap", "spread"}:

@@ -44,13 +44,6 @@ def _laned_sum(x: np.ndarray) -> float:
     return float((four[0] + four[2]) + (four[1] + four[3]))
 
 
-def _ordered(scores: np.ndarray) -> np.ndarray:
-    """The integers that stand for scores, in their order; -0.0 and 0.0 have the same."""
-    bits = (scores + scores.dtype.type(0)).view(np.uint64 if scores.itemsize == 8 else np.uint32)
-    sign = bits.dtype.type(1 << (8 * scores.itemsize - 1))
-    return np.where(bits & sign, ~bits, bits | sign)
-
-
 class Order:
     """Rows sorted by falling score: words of score code | label, half words where those fit.
 
@@ -72,8 +65,7 @@ class Order:
         self.n, self.threads, self.labels, self.scores = len(scores), threads, labels, scores
         self.rows: np.ndarray | None = None  # row numbers in sorted order, where they were kept
         low, self.high, _ = span(scores, threads)
-        least, most = _ordered(np.array([low, self.high], scores.dtype)).tolist()
-        bits = max(1, (most - least).bit_length())
+        bits = _kernel.score_bits(kind_of(scores), low, self.high)
         self.group_shift, self.group_bits = 1 + bits, max(n_groups - 1, 0).bit_length()
         self._by_group: list[np.ndarray] = []  # sorted on by group: words, and their places; shared by copies
         self.weights: np.ndarray | None = None
@@ -149,7 +141,7 @@ class Order:
         if len(out):
             weights = None if self.weights is None else self.weights[:end]
             _kernel.sweep(
-                self._bytes if end is None else bytes_of(words), len(words), first, self.mask, weights, detail, self.positives_before,
+                bytes_of(words), len(words), first, self.mask, weights, detail, self.positives_before,
                 self.weights_before, int(self.positives_before[-1]), self.negative, self.positive,
                 out.view(np.uint8), self.threads,
             )  # fmt: skip
@@ -228,7 +220,9 @@ class Order:
             negatives = np.minimum(chunks, self.n) - self.positives_before
             chunk = max(int(np.searchsorted(negatives, wanted)) - 1, 0)
             rows = slice(chunk * _kernel.chunk_rows, min((chunk + 1) * _kernel.chunk_rows, self.n))
-            return _kernel.negative_row(self._bytes, self.n, rows.start, rows.stop, int(negatives[chunk]), wanted)
+            return _kernel.negative_row(
+                self._bytes, self.n, rows.start, rows.stop, int(negatives[chunk]), wanted
+            )
         before = self.weights_before[:, 0] if column else self.weights_before.sum(axis=1)
         chunk = max(int(np.searchsorted(before, wanted)) - 1, 0)
         rows = slice(chunk * _kernel.chunk_rows, min((chunk + 1) * _kernel.chunk_rows, self.n))
@@ -243,7 +237,9 @@ class Order:
         is_closed = np.arange(len(sought)) >= sum(map(len, edges))
         if self.rows is None:
             found = np.empty(len(sought), np.int64)
-            _kernel.above(self._bytes, self.n, self.mask, self._kind, self.high, sought, bytes_of(is_closed), found)
+            _kernel.above(
+                self._bytes, self.n, self.mask, self._kind, self.high, sought, bytes_of(is_closed), found
+            )
         else:
             falling = -self.scores[self.rows].astype(np.float64)
             left, right = (np.searchsorted(falling, -sought, side) for side in ("left", "right"))

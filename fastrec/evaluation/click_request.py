@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,10 +38,7 @@ class Request:
     zero_division: float
     undefined: str
     threads: int
-
-    @property
-    def needs(self) -> set[str]:
-        return {need for one in self.wanted for need in one.definition.needs}
+    needs: frozenset[str]  # of all metrics that are wanted
 
 
 def read_request(
@@ -74,6 +72,7 @@ def read_request(
         _number_or_nan(zero_division, "zero_division"),
         undefined,
         _threads.resolve(threads),
+        frozenset(need for one in wanted for need in one.definition.needs),
     )
 
 
@@ -84,27 +83,40 @@ def _number_or_nan(value: Any, name: str) -> float:
 def _parse(names: Any, defaults: dict[str, Any]) -> list[Wanted]:
     names = name_list(names)
     wanted: dict[str, Wanted] = {}
+    values: dict[str, Any] = {}  # the defaults that were asked for, checked
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"`metrics` must hold names; got {type(name).__name__} {name!r}")
-        base, at, text = name.strip().lower().partition("@")
-        base = ALIASES.get(base, base)
-        if base not in METRICS:
-            function = function_of(base)
-            hint = f" fr.{function} has it." if function else checks.nearest(base, [*METRICS, *ALIASES])
-            raise ValueError(
-                f"`metrics` holds {name!r}, which is not known.{hint} Known: {', '.join(sorted(METRICS))}"
-            )
-        parameter = METRICS[base].parameter
-        if at and parameter is None:
-            raise ValueError(f"metric {name!r} takes no parameter; write {base!r}")
-        value = (
-            None if parameter is None else _parameter(parameter, text if at else defaults[parameter], name)
-        )
+        base, parameter, text = _named(name)
+        if parameter is None:
+            value = None
+        elif text is not None:
+            value = _parameter(parameter, text, name)
+        else:
+            if parameter not in values:
+                values[parameter] = _parameter(parameter, defaults[parameter], name)
+            value = values[parameter]
         wanted[name] = Wanted(name, base, value)
     if not wanted:
         raise ValueError("`metrics` must name at least one metric; got none")
     return list(wanted.values())
+
+
+@functools.lru_cache(256)
+def _named(name: str) -> tuple[str, str | None, str | None]:
+    """The metric of a name, which parameter it takes, and what the name says that this is."""
+    base, at, text = name.strip().lower().partition("@")
+    base = ALIASES.get(base, base)
+    if base not in METRICS:
+        function = function_of(base)
+        hint = f" fr.{function} has it." if function else checks.nearest(base, [*METRICS, *ALIASES])
+        raise ValueError(
+            f"`metrics` holds {name!r}, which is not known.{hint} Known: {', '.join(sorted(METRICS))}"
+        )
+    parameter = METRICS[base].parameter
+    if at and parameter is None:
+        raise ValueError(f"metric {name!r} takes no parameter; write {base!r}")
+    return base, parameter, text if at else None
 
 
 def _parameter(parameter: str, value: Any, name: str) -> Any:

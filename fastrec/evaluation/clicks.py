@@ -197,9 +197,10 @@ def _fill(result: Any, sums: Sums, request: Request, eps: float, stacklevel: int
         if why is not None:
             result.undefined[one.name] = why
         result._values[one.name] = value
-        if one.definition.parameter is not None:
-            result.parameters[one.name] = {one.definition.parameter: one.parameter}
-        if "loss" in one.definition.needs:
+        definition = one.definition
+        if definition.parameter is not None:
+            result.parameters[one.name] = {definition.parameter: one.parameter}
+        if "loss" in definition.needs:
             result.parameters[one.name] = {"eps": eps}
     if result.undefined and request.undefined != "nan":
         text = "; ".join(f"{name}: {why}" for name, why in result.undefined.items())

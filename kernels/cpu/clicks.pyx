@@ -36,6 +36,7 @@ cdef extern from "clicks_table.h" nogil:
     ctypedef struct fr_clicks_functions:
         int64_t (*fr_clicks_labels)(const void *, int, int64_t, int64_t, uint8_t *) noexcept nogil
         int64_t (*fr_clicks_range)(const void *, int, int64_t, int64_t, double *) noexcept nogil
+        int (*fr_clicks_score_bits)(int, double, double) noexcept nogil
         void (*fr_clicks_pack)(const void *, int, const uint8_t *, const int32_t *, int, double, int64_t, int64_t,
                                uint64_t *) noexcept nogil
         void (*fr_clicks_pair_up)(const void *, int, const uint8_t *, double, int64_t, int64_t,
@@ -137,21 +138,55 @@ cdef void _range(void *context, int64_t task, int worker) noexcept nogil:
                                              &scan.low_high[2 * task])
 
 
-def labels(const uint8_t[::1] bytes_of, int kind, uint8_t[::1] out, int64_t[::1] bad, int threads) -> None:
-    """Write the labels as 0 and 1; `bad`, one a chunk: the first row that is neither, or -1."""
-    cdef Scan scan
-    scan.x, scan.kind, scan.n, scan.out, scan.bad = <const void *>&bytes_of[0], kind, out.shape[0], &out[0], &bad[0]
-    with nogil:
-        parallel_for(_labels, &scan, tasks_of(scan.n, CHUNK), threads)
+cdef int64_t _first(const int64_t *bad, int64_t chunks) noexcept nogil:
+    """The first of the rows that chunks have found; -1: none has."""
+    cdef int64_t chunk
+    for chunk in range(chunks):
+        if bad[chunk] >= 0:
+            return bad[chunk]
+    return -1
 
 
-def span(const uint8_t[::1] bytes_of, int kind, int64_t n, int64_t[::1] bad, double[:, ::1] low_high, int threads):
-    """Smallest and largest value of each chunk; `bad`: its first NaN, or -1."""
+def labels(const uint8_t[::1] bytes_of, int kind, uint8_t[::1] out, int threads) -> int:
+    """Write the labels as 0 and 1; the first row that is neither, or -1."""
     cdef Scan scan
-    scan.x, scan.kind, scan.n, scan.bad, scan.low_high = (
-        <const void *>&bytes_of[0], kind, n, &bad[0], &low_high[0, 0])
+    cdef int64_t first = -1, chunks = tasks_of(out.shape[0], CHUNK)
+    scan.bad = <int64_t *>malloc(chunks * sizeof(int64_t))
+    if scan.bad == NULL:
+        raise MemoryError("no memory to read labels with")
+    scan.x, scan.kind, scan.n, scan.out = <const void *>&bytes_of[0], kind, out.shape[0], &out[0]
     with nogil:
-        parallel_for(_range, &scan, tasks_of(n, CHUNK), threads)
+        parallel_for(_labels, &scan, chunks, threads)
+        first = _first(scan.bad, chunks)
+    free(scan.bad)
+    return first
+
+
+def span(const uint8_t[::1] bytes_of, int kind, int64_t n, int threads) -> tuple:
+    """Smallest and largest value, and the first row that is NaN: then only that counts; else it is -1."""
+    cdef Scan scan
+    cdef int64_t chunk, first = -1, chunks = tasks_of(n, CHUNK)
+    cdef double low = 0.0, high = 0.0
+    scan.bad = <int64_t *>malloc(chunks * sizeof(int64_t))
+    scan.low_high = <double *>malloc(chunks * 2 * sizeof(double))
+    if scan.bad != NULL and scan.low_high != NULL:
+        scan.x, scan.kind, scan.n = <const void *>&bytes_of[0], kind, n
+        with nogil:
+            parallel_for(_range, &scan, chunks, threads)
+            first = _first(scan.bad, chunks)
+            low, high = scan.low_high[0], scan.low_high[1]
+            for chunk in range(1, chunks):
+                low, high = min(low, scan.low_high[2 * chunk]), max(high, scan.low_high[2 * chunk + 1])
+    free(scan.low_high)
+    free(scan.bad)
+    if scan.bad == NULL or scan.low_high == NULL:
+        raise MemoryError("no memory to read scores with")
+    return low, high, first
+
+
+def score_bits(int kind, double low, double high) -> int:
+    """How many bits tell apart the scores from `low` to `high`; at least 1."""
+    return kernels.fr_clicks_score_bits(kind, low, high)
 
 
 # -- the sort -----------------------------------------------------------------------------------------------------

@@ -194,6 +194,14 @@ extern "C" int64_t FR_FN(fr_clicks_range)(const void *x, int kind, int64_t begin
                                : range<double, uint64_t>(static_cast<const double *>(x), begin, end, low_high);
 }
 
+// Bits that tell apart the codes of scores from low to high; at least 1.
+extern "C" int FR_FN(fr_clicks_score_bits)(int kind, double low, double high) {
+  const uint64_t between = kind == FR_CLICKS_F32
+      ? ordered(static_cast<float>(high)) - ordered(static_cast<float>(low))
+      : ordered(high) - ordered(low);
+  return between ? bit_length(between) : 1;
+}
+
 extern "C" void FR_FN(fr_clicks_pack)(const void *scores, int kind, const uint8_t *labels, const int32_t *groups,
                                       int group_shift, double top, int64_t begin, int64_t end, uint64_t *words) {
   if (kind == FR_CLICKS_F32) {
