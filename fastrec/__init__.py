@@ -8,8 +8,8 @@ Four verbs::
     w = fr.importance(model, X, y, method="grad_norm")            # weigh
     model = fr.models.LogisticRegression().fit(X, y)              # train
 
-Importing fastrec loads NumPy and the dispatch of the kernels, nothing heavier: each public name is imported when it
-is first used.
+Importing fastrec loads the dispatch of the kernels, and nothing heavier: each public name is imported when it is first
+used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ except ImportError as error:  # pragma: no cover - a checkout that was never bui
         f"and import fastrec from elsewhere or from that environment ({error})"
     ) from error
 from fastrec._core.threads import get_threads, set_threads
-from fastrec._core.version import __version__
 
 _active_isa = _isa.ACTIVE
 
@@ -51,10 +50,11 @@ _PUBLIC = {
     "importance": "fastrec.weighing",
     "select": "fastrec.weighing",
     "info": "fastrec._core.info",
+    "__version__": "fastrec._core.version",
 }
 _MODULES = ("benchmarks", "data", "datasets", "evaluation", "models", "ranking", "weighing")
 
-__all__ = [*_PUBLIC, *_MODULES, "__version__", "get_threads", "set_threads"]
+__all__ = [*_PUBLIC, *_MODULES, "get_threads", "set_threads"]
 
 
 def __getattr__(name: str) -> Any:
@@ -80,6 +80,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for type checkers and editors
     from fastrec import ranking as ranking
     from fastrec import weighing as weighing
     from fastrec._core.info import info as info
+    from fastrec._core.version import __version__ as __version__
     from fastrec.evaluation import Truth as Truth
     from fastrec.evaluation import compare as compare
     from fastrec.evaluation import evaluate as evaluate

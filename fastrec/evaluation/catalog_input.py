@@ -223,10 +223,10 @@ def _rows_of(top: Any, items: Any) -> np.ndarray:
 
 
 def sparse(value: Any, name: str, shape: tuple[int, int]) -> Any:
-    import scipy.sparse as sp
-
     if value is None:
         return None
+    import scipy.sparse as sp
+
     if not sp.issparse(value):
         raise TypeError(
             f"`{name}` must be a SciPy sparse matrix of shape {shape} (lists x items); got {type(value).__name__}"
@@ -278,10 +278,10 @@ def unit_vectors(value: Any, n_items: int) -> np.ndarray | None:
 
 def item_categories(value: Any, n_items: int) -> Any:
     """Sparse (n_items, C) of 0 and 1, from one label an item or from such a matrix."""
-    import scipy.sparse as sp
-
     if value is None:
         return None
+    import scipy.sparse as sp
+
     if isinstance(value, (list, tuple)) and any(isinstance(one, (list, tuple, set)) for one in value):
         value = _matrix_of_labels(value)
     if not sp.issparse(value) and np.ndim(value) != 2:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Set
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -75,7 +76,7 @@ def sums_of(
     weights: Any,
     *,
     wanted: list[Any],
-    needs: set[str],
+    needs: Set[str],
     eps: float | None,
 ) -> Found:
     """The sums that metrics need of rows on a card; refuses what the CPU does, and more."""

@@ -8,7 +8,6 @@ Letters 2014.
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +44,8 @@ def delong_error(sums: RankSums) -> float:
 
 def normal_interval(value: float, error: float, level: float, bounds: tuple[float, float] | None) -> Interval:
     """``value`` plus and minus the normal quantile times ``error``, cut at ``bounds``."""
+    from statistics import NormalDist  # which loads decimal fractions, and with them a tenth of a first call
+
     reach = NormalDist().inv_cdf(0.5 + level / 2) * error
     low, high = value - reach, value + reach
     if bounds is not None:

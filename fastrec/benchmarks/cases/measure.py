@@ -184,11 +184,16 @@ def catalog(lab: Lab) -> Case:
 @case("measure/start", "measure", "import, and the first call, in a fresh process")
 def start(lab: Lab) -> Case:
     data = "{'q': {'a': 0.9, 'b': 0.8}}, {'q': {'b': 1}}"
-    codes = {
-        OURS: f"import fastrec as fr; print(fr.evaluate(*({data}), ['ndcg@10', 'map'])['map'])",
-        "pytrec_eval": f"import pytrec_eval as t; run, truth = {data}; "
-        "print(t.RelevanceEvaluator(truth, {'ndcg', 'map'}).evaluate(run)['q']['map'])",
-    }
+    found = f"import fastrec as fr; found = fr.evaluate(*({data}), ['ndcg@10', 'map'])"
+    codes = [
+        (OURS, f"{found}; print(found['map'])", OURS),
+        (f"{OURS}, and the means as a pandas Series", f"{found}; print(found.mean['map'])", OURS),
+        ("yardstick: import pandas", "import pandas; print(0.5)", OURS),
+    ]
+    if lab.peer("pytrec_eval"):
+        measured = "t.RelevanceEvaluator(truth, {'ndcg', 'map'}).evaluate(run)['q']['map']"
+        code = f"import pytrec_eval as t; run, truth = {data}; print({measured})"
+        codes.append(("pytrec_eval", code, "pytrec_eval"))
 
     def check(answer: str) -> Verdict:
         return Verdict(answer.strip() == "0.5", f"AP {answer.strip()}")
@@ -199,9 +204,8 @@ def start(lab: Lab) -> Case:
         return done.stdout
 
     contenders = [
-        Contender(name, lambda code=code: call(code), check, name)  # type: ignore[misc]
-        for name, code in codes.items()
-        if name == OURS or lab.peer(name)
+        Contender(name, lambda code=code: call(code), check, peer)  # type: ignore[misc]
+        for name, code, peer in codes
     ]
     return Case({"queries": 1}, Work(count=1.0, unit="calls"), contenders)
 
