@@ -88,7 +88,7 @@ def _cells(case: dict[str, Any], timing: dict[str, Any]) -> dict[str, Text]:
     if timing["name"] == case["best_peer"]:
         name.append(" *", style="dim")
     if timing["note"]:
-        name.append(f" {timing['note']}", style="dim")
+        name.append(f" ({timing['note']})", style="dim")
     return {
         "": name,
         "median": Text(record.seconds_text(timing["median_s"])),

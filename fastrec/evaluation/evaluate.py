@@ -177,6 +177,7 @@ def evaluate_adopted(
         "width": run.width,
         "run_row": ids.like(rows, run.ids),
         "longest_truth": truth._longest,
+        "worth": truth._worth_in(policy),
         "threads": threads,
     }
     if any(column.metric.subtopics for column in columns):

@@ -39,6 +39,9 @@ def _discounts(size: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
     return _tables[kind]
 
 
+Worth = tuple[Any, Any, Any, float | None, Any]  # see worth_of
+
+
 @operation(arrays=("ids", "truth_ptr", "truth_ids", "gains", "scores"), rtol=1e-12)
 def rank_metrics(
     ids: Any,
@@ -56,6 +59,7 @@ def rank_metrics(
     topics: Any = None,
     convention: str | Convention = "trec",
     longest_truth: int | None = None,
+    worth: Worth | None = None,
     threads: int | None = None,
 ) -> dict[str, Any]:
     """Every metric at every cutoff for every query, in one pass.
@@ -79,6 +83,7 @@ def rank_metrics(
         the caller's: here a repeat is taken out and counted.
     longest_truth : how many judgements a query has at most, where that is known; else it is looked for (on a card,
         by waiting for it).
+    worth : what :func:`worth_of` gives for these gains and this convention, where that is known.
     threads : threads to use.
 
     Returns
@@ -116,6 +121,7 @@ def rank_metrics(
         else tuple(_flat(t, f"topics[{i}]", dtype) for i, (t, dtype) in enumerate(zip(topics, _TOPIC_TYPES))),
         "convention": resolve(convention),
         "longest_truth": longest_truth,
+        "worth": worth,
         "threads": threading.resolve(threads),
     }
 
@@ -139,7 +145,7 @@ def _native(array: Any, name: str, dtypes: tuple[type, ...]) -> Any:
 def _reference(
     xp: Any, ids: Any, truth_ptr: Any, truth_ids: Any, columns: Any, gains: Any, scores: Any, ptr: Any, width: int,
     run_row: Any, tie_rank: Any, query_keys: Any, topics: Any, convention: Convention,
-    longest_truth: int | None, threads: int,
+    longest_truth: int | None, worth: Worth | None, threads: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     queries = len(truth_ptr) - 1
     values, counts = np.zeros((queries, len(columns))), np.zeros((queries, len(kernels.COUNTS)), np.int32)
@@ -282,7 +288,7 @@ def splitmix(z: int) -> int:
 def _cpu(
     ids: Any, truth_ptr: Any, truth_ids: Any, columns: Any, gains: Any, scores: Any, ptr: Any, width: int, run_row: Any,
     tie_rank: Any, query_keys: Any, topics: Any, convention: Convention,
-    longest_truth: int | None, threads: int,
+    longest_truth: int | None, worth: Worth | None, threads: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     compiled = [c for c in columns if c.metric.kernel]
     queries = len(truth_ptr) - 1
@@ -292,14 +298,14 @@ def _cpu(
     longest = width if ptr is None else _longest(ptr)
     longest_truth = _longest(truth_ptr) if longest_truth is None else longest_truth
     table, sums = _tables_for(cutoffs, longest, longest_truth, convention)
-    gains, worth, ideal, level = _worth(truth_ptr, gains, convention)
+    gains, values_of, ideal, level, positives = worth or worth_of(truth_ptr, gains, convention)
     kinds = [kernels.METRICS.index(_kind(c, convention)) for c in compiled]
     single = ids.dtype == np.int32
     half = scores is not None and scores.dtype == np.float32
     topic_ptr, topic_numbers, topic_counts, topic_order = (None,) * 4 if topics is None else topics
     kernels.rank_metrics(
         ids if single else None, None if single else ids, scores if half else None, None if half else scores,
-        ptr, width, run_row, tie_rank, truth_ptr, truth_ids, gains, worth, ideal,
+        ptr, width, run_row, tie_rank, truth_ptr, truth_ids, gains, values_of, ideal, positives,
         np.array(kinds, np.int32),
         np.array(cutoff_of, np.int32),
         np.array([_numbers(c, convention) for c in compiled], np.float64).reshape(-1, 2),
@@ -309,7 +315,8 @@ def _cpu(
         convention.score_precision == "float32", kernels.IDEALS.index(convention.ideal),
         kernels.AP_DENOMINATORS.index(convention.map_denominator),
         convention.recall_denominator == "capped", convention.short == "len", convention.unjudged == "skip",
-        worth is None and (level is None or level <= 1.0), convention.seed, query_keys,
+        values_of is None and (level is None or level <= 1.0), not isinstance(convention.gain, dict),
+        convention.seed, query_keys,
         topic_ptr, topic_numbers, topic_counts, topic_order,
         0 if topic_counts is None else int(topic_counts.max(initial=0)), longest, longest_truth, values, counts,
         threads,
@@ -319,7 +326,7 @@ def _cpu(
     rest = [c for c in columns if not c.metric.kernel]  # metrics that only have a definition
     defined, _ = _reference(
         np, ids, truth_ptr, truth_ids, rest, gains, scores, ptr, width, run_row, tie_rank, query_keys, topics,
-        convention, longest_truth, threads,
+        convention, longest_truth, None, threads,
     )  # fmt: skip
     whole = np.empty((queries, len(columns)))
     whole[:, [bool(c.metric.kernel) for c in columns]] = values
@@ -330,7 +337,8 @@ def _cpu(
 @rank_metrics.cuda
 def _cuda(
     ids: Any, truth_ptr: Any, truth_ids: Any, columns: Any, gains: Any, scores: Any, ptr: Any, width: int, run_row: Any,
-    tie_rank: Any, query_keys: Any, topics: Any, convention: Convention, longest_truth: int | None, threads: int,
+    tie_rank: Any, query_keys: Any, topics: Any, convention: Convention, longest_truth: int | None, worth: Worth | None,
+    threads: int,
 ) -> tuple[Any, Any]:  # fmt: skip
     from fastrec.evaluation import on_device
 
@@ -345,12 +353,12 @@ def _cuda(
     longest = width if ptr is None else _longest(ptr)
     longest_truth = _longest(truth_ptr) if longest_truth is None else longest_truth
     table, sums = _tables_for(cutoffs, longest, longest_truth, convention)
-    gains, worth, ideal, level = _worth(truth_ptr, gains, convention)
+    gains, values_of, ideal, level, _ = worth or worth_of(truth_ptr, gains, convention)
     if topics is not None:
         topics = (*topics, int(topics[2].max()) if len(topics[2]) else 0)
     return on_device.rank_metrics(
         ids=ids, scores=scores, ptr=ptr, width=width, run_row=run_row, tie_rank=tie_rank, query_keys=query_keys,
-        truth_ptr=truth_ptr, truth_ids=truth_ids, gains=gains, worth=worth, ideal=ideal,
+        truth_ptr=truth_ptr, truth_ids=truth_ids, gains=gains, worth=values_of, ideal=ideal,
         kinds=[_kind(c, convention) for c in columns], cutoffs=cutoffs, cutoff_of=cutoff_of,
         parameters=[_numbers(c, convention) for c in columns], table=table, sums=sums, level=level,
         convention=convention, ties=_ties(convention, tie_rank), longest=longest, longest_truth=longest_truth,
@@ -400,25 +408,32 @@ def _ties(convention: Convention, tie_rank: Any) -> int:
     return kernels.TIES.index(ties)
 
 
-def _worth(truth_ptr: Any, gains: Any, convention: Convention) -> tuple[Any, Any, Any, float | None]:
-    """(gains, gain function of each, the same descending within a row, relevance level); three ``None``: all are 1."""
+def worth_of(truth_ptr: Any, gains: Any, convention: Convention) -> Worth:
+    """(gains, gain function of each, the same descending within a row, relevance level, numbers of gains above 0).
+
+    All but the level are ``None`` where every gain is 1, the last also on a card.
+    """
     level = convention.relevance_level
     by_level = level is not None and (convention.gain == "binary" or convention.below_level == "nothing")
     if gains is None and not by_level and not isinstance(convention.gain, dict):
-        return None, None, None, level
+        return None, None, None, level, None
     xp = arrays.namespace(truth_ptr)
     if gains is None:
         gains = xp.ones(int(truth_ptr[-1]))
+    positives = None
+    if xp is np:
+        above = np.append(0, np.cumsum(gains > 0))[truth_ptr]
+        positives = above[1:] - above[:-1]
     # Gains that are their own worth need no copies.  (On a card, looking for a negative one would wait for it.)
     if convention.gain == "linear" and not by_level and xp is np and gains.min(initial=0.0) >= 0:
-        return gains, gains, gains, level
+        return gains, gains, gains, level, positives
     worth = gain_values(gains, convention, xp)
     ideal = worth
     if isinstance(convention.gain, dict):
         # Rows are exact in float64; CuPy's lexsort takes one matrix of keys.
         rows = xp.searchsorted(truth_ptr[1:], xp.arange(len(worth)), side="right").astype(np.float64)
         ideal = worth[xp.lexsort(xp.stack([-worth, rows]))]
-    return gains, xp.ascontiguousarray(worth), xp.ascontiguousarray(ideal), level
+    return gains, xp.ascontiguousarray(worth), xp.ascontiguousarray(ideal), level, positives
 
 
 # What tests and benchmarks run --------------------------------------------------------------------------------------
@@ -430,6 +445,10 @@ CASE_METRICS = [
     "num_rel_ret@6", "nerr(max_gain=4)@10", "graded_rbp(max_gain=4)", "normalized_rbp@4", "rbp_residual@12",
     "iprec_at_recall(0.4, version=10)", "11pt_avg(version=10)", "lauc(n_items=2000)@10", "pauc@3", "pap@3", "arp",
     "pair_accuracy(tie=0)", "unjudged@10", "compatibility", "dcg(base=3)@10",
+]  # fmt: skip
+USEFUL_METRICS = [  # which tell no judged item that is worth nothing from one that was not judged
+    "ndcg@1,5,20", "dcg@10", "map", "map@5", "mrr@3", "recall@5,1000", "precision@5", "precision", "hit_rate@2",
+    "f1@10", "r_precision", "num_ret", "num_rel", "num_rel_ret@6",
 ]  # fmt: skip
 TOPIC_METRICS = [
     "alpha_dcg@5", "alpha_dcg", "alpha_ndcg@5,20", "alpha_ndcg(alpha=0.3)", "err_ia@10", "err_ia", "nerr_ia@10", "nrbp",
@@ -454,10 +473,13 @@ def _cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         scores = np.where(rng.random(4 * length) < 0.3, rng.choice(awkward, 4 * length), many)
         yield case | {"scores": scores.astype(np.float32), "metrics": CASE_METRICS[:9]}
     for ties in ("given", "id_desc", "id_asc", "optimistic", "pessimistic", "random"):
-        yield _case(rng, 20, 12, True) | {"convention": Convention(ties=ties, seed=3)}
+        case = _case(rng, 20, 12, True) | {"convention": Convention(ties=ties, seed=3)}
+        yield case
+        yield case | {"metrics": USEFUL_METRICS}
     policies: tuple[dict[str, Any], ...] = (
         {"unjudged": "skip"}, {"short": "len"}, {"gain": "exponential"}, {"gain": {1.0: 2.0, 2.0: 1.0}},
-        {"gain": "binary"}, {"relevance_level": 2.0},
+        {"gain": "binary"}, {"relevance_level": 2.0}, {"relevance_level": 0.0}, {"relevance_level": -1.0},
+        {"gain": {-1.0: 0.25, 0.0: 0.5, 1.0: 1.0, 2.0: 3.0, 3.0: 2.0}},
         {"relevance_level": 2.0, "below_level": "nothing"}, {"ideal": "list"}, {"ideal": "full"},
         {"map_denominator": "capped"}, {"map_denominator": "cutoff"}, {"map_denominator": "hits"},
         {"map_denominator": "length"}, {"recall_denominator": "capped"}, {"score_precision": "float64"},
@@ -466,6 +488,9 @@ def _cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         case = _case(rng, 20, 30, True) | {"convention": Convention(**changes)}
         yield case
         yield case | {"gains": None}
+        yield case | {"metrics": USEFUL_METRICS}
+    for length in (0, 1, 64, 128, 129, 300):
+        yield _case(rng, 6, length, False) | {"metrics": USEFUL_METRICS}
     for length in (0, 3, 40):
         for changes in (
             {},

@@ -12,7 +12,9 @@ import numpy as np
 from fastrec._core import arrays, checks, columns
 from fastrec._kernels import evaluation as kernels
 from fastrec.evaluation import ids, runs
+from fastrec.evaluation.conventions import Convention
 from fastrec.evaluation.ids import Labels
+from fastrec.evaluation.rank_metrics import Worth, worth_of
 from fastrec.evaluation.subtopics import Subtopics, merged
 
 if TYPE_CHECKING:
@@ -63,7 +65,8 @@ class Truth:
     ------
     ValueError : an item twice in a query, a gain that is not finite or above 1e300, a missing id, no such column.
 
-    Memory: 16 bytes a judgement (8 without gains), plus the labels of text ids.
+    Memory: 16 bytes a judgement (8 without gains), plus the labels of text ids; 8 or 16 more for each of the last two
+    conventions in which gains are not their own worth (exponential, from a table).
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Truth:
         self._subtopics: Subtopics | None = None
         self._text_order: np.ndarray | None = None
         self._relevant_subtopics: dict[float | None, Any] = {}  # by level
+        self._worth: dict[Any, Worth] = {}
         self._longest: int | None = None  # judgements of a query at most, where that is known
         on_card = _matrix_on_card(truth)
         if on_card is not None:
@@ -143,6 +147,7 @@ class Truth:
         none = cls.__new__(cls)
         none._columns = none._items = none._gains = none._subtopics = none._text_order = none._longest = None
         none._relevant_subtopics = {}
+        none._worth = {}
         none._ptr, none._ids = np.zeros(len(rows) + 1, np.int64), np.zeros(0, np.int64)
         none._queries = Labels.of(queries.array()[rows])
         return none
@@ -178,6 +183,15 @@ class Truth:
                 labels = Labels.of(distinct)
             self._text_order = np.lexsort((-labels.ranks()[codes], rows))
         return self._text_order
+
+    def _worth_in(self, convention: Convention) -> Worth:
+        """What the judgements are worth in a convention: kept for the next run, of the last two conventions."""
+        gain, level = convention.gain, convention.relevance_level
+        key = tuple(gain.items()) if isinstance(gain, Mapping) else gain, level, convention.below_level
+        if key not in self._worth:
+            self._worth = dict(list(self._worth.items())[-1:])
+            self._worth[key] = worth_of(self._ptr, self._gains, convention)
+        return self._worth[key]
 
     def _distinct(
         self, ptr: np.ndarray, flat: np.ndarray, gains: Any, duplicates: str
@@ -218,6 +232,7 @@ class Truth:
         part = Truth.__new__(Truth)
         part.__dict__.update(self.__dict__)
         part._relevant_subtopics = {}
+        part._worth = {}
         host: list[Any] = [None if a is None else ids.fetch(a) for a in (self._ptr, self._ids, self._gains)]
         part._longest = int(np.diff(host[0]).max(initial=0))
         if device == arrays.CPU:
@@ -302,7 +317,7 @@ class Truth:
         part._ptr, part._ids, part._items = ptr, self._ids[places], self._items
         part._gains = None if self._gains is None else self._gains[places]
         part._subtopics = self._subtopics and self._subtopics.take(places)
-        part._text_order, part._relevant_subtopics = None, {}
+        part._text_order, part._relevant_subtopics, part._worth = None, {}, {}
         part._queries = Labels.of(self.query_ids[rows])
         return part
 

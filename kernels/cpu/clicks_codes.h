@@ -176,8 +176,11 @@ FR_INLINE f64x8 load_as_f64(const uint8_t *x) {
   const __m128i zero = _mm_setzero_si128(), bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(x));
   const __m128i shorts = _mm_unpacklo_epi8(bytes, zero);
   const __m128i low = _mm_unpacklo_epi16(shorts, zero), high = _mm_unpackhi_epi16(shorts, zero);
-  return {{reinterpret_cast<f64s>(_mm_cvtepi32_pd(low)), reinterpret_cast<f64s>(_mm_cvtepi32_pd(_mm_srli_si128(low, 8))),
-           reinterpret_cast<f64s>(_mm_cvtepi32_pd(high)), reinterpret_cast<f64s>(_mm_cvtepi32_pd(_mm_srli_si128(high, 8)))}};
+  const __m128d parts[4] = {_mm_cvtepi32_pd(low), _mm_cvtepi32_pd(_mm_srli_si128(low, 8)), _mm_cvtepi32_pd(high),
+                            _mm_cvtepi32_pd(_mm_srli_si128(high, 8))};
+  f64x8 r;
+  FR_EACH r.part[i] = reinterpret_cast<f64s>(parts[i]);
+  return r;
 }
 #else
 FR_INLINE f64s as_f64(u32s x) { return __builtin_convertvector(reinterpret_cast<i32s>(x), f64s); }

@@ -352,6 +352,7 @@ struct Query {
   uint64_t *marks;
   bool scored, tied, shifted;
   bool wants_ap, wants_dcg;
+  bool useful_only;  // no column tells a judged item that is worth nothing from one that was not judged
   int64_t n;
   // judged items found, by position
   double *gain_at, *value_at;
@@ -364,6 +365,7 @@ struct Query {
   double *best;      // [c] ideal dcg at cutoff c
   double *dense, *dense_ideal, *sorted_values;
   int64_t relevant, nonrelevant;  // in the truth
+  int64_t useful;                 // relevant, or with a gain above 0: where `useful_only`
   int32_t *overlap;  // [d] items that a list and its ideal share from depth d + 1 on
   // subtopics
   int64_t *judgement_at;               // by position of a judged item
@@ -430,6 +432,8 @@ struct Query {
       wants_ap |= job->kinds[m] == FR_AP;
       wants_dcg |= job->kinds[m] == FR_DCG || job->kinds[m] == FR_NDCG;
     }
+    useful_only = job->gains && job->zero_is_nothing && !job->skip_unjudged && !job->topic_ptr;
+    for (int m = 0; m < job->metrics; ++m) useful_only &= sees_useful_only(job->kinds[m]);
     plan();
     if (job->all_relevant)
       for (int64_t e = 0; e < events_max; ++e) {
@@ -440,6 +444,14 @@ struct Query {
 
   static bool is_biased(int kind) {
     return kind == FR_RBP || kind == FR_GRADED_RBP || kind == FR_RBP_RESIDUAL || kind == FR_NORMAL_RBP;
+  }
+
+  static bool sees_useful_only(int kind) {
+    switch (kind) {
+      case FR_DCG: case FR_NDCG: case FR_AP: case FR_RR: case FR_RECALL: case FR_PRECISION: case FR_HIT: case FR_FBETA:
+      case FR_RPREC: case FR_RETRIEVED: case FR_RELEVANT: case FR_RELEVANT_RETRIEVED: return true;
+      default: return false;
+    }
   }
 
   // The columns, and the powers that those by rank-biased precision multiply by: of the same p they share a table.
@@ -680,7 +692,7 @@ struct Query {
   int64_t mark_judged(int64_t row) {
     for (int64_t w = 0; w < (n + 63) / 64; ++w) marks[w] = 0;
     int64_t count = 0;
-    const int64_t from = job->truth_ptr[row], to = job->truth_ptr[row + 1];
+    const int64_t from = job->truth_ptr[row], to = useful_only ? from + useful : job->truth_ptr[row + 1];
     if (FR_UNLIKELY(n == 0)) return 0;
     if (FR_LIKELY(n <= SHORT_LIST)) {
       count = n > 128 ? mark_short(from, to) : job->gains ? mark_tiny<true>(from, to) : mark_tiny<false>(from, to);
@@ -865,10 +877,22 @@ struct Query {
     const double *gains = job->gains;
     const double level = job->level;
     int64_t found = 0, others = 0;
+    if (useful_only && job->positives && job->strict) {  // the level is then 0
+      useful = relevant = job->positives[row];
+      return;
+    }
     if (job->strict)
       for (int64_t t = from; t < to; ++t) found += gains[t] > level;
     else
       for (int64_t t = from; t < to; ++t) found += gains[t] >= level;
+    if (useful_only) {
+      useful = relevant = found;
+      if (level > 0.0) {
+        useful = 0;
+        for (int64_t t = from; t < to; ++t) useful += gains[t] > 0.0;
+      }
+      return;
+    }
     for (int64_t t = from; t < to; ++t) others += gains[t] >= 0.0;
     relevant = found;
     if (level >= 0.0) {  // then what is relevant is not below 0
@@ -1447,6 +1471,7 @@ struct Query {
       list = compress(list, false);
       lookup.build(list, n, marks);
     }
+    count_truth(row);
     const int64_t judged = mark_judged(row);
     if (job->skip_unjudged && judged < n) {
       list = compress(list, true);
@@ -1456,7 +1481,6 @@ struct Query {
     collect();
     shifted = tied && (job->ties == FR_TIES_OPTIMISTIC || job->ties == FR_TIES_PESSIMISTIC);
     if (shifted) shift_in_blocks(row, job->ties == FR_TIES_OPTIMISTIC);
-    count_truth(row);
     prefix_sums();
     ideal_sums(row);
     counts[FR_COUNT_RELEVANT] = (int32_t)relevant;
@@ -1495,11 +1519,13 @@ void evaluate_rows(const fr_rank_job *job, const I *run, int64_t begin, int64_t 
       if (job->scores32) prefetch(job->scores32 + next_first, min64(next_length, AHEAD) * 4);
       else if (job->scores64) prefetch(job->scores64 + next_first, min64(next_length, AHEAD) * 8);
       const int64_t judged = job->truth_ptr[q + 1], size = min64(job->truth_ptr[q + 2] - judged, AHEAD) * 8;
-      prefetch(job->truth_ids + judged, size);
+      const bool short_read = query.useful_only && job->positives;
+      const int64_t read = short_read ? min64(size, 8 * job->positives[q + 1]) : size;
+      prefetch(job->truth_ids + judged, read);
       if (job->gains) {
-        prefetch(job->gains + judged, size);
-        if (job->values != job->gains) prefetch(job->values + judged, size);
-        if (job->ideal != job->values) prefetch(job->ideal + judged, size);
+        prefetch(job->gains + judged, job->strict ? read : size);
+        if (job->values != job->gains) prefetch(job->values + judged, read);
+        if (job->ideal != job->values) prefetch(job->ideal + judged, read);
       }
     }
     query.evaluate(q, run + first, first, length);

@@ -28,6 +28,7 @@ cdef extern from "evaluation_types.h" nogil:
         const double *gains
         const double *values
         const double *ideal
+        const int64_t *positives
         const int32_t *kinds
         const int32_t *cutoff_of
         const double *parameters
@@ -47,6 +48,7 @@ cdef extern from "evaluation_types.h" nogil:
         int32_t short_lists
         int32_t skip_unjudged
         int32_t all_relevant
+        int32_t zero_is_nothing
         uint64_t seed
         const uint64_t *query_keys
         const int64_t *topic_ptr
@@ -138,10 +140,11 @@ def rank_metrics(
     const int32_t[::1] run32, const int64_t[::1] run64, const float[::1] scores32, const double[::1] scores64,
     const int64_t[::1] run_ptr, int64_t width, const int64_t[::1] run_row, const int64_t[::1] tie_rank,
     const int64_t[::1] truth_ptr, const int64_t[::1] truth_ids, const double[::1] gains, const double[::1] values,
-    const double[::1] ideal, const int32_t[::1] kinds, const int32_t[::1] cutoff_of, const double[:, ::1] parameters,
-    const int64_t[::1] functions, const int64_t[::1] cutoffs, const double[::1] discounts,
-    const double[::1] discount_sums, double level, bint strict, int ties, bint float32_scores, int ideal_mode,
-    int ap_denominator, bint recall_capped, bint short_lists, bint skip_unjudged, bint all_relevant, uint64_t seed,
+    const double[::1] ideal, const int64_t[::1] positives, const int32_t[::1] kinds,
+    const int32_t[::1] cutoff_of, const double[:, ::1] parameters, const int64_t[::1] functions,
+    const int64_t[::1] cutoffs, const double[::1] discounts, const double[::1] discount_sums, double level,
+    bint strict, int ties, bint float32_scores, int ideal_mode, int ap_denominator, bint recall_capped,
+    bint short_lists, bint skip_unjudged, bint all_relevant, bint zero_is_nothing, uint64_t seed,
     const uint64_t[::1] query_keys, const int64_t[::1] topic_ptr, const int32_t[::1] topics,
     const int32_t[::1] topic_counts, const int64_t[::1] topic_order, int64_t most_topics,
     int64_t longest, int64_t longest_truth, double[:, ::1] out, int32_t[:, ::1] counts, int threads,
@@ -170,6 +173,7 @@ def rank_metrics(
     job.gains = &gains[0] if gains is not None and gains.shape[0] else NULL
     job.values = &values[0] if values is not None and values.shape[0] else NULL
     job.ideal = &ideal[0] if ideal is not None and ideal.shape[0] else NULL
+    job.positives = &positives[0] if positives is not None and positives.shape[0] else NULL
     job.kinds = &kinds[0] if kinds.shape[0] else NULL
     job.cutoff_of = &cutoff_of[0] if cutoff_of.shape[0] else NULL
     job.parameters = &parameters[0, 0] if parameters.shape[0] else NULL
@@ -189,6 +193,7 @@ def rank_metrics(
     job.short_lists = short_lists
     job.skip_unjudged = skip_unjudged
     job.all_relevant = all_relevant
+    job.zero_is_nothing = zero_is_nothing
     job.seed = seed
     job.query_keys = &query_keys[0] if query_keys is not None else NULL
     job.topic_ptr = &topic_ptr[0] if topic_ptr is not None else NULL

@@ -86,6 +86,7 @@ struct fr_rank_job {
   const double *gains;      // null: all 1
   const double *values;     // gain function of each, never negative; null: all 1
   const double *ideal;      // the values of each row in descending order; null: all 1
+  const int64_t *positives; // (Q) gains above 0; null: not known
   // What to compute.
   const int32_t *kinds;     // (M)
   const int32_t *cutoff_of; // (M) place in `cutoffs`
@@ -106,6 +107,7 @@ struct fr_rank_job {
   int32_t short_lists;      // precision divides by the list's length where that is below k
   int32_t skip_unjudged;    // leave items without a judgement out of the list
   int32_t all_relevant;     // every gain is 1 and passes the level
+  int32_t zero_is_nothing;  // the gain function of what is neither relevant nor has a gain above 0 is 0
   uint64_t seed;
   const uint64_t *query_keys;  // (Q) what tells queries apart in a random order of ties, or null
   // Subtopics, for the metrics that ask for them; else null.

@@ -84,3 +84,24 @@ def test_float_gains_are_kept() -> None:
     best = 0.7 + 0.1 / np.log2(3)
     got = 0.1 + 0.7 / np.log2(3)
     np.testing.assert_allclose(ev.values[0], [got / best, 2 / 3, got], rtol=1e-15)
+
+
+def test_what_is_kept_for_one_convention_is_not_used_for_another():
+    judged = {"q": {"a": 3, "b": 1, "c": 0, "d": -1}, "r": {"a": 2}}
+    run = {"q": {"c": 4.0, "b": 3.0, "a": 2.0, "d": 1.0}, "r": {"b": 2.0, "a": 1.0}}
+    truth = fr.Truth(judged)
+    changes = [
+        {},
+        {"gain": "exponential"},
+        {"gain": {0: 1.0, 1: 5.0, 2: 2.0, 3: 1.0}},
+        {"gain": {0: 1.0, 1: 5.0, 2: 2.0, 3: 9.0}},
+        {"relevance_level": 2.0},
+        {"relevance_level": 2.0, "below_level": "nothing"},
+    ]
+    for change in [*changes, *reversed(changes)]:
+        convention = fr.evaluation.Convention(**change)
+        kept, fresh = (
+            fr.evaluate(run, t, ["ndcg@3", "dcg", "map"], convention=convention) for t in (truth, judged)
+        )
+        np.testing.assert_array_equal(kept.values, fresh.values)
+    assert len(truth._worth) == 2
