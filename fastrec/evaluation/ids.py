@@ -6,6 +6,7 @@ so that a run of integers can be measured against a TREC file).
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,54 +20,74 @@ FEW = 10_000  # ids that are sorted sooner than pandas is imported
 
 @dataclass(frozen=True)
 class Labels:
-    """The distinct ids of one side, by code: int64 values, text, or (``values`` is ``None``) simply 0..size-1."""
+    """The distinct ids of one side, by code: int64 values, text, or (``values`` is ``None``) simply 0..size-1.
 
-    values: np.ndarray | None
+    Text that came in an Arrow array stays there until somebody looks at it.
+    """
+
+    held: Any  # an array of int64 or of Python's strings, an Arrow array of text, or None
     size: int
 
     @classmethod
-    def of(cls, values: np.ndarray) -> Labels:
+    def of(cls, values: Any) -> Labels:
         return cls(values, len(values))
 
     @classmethod
     def numbered(cls, size: int) -> Labels:
         return cls(None, size)
 
+    @functools.cached_property
+    def values(self) -> np.ndarray | None:
+        return self.held.to_numpy(zero_copy_only=False) if _is_arrow(self.held) else self.held
+
     @property
     def is_text(self) -> bool:
-        return self.values is not None and self.values.dtype.kind == "O"
+        return self.held is not None and (_is_arrow(self.held) or self.held.dtype.kind == "O")
 
     def array(self) -> np.ndarray:
         return np.arange(self.size, dtype=np.int64) if self.values is None else self.values
 
     def __getitem__(self, code: int) -> Any:
-        return int(code) if self.values is None else self.values[code : code + 1].tolist()[0]
+        return int(code) if self.held is None else self.held[code : code + 1].tolist()[0]
+
+    def take(self, codes: np.ndarray) -> Labels:
+        """The labels of these codes, which are distinct."""
+        if self.held is None:
+            return Labels.of(np.asarray(codes, np.int64))
+        return Labels.of(self.held.take(codes))
 
     def locate(self, wanted: Labels) -> np.ndarray:
         """The code here of each id of ``wanted``, int64, -1 where it is not known here."""
         if self is wanted:
             return np.arange(self.size, dtype=np.int64)
+        if self.is_text and wanted.is_text:
+            here, there = self._texts(), wanted._texts()
+            if here is not None and there is not None:
+                found = np.empty(wanted.size, np.int64)
+                kernels.find(here, there, found)
+                return found
         here, there = self.values, wanted.array()
         if self.is_text and not wanted.is_text:
-            there = there.astype(str).astype(object)
-        elif wanted.is_text and not self.is_text:
+            return self.locate(Labels.of(there.astype(str).astype(object)))
+        if wanted.is_text and not self.is_text:
             there, known = _integers_of(there)
             found = self.locate(Labels.of(there))
             found[~known] = -1
             return found
         if here is None:
             return np.where((there >= 0) & (there < self.size), there, -1).astype(np.int64)
-        if self.is_text:
-            together = _codes_of(np.concatenate([here, there]))
-            if together is not None:
-                codes = together[0][len(here) :].astype(np.int64)
-                return np.where(codes < len(here), codes, -1)
         if len(here) == len(there) and np.array_equal(here, there):
             return np.arange(self.size, dtype=np.int64)
         import pandas as pd
 
         kind = object if self.is_text else None  # or pandas would want text that UTF-8 can hold
         return pd.Index(here, dtype=kind).get_indexer(pd.Index(there, dtype=kind)).astype(np.int64)
+
+    def _texts(self) -> Any:
+        """Where the bytes of the labels are, None where some are no text that UTF-8 can hold."""
+        if _is_arrow(self.held):
+            return kernels.texts_in(*_buffers(self.held))
+        return kernels.texts_of(np.ascontiguousarray(self.held), self.size)
 
     def keys(self) -> np.ndarray:
         """A number for each id that depends on nothing else, uint64: a hash of its text, or the integer itself."""
@@ -123,7 +144,7 @@ def column(values: Any, name: str) -> tuple[np.ndarray, Labels | None]:
         return found, None
     text = _to_arrow(values, name)
     if text is None:
-        return _tidy(*_factorise(values, name), name)
+        return _factorise(values, name)
     if text.null_count:
         raise _missing(name)
     import pyarrow as pa
@@ -131,7 +152,7 @@ def column(values: Any, name: str) -> tuple[np.ndarray, Labels | None]:
     if pa.types.is_dictionary(text.type):
         return _tidy(*_codes_of_dictionary(text, name), name)
     codes, firsts = _codes_of_arrow(text)
-    return codes, Labels.of(text.take(pa.array(firsts)).to_numpy(zero_copy_only=False))
+    return codes, Labels.of(text.take(pa.array(firsts)))
 
 
 def coded(values: Any, name: str) -> tuple[np.ndarray, Labels]:
@@ -224,7 +245,7 @@ def _to_arrow(values: Any, name: str) -> Any:
         values = values.combine_chunks() if values.num_chunks != 1 else values.chunk(0)
     if pa.types.is_dictionary(values.type):
         return values
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+    if _is_text(values):
         return values
     try:
         return values.cast(pa.large_string())
@@ -232,10 +253,19 @@ def _to_arrow(values: Any, name: str) -> Any:
         raise TypeError(f"`{name}` must hold integers or text; got {values.type}") from None
 
 
-def _factorise(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _is_text(array: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
+
+
+def _factorise(values: Any, name: str) -> tuple[np.ndarray, Labels | None]:
     if hasattr(values, "cat"):  # pandas categorical
-        codes = values.cat.codes.to_numpy()
-        distinct = values.cat.categories.to_numpy()
+        codes, distinct = values.cat.codes.to_numpy(), values.cat.categories
+        held = getattr(distinct.array, "_pa_array", None)
+        if held is not None and _is_text(held) and not held.null_count and (codes >= 0).all():
+            return codes.astype(np.int32), Labels.of(_to_arrow(distinct, name))
+        distinct = distinct.to_numpy()
     else:
         flat = isinstance(values, np.ndarray) or type(values).__module__.startswith("pandas")
         source = values if flat else _as_objects(values)
@@ -245,7 +275,7 @@ def _factorise(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
             array = np.asarray(source)
             found = _codes_of(array)
             if found is not None:
-                return found[0], array[found[1]]
+                return found[0], Labels.of(array[found[1]])
         import pandas as pd
 
         try:
@@ -255,7 +285,7 @@ def _factorise(values: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
         distinct = np.asarray(distinct)
     if codes.size and codes.min() < 0:
         raise _missing(name)
-    return codes.astype(np.int64), distinct
+    return _tidy(codes.astype(np.int64), distinct, name)
 
 
 def _codes_of(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -270,18 +300,22 @@ def _codes_of(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 def _codes_of_arrow(text: Any) -> tuple[np.ndarray, np.ndarray]:
     """The same of an Arrow array of text without nulls, read from its buffers."""
-    import pyarrow as pa
-
     rows = len(text)
     codes, firsts = np.empty(rows, np.int32), np.empty(rows, np.int64)
-    if not rows:
-        return codes, firsts
-    _, offsets, data = text.buffers()
-    wide = pa.types.is_large_string(text.type)
-    where = np.frombuffer(offsets, np.int64 if wide else np.int32)[text.offset : text.offset + rows + 1]
-    held = np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
-    count = kernels.encode(None if wide else where, where if wide else None, held, codes, firsts)
+    count = kernels.encode(*_buffers(text), codes, firsts) if rows else 0
     return codes, firsts[:count]
+
+
+def _buffers(text: Any) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray]:
+    """(offsets, if they are int32; offsets, if they are int64; bytes) of an Arrow array of text without nulls."""
+    import pyarrow as pa
+
+    _, offsets, data = text.buffers()
+    kind = np.int64 if pa.types.is_large_string(text.type) else np.int32
+    ends = len(text) + 1
+    where = np.zeros(1, kind) if ends == 1 else np.frombuffer(offsets, kind)[text.offset : text.offset + ends]
+    held = np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+    return (None, where, held) if kind is np.int64 else (where, None, held)
 
 
 def _codes_of_dictionary(column: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -390,12 +424,11 @@ def group(values: Any, name: str) -> tuple[np.ndarray, np.ndarray | None, Labels
     if (
         labels is not None and len(heads) == labels.size
     ):  # codes come in order of appearance, except for categories
-        return ends, None, Labels.of(labels.values[heads]) if labels.values is not None else labels
+        return ends, None, labels if labels.held is None else labels.take(heads)
     import pandas as pd
 
     codes, distinct = pd.factorize(heads)
-    values_of = distinct if labels is None else labels.array()[distinct]
-    named = Labels.of(np.asarray(values_of, np.int64 if labels is None else object))
+    named = Labels.of(np.asarray(distinct, np.int64)) if labels is None else labels.take(distinct)
     if len(distinct) == len(heads):
         return ends, None, named
     codes = np.repeat(codes, np.diff(ends))

@@ -5,6 +5,7 @@ The texts stay where they are: in the buffers of an Arrow array, or in Python's 
 from cpython.buffer cimport PyBUF_CONTIG_RO, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
 from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdlib cimport free, malloc
 
 cdef extern from *:
     """
@@ -112,6 +113,16 @@ cdef extern from *:
       return table->count++;
     }
 
+    // The code of a text that is in the table, or -1.
+    static inline int64_t fr_text_known(const fr_text_table *table, fr_text text, uint32_t hash) {
+      for (uint64_t at = hash & table->mask; table->slots[at]; at = (at + 1) & table->mask) {
+        const uint64_t slot = table->slots[at];
+        if (slot >> 32 == hash && fr_text_equal(table->labels[(slot & 0xFFFFFFFFu) - 1], text))
+          return (int64_t)(slot & 0xFFFFFFFFu) - 1;
+      }
+      return -1;
+    }
+
     enum { FR_TEXT_AHEAD = 32 };
 
     // Codes of texts that stand one after another in `bytes`; firsts: the row where each code first comes, as many as are
@@ -208,7 +219,61 @@ cdef extern from *:
       fr_text_close(&table);
       return count;
     }
+
+    // Texts of Python's strings; 0: not all are strings that UTF-8 can hold.
+    static int fr_text_of_objects(PyObject **objects, int64_t rows, fr_text *texts) {
+      for (int64_t i = 0; i < rows; ++i) {
+        PyObject *object = objects[i];
+        if (i + FR_TEXT_AHEAD < rows) FR_FETCH(objects[i + FR_TEXT_AHEAD]);
+        if (!object || !PyUnicode_CheckExact(object)) return 0;
+        Py_ssize_t length = 0;
+        if (PyUnicode_IS_COMPACT_ASCII(object)) {
+          texts[i].bytes = (const char *)PyUnicode_DATA(object);
+          length = PyUnicode_GET_LENGTH(object);
+        } else {
+          texts[i].bytes = PyUnicode_AsUTF8AndSize(object, &length);
+          if (!texts[i].bytes) {
+            PyErr_Clear();
+            return 0;
+          }
+        }
+        texts[i].size = (int64_t)length;
+      }
+      return 1;
+    }
+
+    // Where in `here` each text of `there` stands, -1: nowhere.  Both are distinct; the fewer go into the table.
+    static int fr_text_find(const fr_text *here, int64_t heres, const fr_text *there, int64_t theres, int64_t *out) {
+      fr_text_table table;
+      const int few_here = heres <= theres;
+      const fr_text *few = few_here ? here : there, *many = few_here ? there : here;
+      const int64_t size = few_here ? heres : theres, rest = few_here ? theres : heres;
+      int done = fr_text_open(&table);
+      for (int64_t i = 0; done && i < size; ++i) done = fr_text_code(&table, few[i], fr_text_hash(few[i])) >= 0;
+      for (int64_t i = 0; i < theres; ++i) out[i] = -1;
+      for (int64_t start = 0; done && start < rest; start += FR_TEXT_AHEAD) {
+        uint32_t hashes[FR_TEXT_AHEAD];
+        const int ahead = rest - start < FR_TEXT_AHEAD ? (int)(rest - start) : FR_TEXT_AHEAD;
+        for (int i = 0; i < ahead; ++i) {
+          hashes[i] = fr_text_hash(many[start + i]);
+          FR_FETCH(table.slots + (hashes[i] & table.mask));
+        }
+        for (int i = 0; i < ahead; ++i) {
+          const int64_t code = fr_text_known(&table, many[start + i], hashes[i]);
+          if (code < 0) continue;
+          if (few_here) out[start + i] = code;
+          else out[code] = start + i;
+        }
+      }
+      fr_text_close(&table);
+      return done;
+    }
     """
+    ctypedef struct fr_text:
+        const char *bytes
+        int64_t size
+    int fr_text_of_objects(PyObject **objects, int64_t rows, fr_text *texts)
+    int fr_text_find(const fr_text *here, int64_t heres, const fr_text *there, int64_t theres, int64_t *out) nogil
     int64_t fr_text_encode32(const int32_t *offsets, const char *bytes, int64_t rows, int32_t *codes,
                              int64_t *firsts) nogil
     int64_t fr_text_encode64(const int64_t *offsets, const char *bytes, int64_t rows, int32_t *codes,
@@ -255,3 +320,65 @@ def encode_objects(texts, int32_t[::1] codes, int64_t[::1] firsts) -> int:
     if count < -1:
         raise MemoryError("no memory for a table of ids")
     return count
+
+
+cdef class Texts:
+    """Where the bytes of texts are.  The arrays that hold them must outlive this."""
+    cdef fr_text *at
+    cdef int64_t size
+
+    def __dealloc__(self):
+        free(self.at)
+
+
+cdef Texts _texts(int64_t size):
+    cdef Texts texts = Texts()
+    texts.size = size
+    texts.at = <fr_text *>malloc(max(size, 1) * sizeof(fr_text))
+    if texts.at == NULL:
+        raise MemoryError("no memory for a table of ids")
+    return texts
+
+
+def texts_in(const int32_t[::1] offsets32, const int64_t[::1] offsets64, const uint8_t[::1] data) -> Texts:
+    """The texts ``data[offsets[i]:offsets[i + 1]]``, one of the two offsets being None."""
+    cdef int64_t row, rows = (offsets64.shape[0] if offsets32 is None else offsets32.shape[0]) - 1
+    cdef Texts texts = _texts(rows)
+    cdef const char *bytes = b""
+    if data.shape[0]:
+        bytes = <const char *>&data[0]
+    for row in range(rows):
+        if offsets32 is not None:
+            texts.at[row].bytes = bytes + offsets32[row]
+            texts.at[row].size = offsets32[row + 1] - offsets32[row]
+        else:
+            texts.at[row].bytes = bytes + offsets64[row]
+            texts.at[row].size = offsets64[row + 1] - offsets64[row]
+    return texts
+
+
+def texts_of(objects, int64_t rows) -> Texts | None:
+    """Those of a contiguous array of Python's strings; None where something else, or text that UTF-8 cannot hold, is
+    among them."""
+    cdef Texts texts = _texts(rows)
+    cdef Py_buffer view
+    cdef int good
+    if rows == 0:
+        return texts
+    PyObject_GetBuffer(objects, &view, PyBUF_CONTIG_RO | PyBUF_FORMAT)
+    try:
+        good = fr_text_of_objects(<PyObject **>view.buf, rows, texts.at)
+    finally:
+        PyBuffer_Release(&view)
+    return texts if good else None
+
+
+def find(Texts here, Texts there, int64_t[::1] out) -> None:
+    """Where in ``here`` each text of ``there`` stands, -1: nowhere; the texts of each are distinct."""
+    cdef int good
+    if there.size == 0:
+        return
+    with nogil:
+        good = fr_text_find(here.at, here.size, there.at, there.size, &out[0])
+    if not good:
+        raise MemoryError("no memory for a table of ids")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -146,3 +148,26 @@ def test_a_null_in_a_dictionary_that_a_row_holds_is_a_missing_id():
 def test_half_a_surrogate_pair_has_its_place_in_the_order():
     ev = fr.evaluate({"q": {"\ud800": 1.0, "b": 1.0, "\U0001f600": 1.0}}, {"q": ["b"]}, ["mrr"])
     assert ev["mrr"] == 1 / 3  # ties go to the id that is last
+
+
+@pytest.mark.parametrize("kind", ["object", "str", "string[pyarrow]", "category"])
+@pytest.mark.parametrize("other", ["object", "str", "category"])
+def test_text_is_found_whoever_holds_it(kind, other):
+    rng = np.random.default_rng(2)
+    for here, there in ((1, 1), (3, 200), (200, 3), (40, 40), (70_000, 5), (5, 70_000)):
+        pool = [f"é{i}" if i % 3 else "x" * (i % 40) + str(i) for i in range(here + there)]
+        ours, theirs = (
+            rng.permutation(pool)[:here].astype(object),
+            rng.permutation(pool)[:there].astype(object),
+        )
+        place = {label: code for code, label in enumerate(ours.tolist())}
+        expected = [place.get(label, -1) for label in theirs.tolist()]
+        (_, known), (_, wanted) = (
+            ids.column(pd.Series(pd.Categorical(side, side) if of == "category" else side, dtype=of), "x")
+            for side, of in ((ours, kind), (theirs, other))
+        )
+        assert known.array().tolist() == ours.tolist()
+        assert known.locate(wanted).tolist() == expected
+        some = np.arange(len(ours))[::-2]
+        assert known.take(some).array().tolist() == ours[some].tolist()
+        assert pickle.loads(pickle.dumps(known)).locate(wanted).tolist() == expected
