@@ -424,7 +424,8 @@ def group(values: Any, name: str) -> tuple[np.ndarray, np.ndarray | None, Labels
     if (
         labels is not None and len(heads) == labels.size
     ):  # codes come in order of appearance, except for categories
-        return ends, None, labels if labels.held is None else labels.take(heads)
+        in_order = labels.held is None or bool((heads == np.arange(len(heads))).all())
+        return ends, None, labels if in_order else labels.take(heads)
     import pandas as pd
 
     codes, distinct = pd.factorize(heads)
