@@ -263,7 +263,7 @@ def _factorise(values: Any, name: str) -> tuple[np.ndarray, Labels | None]:
     if hasattr(values, "cat"):  # pandas categorical
         codes, distinct = values.cat.codes.to_numpy(), values.cat.categories
         held = getattr(distinct.array, "_pa_array", None)
-        if held is not None and _is_text(held) and not held.null_count and (codes >= 0).all():
+        if held is not None and len(held) and _is_text(held) and not held.null_count and (codes >= 0).all():
             return codes.astype(np.int32), Labels.of(_to_arrow(distinct, name))
         distinct = distinct.to_numpy()
     else:
@@ -274,7 +274,7 @@ def _factorise(values: Any, name: str) -> tuple[np.ndarray, Labels | None]:
         if source.dtype == object:
             array = np.asarray(source)
             found = _codes_of(array)
-            if found is not None:
+            if found is not None and len(array):
                 return found[0], Labels.of(array[found[1]])
         import pandas as pd
 
