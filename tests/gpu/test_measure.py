@@ -13,16 +13,15 @@ import numpy as np
 import pytest
 
 import fastrec as fr
-from fastrec._core.op import OPERATIONS
 from fastrec.evaluation import on_device
 from fastrec.evaluation.conventions import Convention
+from fastrec.evaluation.rank_metrics import rank_metrics as RANK_METRICS
 from fastrec.ranking.result import TopK
 
 pytestmark = pytest.mark.skipif(
     cuda_host.COMPILER is None or sys.platform != "linux",
     reason="the host emulator of CUDA needs g++ and Linux",
 )
-RANK_METRICS = OPERATIONS["rank_metrics"]
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from ranking import DRAWS, METRICS, best, csr_of, draw, oracle, score_matrix
 from scipy import sparse
 
 import fastrec as fr
-from fastrec._core.op import OPERATIONS
 from fastrec.ranking import device, device_index
 
 pytestmark = pytest.mark.skipif(
@@ -174,7 +173,7 @@ def csr_of_there(cupy: fake_cupy.Fake, mask: np.ndarray) -> Any:
 
 
 def test_cases_of_the_registry(cupy: fake_cupy.Fake) -> None:
-    operation = OPERATIONS["topk"]
+    operation = fr.topk
     for number, case in enumerate(operation.examples(np.random.default_rng(3))):
         if len(case["queries"]) > 12 and number % 4:  # playing a card takes long
             continue

@@ -15,7 +15,6 @@ import pytest
 from ranking import DRAWS, METRICS, SCORE_KINDS, best, draw, rows_of, score_matrix
 
 import fastrec as fr
-from fastrec._core.op import OPERATIONS
 from fastrec.ranking import device
 
 pytestmark = pytest.mark.skipif(
@@ -71,7 +70,7 @@ def test_score_pairs_equals_the_oracle_and_every_order_of_threads(cupy: fake_cup
 def test_cases_of_the_registry(cupy: fake_cupy.Fake) -> None:
     """What every operation's kernels must equal, on what every operation's tests run."""
     for name in ("score", "score_pairs", "select_topk"):
-        operation = OPERATIONS[name]
+        operation = getattr(fr, name)
         for case in operation.examples(np.random.default_rng(2)):
             there = {
                 key: cupy.asarray(value) if isinstance(value, np.ndarray) else value
