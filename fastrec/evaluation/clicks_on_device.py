@@ -130,7 +130,7 @@ def sums_of(
         return found
 
 
-def _sort(found: Found, rows: _Rows, needs: set[str], parameters: Any, dense: Any, n_groups: int) -> None:
+def _sort(found: Found, rows: _Rows, needs: Set[str], parameters: Any, dense: Any, n_groups: int) -> None:
     """What follows from rows in order, of labels of 0 and 1."""
     xp, w = rows.xp, rows.w
     words_of, values, of_groups = _Words(xp, rows.labels, rows.p), dict(_NO_RANKS), [np.empty(0)] * 3
