@@ -3,7 +3,8 @@
 #ifndef FR_RANK_COLUMNS_CUH
 #define FR_RANK_COLUMNS_CUH
 
-typedef long long fr_i64;
+#include "columns.cuh"
+
 typedef unsigned long long fr_u64;
 
 // In the order of KINDS in fastrec/evaluation/on_device.py.
@@ -19,18 +20,7 @@ enum { FR_AP_RELEVANT, FR_AP_CAPPED, FR_AP_CUTOFF, FR_AP_HITS, FR_AP_LENGTH };
 enum { FR_COUNT_RETRIEVED, FR_COUNT_RELEVANT, FR_COUNT_HITS, FR_COUNT_DUPLICATES, FR_COUNT_TIED, FR_COUNT_BAD, FR_COUNTS };
 enum { FR_BAD_NONE, FR_BAD_SCORE, FR_BAD_PADDING };
 
-#define FR_WHOLE 0x7fffffffffffffffLL  // the cutoff of a metric without one
-
-__device__ __forceinline__ fr_i64 fr_min(fr_i64 a, fr_i64 b) { return a < b ? a : b; }
 __device__ __forceinline__ double fr_nan() { return __longlong_as_double(0x7ff8000000000000LL); }
-__device__ __forceinline__ double fr_ratio(double a, double b) { return b > 0.0 ? a / b : 0.0; }
-
-__device__ __forceinline__ double fr_power(double base, fr_i64 exponent) {
-  double result = 1.0;
-  for (; exponent > 0; exponent >>= 1, base *= base)
-    if (exponent & 1) result *= base;
-  return result;
-}
 
 // Judged items found in a list, by position, with the sums over those before each; and what the columns ask of them.
 struct fr_found {

@@ -1,22 +1,10 @@
 // Metrics by subtopic of lists whose judged items fr_rank_metrics has found: a thread a query, the sums and their order of
 // kernels/cpu/evaluation.isa.cpp.
 
-typedef long long fr_i64;
-
-#define FR_WHOLE 0x7fffffffffffffffLL  // the cutoff of a metric without one
+#include "columns.cuh"
 
 // In the order of SUBTOPIC_KINDS in fastrec/evaluation/on_device.py.
 enum { FR_ALPHA_DCG, FR_ALPHA_NDCG, FR_ERR_IA, FR_NERR_IA, FR_NRBP, FR_NNRBP, FR_AP_IA, FR_PRECISION_IA, FR_SUBTOPIC_RECALL };
-
-__device__ __forceinline__ fr_i64 fr_min(fr_i64 a, fr_i64 b) { return a < b ? a : b; }
-__device__ __forceinline__ double fr_ratio(double a, double b) { return b > 0.0 ? a / b : 0.0; }
-
-__device__ __forceinline__ double fr_power(double base, fr_i64 exponent) {
-  double result = 1.0;
-  for (; exponent > 0; exponent >>= 1, base *= base)
-    if (exponent & 1) result *= base;
-  return result;
-}
 
 struct fr_list {
   const double *discounts;

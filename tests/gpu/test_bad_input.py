@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import fake_cupy
@@ -12,10 +11,7 @@ import pytest
 import fastrec as fr
 from fastrec._core import arrays, cuda
 
-
-@pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> fake_cupy.Fake:
-    return fake_cupy.install(monkeypatch, tmp_path)
+cupy = fake_cupy.emulated
 
 
 def calls(cupy: fake_cupy.Fake) -> dict[str, Any]:

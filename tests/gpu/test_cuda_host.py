@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import cuda_host
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    cuda_host.COMPILER is None or sys.platform != "linux",
-    reason="the host emulator of CUDA needs g++ and Linux",
-)
+pytestmark = cuda_host.NEEDED
 
 SOURCE = r"""
 #include "mma.cuh"

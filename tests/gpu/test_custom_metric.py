@@ -19,15 +19,10 @@ import fastrec as fr
 from fastrec._core import cuda
 from fastrec.evaluation.metrics.custom import Compiled
 
-pytestmark = pytest.mark.skipif(
-    cuda_host.COMPILER is None or sys.platform != "linux",
-    reason="the host emulator of CUDA needs g++ and Linux",
-)
+pytestmark = cuda_host.NEEDED
 
 
-@pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> fake_cupy.Fake:
-    return fake_cupy.install(monkeypatch, tmp_path)
+cupy = fake_cupy.emulated
 
 
 def test_equals_the_cpu_in_the_simulator(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,15 +20,10 @@ import fastrec.models.logistic  # registers its operation
 from fastrec._core.op import OPERATIONS
 from fastrec.weighing import SCORES
 
-pytestmark = pytest.mark.skipif(
-    cuda_host.COMPILER is None or sys.platform != "linux",
-    reason="the host emulator of CUDA needs g++ and Linux",
-)
+pytestmark = cuda_host.NEEDED
 
 
-@pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> fake_cupy.Fake:
-    return fake_cupy.install(monkeypatch, tmp_path)
+cupy = fake_cupy.emulated
 
 
 class Csr:

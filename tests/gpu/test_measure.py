@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,7 @@ from fastrec.evaluation.conventions import Convention
 from fastrec.evaluation.rank_metrics import rank_metrics as RANK_METRICS
 from fastrec.ranking.result import TopK
 
-pytestmark = pytest.mark.skipif(
-    cuda_host.COMPILER is None or sys.platform != "linux",
-    reason="the host emulator of CUDA needs g++ and Linux",
-)
+pytestmark = cuda_host.NEEDED
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import cuda_host
@@ -16,15 +14,10 @@ import fastrec as fr
 from fastrec._core.op import OPERATIONS
 from fastrec.evaluation.catalog_metrics import METRICS
 
-pytestmark = pytest.mark.skipif(
-    cuda_host.COMPILER is None or sys.platform != "linux",
-    reason="the host emulator of CUDA needs g++ and Linux",
-)
+pytestmark = cuda_host.NEEDED
 
 
-@pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> fake_cupy.Fake:
-    return fake_cupy.install(monkeypatch, tmp_path)
+cupy = fake_cupy.emulated
 
 
 def known(rng: np.random.Generator, lists: int, items: int) -> dict[str, Any]:

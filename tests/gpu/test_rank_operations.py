@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import cuda_host
@@ -17,15 +16,10 @@ from ranking import DRAWS, METRICS, SCORE_KINDS, best, draw, rows_of, score_matr
 import fastrec as fr
 from fastrec.ranking import device
 
-pytestmark = pytest.mark.skipif(
-    cuda_host.COMPILER is None or sys.platform != "linux",
-    reason="the host emulator of CUDA needs g++ and Linux",
-)
+pytestmark = cuda_host.NEEDED
 
 
-@pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> fake_cupy.Fake:
-    return fake_cupy.install(monkeypatch, tmp_path)
+cupy = fake_cupy.emulated
 
 
 @pytest.fixture(params=["forward", "reverse", 7])

@@ -18,6 +18,7 @@ from typing import Any
 
 import cuda_host
 import numpy as np
+import pytest
 
 _METHODS = {
     "reshape",
@@ -491,3 +492,9 @@ def install(monkeypatch: Any, cache: Path) -> Fake:
     monkeypatch.setenv("FASTREC_CACHE", str(cache))
     cuda._kernel.cache_clear()
     return fake
+
+
+@pytest.fixture
+def emulated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fake:
+    """The fake in place of CuPy: modules that run on it name it ``cupy``."""
+    return install(monkeypatch, tmp_path)
