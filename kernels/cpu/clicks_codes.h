@@ -5,6 +5,7 @@
 // cuts, whatever the threads.
 #pragma once
 #include "clicks_types.h"
+#include "lanes.h"
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #endif
@@ -34,29 +35,10 @@ FR_INLINE float unordered(uint32_t b) {
 FR_INLINE double unordered(uint64_t b) { return double_of(b ^ (~(0ull - (b >> 63)) | 0x8000000000000000ull)); }
 
 constexpr int64_t BLOCK = 512;
-constexpr int LANES = 8;
 
-// Eight lanes, as registers of this instruction set: what the compiler makes of wider vectors than it has is slow.
-#pragma GCC diagnostic ignored "-Wpsabi"  // about passing vectors to functions; all of these are inlined
-#if defined(FR_AVX512)
-enum { WIDE = 8 };
-#elif defined(FR_AVX2)
-enum { WIDE = 4 };
-#else
-enum { WIDE = 2 };
-#endif
-typedef double f64s __attribute__((vector_size(8 * WIDE)));
-typedef int64_t i64s __attribute__((vector_size(8 * WIDE)));
 typedef uint64_t u64s __attribute__((vector_size(8 * WIDE)));
 typedef int32_t i32s __attribute__((vector_size(4 * WIDE)));
 typedef uint32_t u32s __attribute__((vector_size(4 * WIDE)));
-#define FR_EACH _Pragma("GCC unroll 8") for (int i = 0; i < LANES / WIDE; ++i)
-
-template <class Vector>
-struct Eight {
-  Vector part[LANES / WIDE];
-};
-typedef Eight<f64s> f64x8;
 typedef Eight<i64s> i64x8;  // of comparisons: all ones, or 0
 typedef Eight<u64s> u64x8;
 typedef Eight<u32s> u32x8;
@@ -72,26 +54,14 @@ template <class Lanes>
 FR_INLINE void store8(void *to, Lanes v) {
   FR_EACH __builtin_memcpy(static_cast<char *>(to) + i * sizeof v.part[i], &v.part[i], sizeof v.part[i]);
 }
-FR_INLINE f64x8 splat(double x) { f64x8 r; FR_EACH r.part[i] = x - f64s{}; return r; }
 FR_INLINE u64x8 splat(uint64_t x) { u64x8 r; FR_EACH r.part[i] = x + u64s{}; return r; }
 
-#define FR_OPERATOR(op)                                                                                          \
-  template <class V>                                                                                             \
-  FR_INLINE Eight<V> operator op(Eight<V> a, Eight<V> b) { FR_EACH a.part[i] = a.part[i] op b.part[i]; return a; } \
-  FR_INLINE f64x8 operator op(f64x8 a, double b) { return a op splat(b); }                                       \
-  FR_INLINE f64x8 operator op(double a, f64x8 b) { return splat(a) op b; }                                       \
-  FR_INLINE u64x8 operator op(u64x8 a, uint64_t b) { return a op splat(b); }
-FR_OPERATOR(+)
-FR_OPERATOR(-)
-FR_OPERATOR(*)
-#undef FR_OPERATOR
-FR_INLINE f64x8 operator/(f64x8 a, f64x8 b) { FR_EACH a.part[i] /= b.part[i]; return a; }
-FR_INLINE f64x8 operator-(f64x8 a) { FR_EACH a.part[i] = -a.part[i]; return a; }
+FR_INLINE u64x8 operator+(u64x8 a, uint64_t b) { return a + splat(b); }
+FR_INLINE u64x8 operator-(u64x8 a, uint64_t b) { return a - splat(b); }
+FR_INLINE u64x8 operator*(u64x8 a, uint64_t b) { return a * splat(b); }
 FR_INLINE u64x8 operator&(u64x8 a, uint64_t b) { FR_EACH a.part[i] &= b; return a; }
 FR_INLINE u64x8 operator|(u64x8 a, uint64_t b) { FR_EACH a.part[i] |= b; return a; }
 FR_INLINE u64x8 operator>>(u64x8 a, int b) { FR_EACH a.part[i] >>= b; return a; }
-template <class V>
-FR_INLINE void operator+=(Eight<V> &a, Eight<V> b) { a = a + b; }
 
 FR_INLINE i64x8 operator>(f64x8 a, f64x8 b) { i64x8 r; FR_EACH r.part[i] = a.part[i] > b.part[i]; return r; }
 FR_INLINE i64x8 operator==(f64x8 a, f64x8 b) { i64x8 r; FR_EACH r.part[i] = a.part[i] == b.part[i]; return r; }

@@ -3,6 +3,7 @@
 // Every sum runs in float64 in an order that depends on the shape of the data alone: eight lanes by position, then a
 // fixed tree, within a row; row by row within a slice; slice by slice within a batch.  So the bits do not depend on
 // threads or instruction set.  (No FMA either: -ffp-contract=off.)
+#include "lanes.h"
 #include "learning_types.h"
 #if !defined(__GNUC__)
 #include <math.h>
@@ -13,44 +14,18 @@ namespace {
 
 // ---- eight lanes of float64 ---------------------------------------------------------------------------------------
 
-// Eight lanes as registers of this instruction set; one lane a "register" where the compiler knows no vectors.
 #if defined(__GNUC__)
-#pragma GCC diagnostic ignored "-Wpsabi"  // about passing vectors to functions; all of these are inlined
-#if defined(FR_AVX512)
-enum { width = 8 };
-#elif defined(FR_AVX2)
-enum { width = 4 };
-#else
-enum { width = 2 };
-#endif
-typedef double f64s __attribute__((vector_size(8 * width)));
-typedef float f32s __attribute__((vector_size(4 * width)));
-typedef int64_t i64s __attribute__((vector_size(8 * width)));
-typedef int8_t i8s __attribute__((vector_size(width)));
+typedef float f32s __attribute__((vector_size(4 * WIDE)));
+typedef int8_t i8s __attribute__((vector_size(WIDE)));
 #define FR_CONVERT(value, type) __builtin_convertvector(value, type)
 #define FR_COPY(to, from) __builtin_memcpy(to, from, sizeof *(to))
-#define FR_EACH _Pragma("GCC unroll 8") for (int i = 0; i < 8 / width; ++i)
 #else
-enum { width = 1 };
-typedef double f64s;
 typedef float f32s;
-typedef int64_t i64s;
 typedef int8_t i8s;
 #define FR_CONVERT(value, type) static_cast<type>(value)
 #define FR_COPY(to, from) memcpy(to, from, sizeof *(to))
-#define FR_EACH for (int i = 0; i < 8; ++i)
 #endif
 
-struct f64x8 {
-  f64s part[8 / width];
-};
-FR_INLINE f64x8 splat(double x) { f64x8 r; FR_EACH r.part[i] = f64s{} + x; return r; }
-FR_INLINE f64x8 operator+(f64x8 a, f64x8 b) { FR_EACH a.part[i] += b.part[i]; return a; }
-FR_INLINE f64x8 operator-(f64x8 a, f64x8 b) { FR_EACH a.part[i] -= b.part[i]; return a; }
-FR_INLINE f64x8 operator*(f64x8 a, f64x8 b) { FR_EACH a.part[i] *= b.part[i]; return a; }
-FR_INLINE f64x8 operator/(f64x8 a, f64x8 b) { FR_EACH a.part[i] /= b.part[i]; return a; }
-FR_INLINE f64x8 operator-(f64x8 a) { FR_EACH a.part[i] = -a.part[i]; return a; }
-FR_INLINE f64x8 &operator+=(f64x8 &a, f64x8 b) { return a = a + b; }
 // yes where x < bound, else no
 FR_INLINE f64x8 where_below(f64x8 x, double bound, f64x8 yes, f64x8 no) {
   FR_EACH no.part[i] = x.part[i] < f64s{} + bound ? yes.part[i] : no.part[i];
@@ -69,12 +44,12 @@ FR_INLINE f64x8 times_power_of_two(f64x8 x, f64x8 shifted) {
   }
   return x;
 }
-FR_INLINE f64x8 load8(const double *p) { f64x8 r; FR_EACH FR_COPY(&r.part[i], p + i * width); return r; }
+FR_INLINE f64x8 load8(const double *p) { f64x8 r; FR_EACH FR_COPY(&r.part[i], p + i * WIDE); return r; }
 FR_INLINE f64x8 load8(const float *p) {
   f64x8 r;
   FR_EACH {
     f32s v;
-    FR_COPY(&v, p + i * width);
+    FR_COPY(&v, p + i * WIDE);
     r.part[i] = FR_CONVERT(v, f64s);
   }
   return r;
@@ -83,21 +58,21 @@ FR_INLINE f64x8 load8(const int8_t *p) {
   f64x8 r;
   FR_EACH {
     i8s v;
-    FR_COPY(&v, p + i * width);
+    FR_COPY(&v, p + i * WIDE);
     r.part[i] = FR_CONVERT(v, f64s);
   }
   return r;
 }
 FR_INLINE void store8(double *p, f64x8 v) {
   FR_EACH {
-    f64s *to = reinterpret_cast<f64s *>(p + i * width);
+    f64s *to = reinterpret_cast<f64s *>(p + i * WIDE);
     FR_COPY(to, &v.part[i]);
   }
 }
 FR_INLINE void store8(float *p, f64x8 v) {
   FR_EACH {
     const f32s narrow = FR_CONVERT(v.part[i], f32s);
-    f32s *to = reinterpret_cast<f32s *>(p + i * width);
+    f32s *to = reinterpret_cast<f32s *>(p + i * WIDE);
     FR_COPY(to, &narrow);
   }
 }
