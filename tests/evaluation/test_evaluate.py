@@ -54,7 +54,7 @@ def random_collection(rng: np.random.Generator, queries: int, *, text: bool) -> 
 @pytest.mark.parametrize("text", [True, False])
 def test_equals_trec_eval_on_tie_heavy_queries(text: bool) -> None:
     pytrec_eval = pytest.importorskip("pytrec_eval", reason="trec_eval's measures are the reference")
-    run, truth = random_collection(np.random.default_rng(7), 6000, text=text)
+    run, truth = random_collection(np.random.default_rng([7, text]), 6000, text=text)
     cuts = CUTS
     measures = {
         *(f"{m}.{cuts}" for m in ("ndcg_cut", "map_cut", "recall", "P", "success")),
