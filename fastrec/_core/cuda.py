@@ -18,6 +18,7 @@ the machine code is kept in a folder (``FASTREC_CACHE``, or ``fastrec`` under ``
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import math
@@ -26,7 +27,7 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
@@ -85,6 +86,13 @@ def capability(device: int) -> tuple[int, int]:
             f"has {found[0]}.{found[1]}. Pass NumPy arrays to work on the CPU"
         )
     return found
+
+
+@functools.cache
+def shared_memory(device: int) -> tuple[int, int]:
+    """Bytes of shared memory that one block can have, and that a multiprocessor of a card has for all of its blocks."""
+    found = require().cuda.Device(device).attributes
+    return int(found["MaxSharedMemoryPerBlockOptin"]), int(found["MaxSharedMemoryPerMultiprocessor"])
 
 
 def place(where: str | int) -> str:
@@ -146,6 +154,22 @@ def pinned(xp: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     size = math.prod(shape)
     memory = xp.cuda.alloc_pinned_memory(max(1, size * np.dtype(dtype).itemsize))
     return np.frombuffer(memory, dtype, size).reshape(shape)
+
+
+def fetched(xp: Any, array: Any) -> Callable[[], np.ndarray]:
+    """A function that returns the contents of ``array``, as they are on the current stream now, in host memory.
+
+    It waits for what was launched before this call, and for nothing after it.
+    """
+    here, stream = pinned(xp, array.shape, array.dtype), xp.cuda.get_current_stream()
+    array.data.copy_to_host_async(ctypes.c_void_p(here.ctypes.data), here.nbytes, stream)
+    copied = stream.record()
+
+    def get() -> np.ndarray:
+        copied.synchronize()
+        return here
+
+    return get
 
 
 def blocks(count: int, each: int, most: int = 4096) -> int:

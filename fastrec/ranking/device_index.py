@@ -32,11 +32,20 @@ MAX_DIM = 12_288  # for the codes of eight queries in shared memory; beyond it, 
 MAX_DIM_HALF = 6_144  # the same for bfloat16
 LIMIT_DIM = 16_384  # the bounds of the proof; beyond it, everything is scored canonically
 LOOSE = 0.17  # residual over norm, times the root of d: beyond it int8 is left for bfloat16, or for floats
-_SHARED = 96 << 10  # bytes of shared memory for the codes of a block's queries
+_SHARED = 96 << 10  # bytes of shared memory for the codes of a block's queries, where the card has as much
+_WARPS = {
+    8: 16,
+    4: 16,
+    2: 32,
+    1: 32,
+}  # of the screen on a multiprocessor, by registers, for each width of a block
 _FIRST = 1024  # positions of the first stretch
 FEW = 32  # queries, each with a block that raises its threshold, that leave most of a card idle
 _FIRST_OF_FEW = 8192  # the first stretch of few queries,
 MOST_GROWTH = 36  # and how fast theirs grow
+_SEEDS = (
+    128  # items whose panels' best are looked at, for each of the k, before the one stretch of few queries
+)
 _THREADS_OF_FEW = 512  # of a block that has a query for itself, and the card with few others
 _QUERIES = 4096  # of a pass over the items
 _MEMORY = 512 << 20  # bytes of scratch of a search
@@ -44,6 +53,7 @@ _PRODUCT = 32 << 20  # bytes of a product of floats: what stays in the cache of 
 _STAGE = 64 << 20  # bytes of items and codes that travel at a time, where they do not all fit
 _BLOCKS = 4224
 _GROUP = 65_535  # of blocks in y
+_MIDDLE, _LAST, _OF_SEEDS = 0, 1, 2  # stages of fr_tighten (kernels/cuda/rank_query.cu)
 _FILL = 528  # blocks of one query that keep a large card busy
 BFLOAT16_TYPE = np.dtype([("bfloat16", np.uint16)])  # how bfloat16 bits travel (fastrec.ranking.index)
 
@@ -123,7 +133,7 @@ class DeviceIndex:
         panels = -(-count // PANEL)
         self.order = xp.full(panels * PANEL, 0xFFFFFFFF, xp.uint32)
         self.order[:count] = by_norm.astype(xp.uint32)
-        if precision == "int8" and 0 < d <= MAX_DIM:
+        if precision == "int8" and d > 0 and self._fits(d, False):
             self.codes = xp.empty((panels, self.steps, 2, 32, 16), xp.int8)
         self.meta = xp.zeros((panels + 1, META), xp.float32)
         if bias is not None or metric == "l2":
@@ -150,10 +160,15 @@ class DeviceIndex:
 
     def _pack_halves(self, xp: Any, shuffled: bool) -> None:
         """Codes of bfloat16 in place of int8 that say too little; none, for the float screen, where d is too large."""
-        self.codes, self.half = None, self.shape[1] <= MAX_DIM_HALF
+        self.codes, self.half = None, self._fits(self.shape[1], True)
         if self.half:
             self.codes = xp.empty((self.panels, self.steps, 2, 32, 8), xp.uint16)
             self._pack(shuffled)
+
+    def _fits(self, d: int, half: bool) -> bool:
+        """Whether the codes of eight queries fit in a block's shared memory, beside four warps' own."""
+        most, each = (MAX_DIM_HALF, 16) if half else (MAX_DIM, 32)
+        return d <= most and -(-d // each) * 256 + 4 * _of_a_warp(1) <= cuda.shared_memory(self.device)[0]
 
     def _unit(self, xp: Any, norms: Any, bias: Any) -> int:
         """As `Index._unit`."""
@@ -175,7 +190,7 @@ class DeviceIndex:
         self.beta = None if index._beta is None else xp.asarray(index._beta)
         self.bias = None if index._bias is None else xp.asarray(index._bias)
         loose = index._codes is not None and _is_loose(index._meta, index.shape[1])
-        codes = index._codes if index.shape[1] <= MAX_DIM and not loose else None
+        codes = index._codes if self._fits(index.shape[1], False) and not loose else None
         bits = index._items if index._dtype == "float32" else index._items.view(np.uint16)
         if stream:
             self.host = (bits, codes, index._order)
@@ -269,23 +284,27 @@ class DeviceIndex:
         if chosen is not None and len(chosen):
             rows[...] = xp.where(rows >= 0, chosen[xp.maximum(rows, 0)], -1)
 
-    def _plan(self, k: int, count: int) -> tuple[int, float, int]:
-        """For ``k`` of ``count`` queries: positions of the first stretch, how many times all items before it each
-        later one has, and entries of a query's buffer.
+    def _plan(self, k: int, count: int) -> tuple[int, int, float, int]:
+        """For ``k`` of ``count`` queries: positions whose panels give seeds, positions of the first stretch, how many
+        times all items before it each later one has, and entries of a query's buffer.
 
         The survivors of a stretch are about growth times k, or several times as many where bounds are wide, and half
         the buffer is theirs.  Many queries keep the card busy whatever the number of rounds, and few survivors are
         soonest handled; few queries leave it idle while a block each raises its threshold, so that rounds are what
-        counts.
+        counts.  Where k is small beside the items, few queries learn their threshold from the best of each panel of
+        a sample, which leaves one stretch of everything.
         """
         first = -(-max(_FIRST_OF_FEW if count <= FEW else _FIRST, 2 * k) // PANEL) * PANEL
         if count > FEW:
-            return first, 1.0 if 8 * k > first else 3.0, 8 * first
-        cap = 16 * first
+            return 0, first, 1.0 if 8 * k > first else 3.0, 8 * first
+        cap, n = 16 * first, self.panels * PANEL
+        seeds = max(_FIRST_OF_FEW, n / MOST_GROWTH, _SEEDS * k, 8 * k * n / cap)
+        if self.coded and self.host is None and 4 * seeds <= n:
+            return math.ceil(seeds / PANEL) * PANEL, n, 1.0, cap
         most = max(1.0, min(MOST_GROWTH, cap / (8 * k)))
-        times = max(1.0, self.panels * PANEL / first)
+        times = max(1.0, n / first)
         rounds = max(1, math.ceil(math.log(times) / math.log(1 + most)))
-        return first, max(1.0, times ** (1 / rounds) - 1), cap
+        return 0, first, max(1.0, times ** (1 / rounds) - 1), cap
 
     def _room(self, k: int) -> tuple[int, int]:
         """For ``k``: keys of a query's best, and as sorted."""
@@ -294,7 +313,7 @@ class DeviceIndex:
     def _group(self, columns: int) -> int:
         """Queries of a pass, by the memory that each needs."""
         k = max(1, min(columns, self.shape[0]))
-        (_, _, cap), (room, wide) = self._plan(k, FEW + 1), self._room(k)
+        (_, _, _, cap), (room, wide) = self._plan(k, FEW + 1), self._room(k)
         each = 8 * (cap + room + wide) + STATE + (32 * self.steps if self.coded else 4 * self.shape[1])
         most = _MEMORY // each
         if not self.coded:
@@ -313,7 +332,7 @@ class DeviceIndex:
     ) -> None:
         (n, d), count, columns = self.shape, len(queries), rows.shape[1]
         k = max(1, min(columns, n))
-        (first, growth, cap), (room, wide) = self._plan(k, count), self._room(k)
+        (seeds, first, growth, cap), (room, wide) = self._plan(k, count), self._room(k)
         scored_at_once = count <= FEW // 8 and self.host is None
         threads = _THREADS_OF_FEW if count <= FEW else THREADS
         panels, coded, streamed = self.panels, self.coded, self.host is not None
@@ -348,19 +367,29 @@ class DeviceIndex:
                 self.special, cuda.i64(len(self.special)), totals, *lists, cuda.f32(floor), cuda.i64(k), states, best,
                 cuda.i64(room),
             )  # fmt: skip
-        for begin, end, items, of_items in self._stretches(xp, first, growth):
-            origin = begin if streamed else 0
-            if coded:
-                self._screen(begin, end, origin, of_items, tiles, codes, states, beta_error, counts, entries)
-            else:
-                self._sift(xp, begin, end, items, scaled, states, beta_error, counts, entries)
+
+        def tighten(begin: int, end: int, items: Any, stage: int) -> None:
             self._kernel("rank_query.cu", "fr_tighten", threads)(
                 count, threads, queries, items, cuda.i64(d), cuda.i64(d), metric, self.bias, self.order,
                 cuda.i64(begin * PANEL if streamed else -1), self.meta, cuda.i64(panels), cuda.i64(begin),
-                cuda.i64(end), *lists, cuda.f32(floor), beta_error, cuda.i64(k),
-                cuda.i32(scored_at_once and end == panels), states, counts, entries, cuda.i64(cap), best,
-                cuda.i64(room),
+                cuda.i64(end), *lists, cuda.f32(floor), beta_error, cuda.i64(k), cuda.i32(stage), states, counts,
+                entries, cuda.i64(cap), best, cuda.i64(room),
             )  # fmt: skip
+
+        if seeds:
+            self._screen(
+                0, seeds // PANEL, 0, self.codes, tiles, codes, states, beta_error, True, counts, entries
+            )
+            tighten(0, seeds // PANEL, self.items, _OF_SEEDS)
+        for begin, end, items, of_items in self._stretches(xp, first, growth):
+            origin = begin if streamed else 0
+            if coded:
+                self._screen(
+                    begin, end, origin, of_items, tiles, codes, states, beta_error, False, counts, entries
+                )
+            else:
+                self._sift(xp, begin, end, items, scaled, states, beta_error, counts, entries)
+            tighten(begin, end, items, _LAST if scored_at_once and end == panels else _MIDDLE)
         if not streamed:  # what is streamed was scored while it was there
             shares = 4 if count > FEW else max(1, _FILL // count)
             self._kernel("rank_query.cu", "fr_rescore")(
@@ -376,10 +405,22 @@ class DeviceIndex:
 
     def _tiles(self, count: int) -> int:
         """Tiles of eight queries that a block takes: few where there are few, or where their codes are long."""
-        tiles = 8
-        while tiles > 1 and (4 * tiles >= count or tiles * self.steps * 256 > _SHARED):
+        tiles, most = 8, cuda.shared_memory(self.device)[0]
+        while tiles > 1 and (
+            4 * tiles >= count or tiles * self.steps * 256 > min(_SHARED, most - 4 * _of_a_warp(tiles))
+        ):
             tiles //= 2
         return tiles
+
+    def _warps(self, tiles: int) -> int:
+        """Warps of a block: the fewest of those with which most are on a multiprocessor."""
+        most, in_all = cuda.shared_memory(self.device)
+
+        def resident(warps: int) -> int:
+            size = warps * _of_a_warp(tiles) + tiles * self.steps * 256
+            return 0 if size > most else warps * min(_WARPS[tiles] // warps, in_all // (size + 1024))
+
+        return max((4, 8, 16), key=resident)
 
     def _stretches(self, xp: Any, first: int, growth: float) -> Iterator[tuple[int, int, Any, Any]]:
         """(begin, end) panels, each stretch `growth` times all before, with the items and codes that are to be read."""
@@ -406,14 +447,15 @@ class DeviceIndex:
 
     def _screen(
         self, begin: int, end: int, origin: int, items: Any, tiles: int, codes: Any, states: Any, beta_error: Any,
-        counts: Any, entries: Any,
+        seeding: bool, counts: Any, entries: Any,
     ) -> None:  # fmt: skip
-        groups = len(codes) // (8 * tiles)
-        blocks = max(1, min(-(-(end - begin) // 4), _BLOCKS // groups))
+        groups, warps = len(codes) // (8 * tiles), self._warps(tiles)
+        blocks = max(1, min(-(-(end - begin) // warps), 4 * _BLOCKS // (warps * groups)))
         cuda.kernel("rank_screen.cu", "fr_screen", FR_TILES=tiles, FR_HALF=int(self.half))(
-            (blocks, groups), 128, items, cuda.i64(self.steps), self.meta, self.beta, self.order, cuda.i64(origin),
-            cuda.i64(begin), cuda.i64(end), codes, states, cuda.i64(len(counts)), beta_error, counts, entries,
-            cuda.i64(entries.shape[1]), shared=self.steps * tiles * 256,
+            (blocks, groups), 32 * warps, items, cuda.i64(self.steps), self.meta, self.beta, self.order,
+            cuda.i64(origin), cuda.i64(begin), cuda.i64(end), codes, states, cuda.i64(len(counts)), beta_error,
+            cuda.i32(seeding), counts, entries, cuda.i64(entries.shape[1]),
+            shared=warps * _of_a_warp(tiles) + self.steps * tiles * 256,
         )  # fmt: skip
 
     def _sift(
@@ -438,6 +480,11 @@ class DeviceIndex:
                 self.meta, self.beta, self.order, cuda.i64(at * PANEL), states, beta_error, counts, entries,
                 cuda.i64(entries.shape[1]),
             )  # fmt: skip
+
+
+def _of_a_warp(tiles: int) -> int:
+    """Bytes of fr_own (kernels/cuda/rank_screen.cu)."""
+    return 5536 + 64 * tiles
 
 
 def _by_panel(codes: np.ndarray, d: int) -> np.ndarray:

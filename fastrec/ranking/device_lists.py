@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,16 @@ from fastrec._core import arrays, checks, cuda
 from fastrec.ranking import lists
 
 
-def csr(xp: Any, value: Any, name: str, *, queries: int, items: int, device: str) -> tuple[Any, Any, int]:
-    """``(indptr, indices)`` on the card and the length of the longest list.
+def csr(
+    xp: Any, value: Any, name: str, *, queries: int, items: int, device: str
+) -> tuple[tuple[Any, Any], Callable[[], tuple[Any, Any, int]]]:
+    """``(indptr, indices)`` on the card, safe to search, and a function that says what they should have been.
 
     A SciPy matrix, which has no device, is checked on the host and copied.  A matrix of cupyx, or a pair of CuPy
-    arrays, is checked where it is: a few numbers come back, once, which waits for the card.  Lists that are not sorted,
-    or that repeat an index, are put in order on the host.
+    arrays, is checked where it is, by a kernel: its verdict is fetched when the function is called, so that a search
+    may be launched before.  The function waits for that kernel, raises where lists are wrong, and returns ``(indptr,
+    indices, length of the longest list)``: other arrays where lists were not sorted or repeated an index, which are put
+    in order on the host.  Until then row pointers are within bounds, whatever was given, and nothing else is certain.
     """
     matrix = hasattr(value, "tocsr")
     if matrix and isinstance(value.tocsr().indptr, np.ndarray):
@@ -46,30 +51,41 @@ def csr(xp: Any, value: Any, name: str, *, queries: int, items: int, device: str
         raise ValueError(
             f"`{name}` must have {queries + 1} row pointers, one more than there are queries; got shape {indptr.shape}"
         )
-    if queries == 0 and len(indices) == 0:
-        return indptr, indices, 0
-    found = xp.zeros(5, np.int64)
+    if queries == 0:
+        if len(indices):
+            raise ValueError(_malformed(name, 0))
+        return (indptr, indices), lambda: (indptr, indices, 0)
+    found, bounded = xp.zeros(5, np.int64), xp.empty(queries + 1, np.int64)
     cuda.kernel("check_lists.cu", "fr_check_lists", FR_WIDE=int(indices.dtype == np.int64))(
-        cuda.blocks(max(1, queries), 8, 1024),
+        cuda.blocks(queries, 8, 1024),
         256,
         indptr,
         cuda.i64(queries),
         indices,
         cuda.i64(len(indices)),
+        bounded,
         found,
     )
-    longest, malformed, above, below, unsorted = found.get().tolist()
-    if malformed or queries == 0:
-        raise ValueError(
-            f"`{name}` has malformed row pointers: they must rise from 0 to the number of indices ({len(indices)})"
-        )
-    if below > 0 or above > items:
-        raise ValueError(
-            f"`{name}` must hold item rows in 0..{items - 1}; got {-below if below > 0 else above - 1}"
-        )
-    if unsorted:
-        return _copied(xp, *lists.csr((indptr.get(), indices.get()), name, queries=queries, items=items))
-    return indptr, indices, longest
+    verdict = cuda.fetched(xp, found)
+
+    def settle() -> tuple[Any, Any, int]:
+        longest, malformed, above, below, unsorted = verdict().tolist()
+        if malformed:
+            raise ValueError(_malformed(name, len(indices)))
+        if below > 0 or above > items:
+            raise ValueError(
+                f"`{name}` must hold item rows in 0..{items - 1}; got {-below if below > 0 else above - 1}"
+            )
+        if unsorted:
+            right = lists.csr((indptr.get(), indices.get()), name, queries=queries, items=items)
+            return _copied(xp, *right)[1]()
+        return bounded, indices, longest
+
+    return (bounded, indices), settle
+
+
+def _malformed(name: str, count: int) -> str:
+    return f"`{name}` has malformed row pointers: they must rise from 0 to the number of indices ({count})"
 
 
 def shared(xp: Any, value: Any, name: str, *, items: int, device: str) -> Any:
@@ -83,6 +99,9 @@ def shared(xp: Any, value: Any, name: str, *, items: int, device: str) -> Any:
     return rows if bool((rows[1:] > rows[:-1]).all()) else xp.unique(rows)
 
 
-def _copied(xp: Any, indptr: np.ndarray, indices: np.ndarray) -> tuple[Any, Any, int]:
+def _copied(
+    xp: Any, indptr: np.ndarray, indices: np.ndarray
+) -> tuple[tuple[Any, Any], Callable[[], tuple[Any, Any, int]]]:
     longest = int(np.diff(indptr).max(initial=0))
-    return xp.asarray(indptr), xp.asarray(indices), longest
+    pair = xp.asarray(indptr), xp.asarray(indices)
+    return pair, lambda: (*pair, longest)

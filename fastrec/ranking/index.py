@@ -314,19 +314,27 @@ class Index:
         if min(k, n) > device.MOST_K:
             raise ValueError(f"`k` may be at most {device.MOST_K} on a GPU; got {k}")
         with cuda.on(queries) as xp:
-            banned = None
+            banned: tuple[Any, Any] | None = None
+            settle = None
             if exclude is not None:
-                banned = device_lists.csr(
+                banned, settle = device_lists.csr(
                     xp, exclude, "exclude", queries=len(queries), items=n, device=self._device
-                )[:2]
+                )
             rows, scores = outputs(out, (len(queries), k), self._device)
             if candidates is None:
                 self._card.topk(xp, queries, banned, floor, rows, scores)
+                if settle is not None:  # after the launches, so that the card does not wait for the host
+                    right = settle()[:2]
+                    if banned is not None and right[1] is not banned[1]:
+                        self._card.topk(xp, queries, right, floor, rows, scores)
                 return TopK(rows, scores, self._labels)
+            if settle is not None:
+                banned = settle()[:2]
             if _is_per_query(candidates):
-                *chosen, longest = device_lists.csr(
+                _, settle = device_lists.csr(
                     xp, candidates, "candidates", queries=len(queries), items=n, device=self._device
                 )
+                *chosen, longest = settle()
             else:
                 listed = device_lists.shared(xp, candidates, "candidates", items=n, device=self._device)
                 chosen, longest = [None, listed], len(listed)

@@ -10,15 +10,20 @@ typedef int fr_index;
 
 // Largest of five things that are 0 where nothing is there or wrong: the length of a list; whether row pointers are
 // malformed; an index, plus 1; minus an index; whether a list is not strictly rising.  `found` holds zeros before.
-// A warp takes lists in turn.
+// `bounded` are the row pointers, none outside of 0..count: what reads lists by them stays within `indices`, whatever is
+// found.  A warp takes lists in turn.
 extern "C" __global__ void __launch_bounds__(256) fr_check_lists(const fr_i64 *indptr, fr_i64 lists, const fr_index *indices,
-                                                                 fr_i64 count, fr_i64 *found) {
+                                                                 fr_i64 count, fr_i64 *bounded, fr_i64 *found) {
   const int lane = threadIdx.x & 31;
   const fr_i64 most = 0x7fffffffffffffffLL;
   fr_i64 longest = 0, malformed = 0, above = 0, below = 0, unsorted = 0;
   const fr_i64 warps = (fr_i64)gridDim.x * (blockDim.x / 32);
   for (fr_i64 list = (fr_i64)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32; list < lists; list += warps) {
     const fr_i64 begin = indptr[list], end = indptr[list + 1];
+    if (lane < 2 && (lane == 0 || list == lists - 1)) {
+      const fr_i64 pointer = lane ? end : begin;
+      bounded[list + lane] = pointer < 0 ? 0 : pointer > count ? count : pointer;
+    }
     if (begin < 0 || end < begin || end > count || (list == 0 && begin != 0) || (list == lists - 1 && end != count)) {
       malformed = 1;
       continue;

@@ -20,6 +20,18 @@ __device__ __forceinline__ bool fr_listed(const fr_i64 *indptr, const void *indi
   return false;
 }
 
+// The same for a list that a block has brought to shared memory.
+__device__ __forceinline__ bool fr_is_among(const fr_u32 *rows, int count, fr_u32 row) {
+  int low = 0, high = count;
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    if (rows[middle] == row) return true;
+    if (rows[middle] < row) low = middle + 1;
+    else high = middle;
+  }
+  return false;
+}
+
 // The list that entry `i` belongs to: the last of the `lists` that begins at or before it and is not empty there.
 __device__ __forceinline__ fr_i64 fr_list_of(const fr_i64 *indptr, fr_i64 lists, fr_i64 i) {
   fr_i64 low = 0, high = lists;  // indptr[low] <= i < indptr[high]

@@ -69,6 +69,9 @@ __device__ inline void fr_offer(const fr_place &at, fr_i64 query, fr_query &q, f
   __syncthreads();
 }
 
+enum { FR_MIDDLE = 0, FR_LAST = 1, FR_SEEDS = 2 };  // stages of fr_tighten
+enum { FR_NEARBY = 1024 };  // excluded items that are looked up in shared memory
+
 extern "C" {
 
 #if FR_BLOCK == 256  // the wider block is for what has a block a query
@@ -184,15 +187,19 @@ __global__ void FR_BOUNDS fr_prepare(const float *queries, fr_i64 count, fr_i64 
 // After panels begin..end were screened: raise each query's threshold and make room.  One block a query.
 //
 // Entries [0, held) were looked at before.  Where there were more survivors than room, or bounds are too wide to make
-// room, entries are scored canonically instead, after a loss the whole stretch: slow, and never wrong.  After the `last`
-// stretch of few queries nothing is thinned out: fr_rescore scores all entries sooner than one block drops some.
+// room, entries are scored canonically instead, after a loss the whole stretch: slow, and never wrong.
+//
+// FR_LAST: after the last stretch of few queries nothing is thinned out, as fr_rescore scores all entries sooner than one
+// block drops some.  FR_SEEDS: entries are the best of panels that will be screened again (some may be lost: any k of them
+// will do); they raise the threshold, and go.
 __global__ void FR_BOUNDS fr_tighten(
     const float *queries, const fr_item *items, fr_i64 d, fr_i64 stride, int metric, const float *bias, const fr_u32 *order,
     fr_i64 gathered, const float *meta, fr_i64 panels, fr_i64 begin, fr_i64 end,
     const fr_i64 *banned, const void *listed, int wide, fr_i64 number, float floor, float beta_error, fr_i64 k,
-    int last, fr_query *states, fr_u32 *counts, fr_u64 *entries, fr_i64 cap, fr_u64 *best, fr_i64 best_room) {
+    int stage, fr_query *states, fr_u32 *counts, fr_u64 *entries, fr_i64 cap, fr_u64 *best, fr_i64 best_room) {
   __shared__ fr_room room;
   __shared__ fr_query q;
+  __shared__ fr_u32 nearby[FR_NEARBY];
   const fr_i64 query = blockIdx.x;
   fr_u64 *own = entries + query * cap, *keys = best + query * best_room;
   const float *all = meta + panels * FR_META;
@@ -208,27 +215,37 @@ __global__ void FR_BOUNDS fr_tighten(
   fr_i64 n = total < cap ? (fr_i64)total : cap;
   const bool lost = total > cap;
   __syncthreads();
-  if (q.kind == FR_EXHAUSTIVE) {
+  const bool seeds = stage == FR_SEEDS;
+  if (seeds && (q.kind == FR_EXHAUSTIVE || q.exact)) {
+    n = 0;
+  } else if (q.kind == FR_EXHAUSTIVE) {
     fr_offer(at, query, q, (end - begin) * FR_PANEL, here, here_row, keys, all, room);
     n = 0;
-  } else if (lost || q.exact) {
+  } else if (!seeds && (lost || q.exact)) {
     fr_offer(at, query, q, lost ? (fr_i64)q.held : n, entry, entry_row, keys, all, room);
     if (lost) fr_offer(at, query, q, (end - begin) * FR_PANEL, here, here_row, keys, all, room);
     if (threadIdx.x == 0) q.exact = 1;
     n = 0;
   } else {
-    for (fr_i64 i = q.held + threadIdx.x; banned && i < n; i += FR_THREADS)
-      if (fr_listed(banned, listed, wide, number + query, order[fr_entry_position(own[i])])) own[i] = 0;
-    __syncthreads();
-    if (!last) {
+    if (banned) {
+      const fr_i64 from = banned[number + query], length = banned[number + query + 1] - from;
+      const bool close = length <= FR_NEARBY;
+      for (fr_i64 i = threadIdx.x; close && i < length; i += FR_THREADS) nearby[i] = (fr_u32)fr_entry(listed, wide, from + i);
+      __syncthreads();
+      for (fr_i64 i = q.held + threadIdx.x; i < n; i += FR_THREADS) {
+        const fr_u32 row = order[fr_entry_position(own[i])];
+        if (close ? fr_is_among(nearby, (int)length, row) : fr_listed(banned, listed, wide, number + query, row)) own[i] = 0;
+      }
+      __syncthreads();
+    }
+    if (stage != FR_LAST) {
       const fr_u64 divide = fr_divide(own, n, k, room);
-      if (divide > 1) {
-        const fr_u64 least = fr_smallest(own, n, divide, room);
-        if (threadIdx.x == 0) fr_raise(q, fr_certain(q, fr_entry_low(least), all), all);
+      if (divide > 1) {  // at most the k-th largest, by less than a bin of those that were counted
+        if (threadIdx.x == 0) fr_raise(q, fr_certain(q, fr_entry_low(divide), all), all);
         __syncthreads();
       }
       const float cut = fr_lowered(q.cut);
-      n = fr_filter(own, n, [&](fr_u64 key) {
+      n = seeds ? 0 : fr_filter(own, n, [&](fr_u64 key) {
         const float error = fr_error(q, meta + fr_entry_position(key) / FR_PANEL * FR_META, beta_error);
         return fr_entry_low(key) + 2.0f * error >= cut;
       }, room);

@@ -11,44 +11,78 @@ typedef int fr_product;
 #define FR_PRODUCT fr_mma_s8_m16n8k32
 #endif
 
-#if FR_TILES == 8 && FR_HALF  // held to 128 registers, the compiler sinks half of the loads below the products: 48 ms for 36
-#define FR_BOUNDS __launch_bounds__(128, 3)
-#elif FR_TILES == 8  // 128 registers without a spill, left to itself
-#define FR_BOUNDS __launch_bounds__(128)
+#if FR_TILES > 2
+#define FR_BOUNDS __launch_bounds__(512, 1)
 #else
-#define FR_BOUNDS __launch_bounds__(128, FR_TILES == 4 ? 4 : FR_TILES == 2 ? 6 : 8)
+#define FR_BOUNDS __launch_bounds__(512, 2)
 #endif
 
-// Hits that wait in shared memory until 32 lanes can finish one each: what finishing takes from memory, an atomic among it,
-// waits for the slowest once and not once a hit.
-enum { FR_WAITING = 32 + 128 };  // fewer than 32 stay, and a column of each lane brings 128 at most
-struct fr_hits {
+enum { FR_WIDE = 8 * FR_TILES };       // queries of a block
+enum { FR_RING = 4 };                  // steps of a warp: one is multiplied while three are on their way
+enum { FR_WAITING = 32 + 128 };        // fewer than 32 hits stay, and a column of each lane brings 128 at most
+
+// What a warp has of its block's shared memory.  Hits wait there until 32 lanes can finish one each: what finishing takes
+// from memory, an atomic among it, waits for the slowest once and not once a hit.
+struct fr_own {
+  uint4 ring[FR_RING][64];  // steps of 1,024 bytes; a lane reads what it asked for itself, so that nobody waits for others
+  fr_product thresholds[FR_WIDE];
+  float beta_steps[FR_WIDE];
   fr_u32 positions[FR_WAITING];
   fr_product products[FR_WAITING];
   unsigned char columns[FR_WAITING];  // of the query, in the block's tile
 };
+static_assert(sizeof(fr_own) == 5536 + 64 * FR_TILES, "fastrec/ranking/device_index.py makes room for it");
 
 extern "C" {
 
-// Panels begin..end against FR_TILES * 8 queries a block (blockIdx.y); each of the four warps takes panels in turn.
+// Panels begin..end against FR_WIDE queries a block (blockIdx.y); each of its warps takes panels in turn.
 //
 // A panel is two fragments of 16 items a step of 32 dimensions (16 of bfloat16), 16 bytes a lane as fr_pack lays them,
-// read once and used for every tile of queries, whose fragments wait in shared memory (steps * FR_TILES * 256 bytes of it,
-// dynamic).  An item matters only if its product reaches the threshold of (query, panel), which the warp computes for all
-// of its queries first; so the loop ends in one compare a product.  A hit waits in shared memory for others, and 32 of
-// them go to their queries' buffers together.
+// read once and used for every tile of queries.  Steps are asked for three ahead, across panels, and land in shared memory,
+// where the fragments of queries are, too (steps * FR_TILES * 256 bytes behind the warps' own): no register waits for them.
+// An item matters only if its product reaches the threshold of (query, panel), which the warp computes for all of its
+// queries first; so the loop ends in one compare a product.  A hit waits in shared memory for others, and 32 of them go to
+// their queries' buffers together.
+//
+// With `seeding`, which only few queries need, a panel's best is its only hit (or some that equal it): enough to learn a
+// threshold from many panels.
 __global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const float *meta, const float *beta,
-                                                 const fr_u32 *order, fr_i64 origin, fr_i64 begin, fr_i64 end,
-                                                 const uint2 *codes, const fr_query *queries, fr_i64 count, float beta_error,
-                                                 fr_u32 *counts, fr_u64 *entries, fr_i64 cap) {
-  enum { WIDE = 8 * FR_TILES, OWN = (WIDE + 31) / 32 };
-  extern __shared__ uint2 of_queries[];
-  __shared__ fr_product thresholds[4][WIDE];
-  __shared__ float beta_steps[4][WIDE];
-  __shared__ fr_hits hits[4];
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, group = lane / 4, pair = lane % 4 * 2;
-  const fr_i64 first = (fr_i64)blockIdx.y * WIDE;
-  for (fr_i64 i = threadIdx.x; i < steps * FR_TILES * 32; i += 128) of_queries[i] = codes[first / 8 * steps * 32 + i];
+                                    const fr_u32 *order, fr_i64 origin, fr_i64 begin, fr_i64 end, const uint2 *codes,
+                                    const fr_query *queries, fr_i64 count, float beta_error, int seeding, fr_u32 *counts,
+                                    fr_u64 *entries, fr_i64 cap) {
+  enum { OWN = (FR_WIDE + 31) / 32 };
+  extern __shared__ uint4 room[];
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+  const int group = lane / 4, pair = lane % 4 * 2;
+  const fr_i64 first = (fr_i64)blockIdx.y * FR_WIDE;
+  fr_own &own = ((fr_own *)room)[warp];
+  uint4 *const ring = own.ring[0] + lane;
+  uint2 *const of_queries = (uint2 *)((fr_own *)room + warps);
+  // Positions have 32 bits, so numbers of panels have 27.
+  const fr_u32 stride = gridDim.x * warps, stop = (fr_u32)end;
+  fr_u32 panel = (fr_u32)begin + blockIdx.x * warps + warp;
+
+  fr_u32 asked = panel;  // the panel and the step of it that are asked for next
+  int asked_step = 0;
+  const uint4 *from = items + ((fr_i64)asked - origin) * steps * 64 + lane;
+  const fr_i64 jump = ((fr_i64)stride - 1) * steps * 64;
+  const auto ask = [&](fr_u32 slot) {
+    if (asked < stop) {
+      fr_cp_async_16(ring + slot % FR_RING * 64, from);
+      fr_cp_async_16(ring + slot % FR_RING * 64 + 32, from + 32);
+      from += 64;
+      if (++asked_step == (int)steps) asked_step = 0, asked += stride, from += jump;
+    }
+    fr_cp_async_commit();
+  };
+  for (fr_u32 slot = 0; slot < FR_RING - 1; ++slot) ask(slot);
+  fr_u32 turn = 0;  // the slot of the step that is multiplied next
+  float record = panel < stop ? meta[(fr_i64)panel * FR_META + lane % FR_META] : 0.0f;
+
+  for (int i = threadIdx.x; i < (int)steps * FR_TILES * 32; i += blockDim.x) {  // [step][tile][lane]
+    const int tile = i / 32 % FR_TILES, s = i / 32 / FR_TILES;
+    of_queries[i] = codes[((first / 8 + tile) * steps + s) * 32 + lane];
+  }
   // The queries whose thresholds this lane computes: `lane` and `lane + 32` of the tile.
   float bar[OWN], coded[OWN], residual[OWN], reach[OWN], terms[OWN];
 #if !FR_HALF
@@ -57,7 +91,7 @@ __global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const floa
 #pragma unroll
   for (int j = 0; j < OWN; ++j) {
     const fr_i64 number = first + j * 32 + lane;
-    const bool real = j * 32 + lane < WIDE && number < count && queries[number < count ? number : 0].kind == FR_SCREEN;
+    const bool real = j * 32 + lane < FR_WIDE && number < count && queries[number < count ? number : 0].kind == FR_SCREEN;
     const fr_query &q = queries[real ? number : 0];
     bar[j] = real ? fr_lowered(q.cut) : FR_NEVER;
     coded[j] = real ? q.coded : 0.0f, residual[j] = real ? q.residual : 0.0f, reach[j] = real ? q.reach : 0.0f;
@@ -67,122 +101,174 @@ __global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const floa
 #endif
   }
   int waiting = 0;
-  const auto finish = [&]() {
-    __syncwarp();
-    for (int i = lane; i < waiting; i += 32) {
-      const fr_i64 position = hits[warp].positions[i], number = first + hits[warp].columns[i];
-      if (order[position] == FR_PADDING) continue;
-      const fr_query &q = queries[number];
-      const float *m = meta + position / FR_PANEL * FR_META;
-      const fr_product product = hits[warp].products[i];
-      const float value = FR_HALF ? (float)product : (float)product * (q.step * m[FR_SCALE]);
-      fr_append(number, value - fr_error(q, m, beta_error), position, counts, entries, cap);
-    }
-    __syncwarp();
-    waiting = 0;
-  };
   __syncthreads();
-  // Positions have 32 bits, so numbers of panels have 27; a register less keeps the widest tile from spilling.
-  for (fr_u32 panel = (fr_u32)begin + blockIdx.x * 4 + warp; panel < (fr_u32)end; panel += gridDim.x * 4) {
-    const float *m = meta + (fr_i64)panel * FR_META;
+
+  for (bool last = false; !last; panel += stride) {
+    fr_u32 columns = 0;  // pairs of (tile, c) in which a lane has a hit
+    fr_product sum[2][FR_TILES][4];
+    float m[FR_META];
+#pragma unroll
+    for (int i = 0; i < FR_META; ++i) m[i] = __shfl_sync(FR_ALL, record, i);
     bool alive = false, later = false;
 #pragma unroll
     for (int j = 0; j < OWN; ++j) {
       alive |= reach[j] * m[FR_NORM] + terms[j] * m[FR_BETA_MAX] + FR_FLOOR > bar[j];
       later |= reach[j] * m[FR_NORM_TAIL] + terms[j] * m[FR_BETA_TAIL] + FR_FLOOR > bar[j];
     }
-    if (!__any_sync(FR_ALL, later)) break;  // norms have fallen: nobody needs this panel or any that follows
-    if (!__any_sync(FR_ALL, alive)) continue;
-    __syncwarp();
+    // Where norms have fallen so far, nobody needs this panel or any that follows.
+    last = panel >= stop || !__any_sync(FR_ALL, later);
+    alive = !last && __any_sync(FR_ALL, alive);
+    if (!last && stop - panel > stride) record = meta[((fr_i64)panel + stride) * FR_META + lane % FR_META];
+    if (alive) {
+      __syncwarp();
 #pragma unroll
-    for (int j = 0; j < OWN; ++j) {
+      for (int j = 0; j < OWN; ++j) {
 #if FR_HALF
-      float x = bar[j] - coded[j] * m[FR_RESIDUAL] - residual[j] * m[FR_NORM] - FR_FLOOR;
-      if (beta) x = x - terms[j] * (beta_error * m[FR_BETA_ABS]);
-      if (j * 32 + lane < WIDE) {
-        thresholds[warp][j * 32 + lane] = bar[j] == FR_NEVER ? FR_INFINITY : x;
-        if (beta) beta_steps[warp][j * 32 + lane] = terms[j];
-      }
+        float x = bar[j] - coded[j] * m[FR_RESIDUAL] - residual[j] * m[FR_NORM] - FR_FLOOR;
+        if (beta) x = x - terms[j] * (beta_error * m[FR_BETA_ABS]);
+        if (j * 32 + lane < FR_WIDE) {
+          own.thresholds[j * 32 + lane] = bar[j] == FR_NEVER ? FR_INFINITY : x;
+          if (beta) own.beta_steps[j * 32 + lane] = terms[j];
+        }
 #else
-      const float per = inverse[j] * m[FR_INVERSE];
-      float x = bar[j] - coded[j] * m[FR_RESIDUAL] - residual[j] * m[FR_NORM];
-      if (beta) x = x - terms[j] * (beta_error * m[FR_BETA_ABS]) - 2.0f * (step[j] * m[FR_SCALE]);
-      // No item lies below -2^30: additive terms stay within 2^29 steps, codes within 2^28.  fmaxf first: of a NaN (an
-      // infinity times zero) and a number it takes the number.
-      x = fminf(fmaxf(x * per, -0x1p30f), 0x1p29f);
-      if (j * 32 + lane < WIDE) {
-        thresholds[warp][j * 32 + lane] = bar[j] == FR_NEVER ? 0x7fffffff : __float2int_rz(x) - 3;
-        if (beta) beta_steps[warp][j * 32 + lane] = terms[j] * per;
-      }
+        const float per = inverse[j] * m[FR_INVERSE];
+        float x = bar[j] - coded[j] * m[FR_RESIDUAL] - residual[j] * m[FR_NORM];
+        if (beta) x = x - terms[j] * (beta_error * m[FR_BETA_ABS]) - 2.0f * (step[j] * m[FR_SCALE]);
+        // No item lies below -2^30: additive terms stay within 2^29 steps, codes within 2^28.  fmaxf first: of a NaN (an
+        // infinity times zero) and a number it takes the number.
+        x = fminf(fmaxf(x * per, -0x1p30f), 0x1p29f);
+        if (j * 32 + lane < FR_WIDE) {
+          own.thresholds[j * 32 + lane] = bar[j] == FR_NEVER ? 0x7fffffff : __float2int_rz(x) - 3;
+          if (beta) own.beta_steps[j * 32 + lane] = terms[j] * per;
+        }
 #endif
-    }
-    __syncwarp();
-    fr_product sum[2][FR_TILES][4];
-#pragma unroll
-    for (int tile = 0; tile < FR_TILES; ++tile)
-#pragma unroll
-      for (int r = 0; r < 8; ++r) sum[r / 4][tile][r % 4] = 0;
-    const uint4 *codes_of = items + ((fr_i64)panel - origin) * steps * 64 + lane;
-#pragma unroll(FR_TILES > 2 ? 2 : 4)
-    for (fr_i64 s = 0; s < steps; ++s) {
-      const uint4 low = codes_of[s * 64], high = codes_of[s * 64 + 32];
-      const unsigned a[4] = {low.x, low.y, low.z, low.w}, b[4] = {high.x, high.y, high.z, high.w};
-#pragma unroll
-      for (int tile = 0; tile < FR_TILES; ++tile) {
-        const uint2 query = of_queries[(tile * steps + s) * 32 + lane];
-        const unsigned q[2] = {query.x, query.y};
-        FR_PRODUCT(sum[0][tile], a, q);
-        FR_PRODUCT(sum[1][tile], b, q);
       }
+      __syncwarp();
     }
-    fr_u32 columns = 0;  // pairs of (tile, c) in which this lane has a hit
+    if (!last) {
 #pragma unroll
-    for (int tile = 0; tile < FR_TILES; ++tile)
+      for (int tile = 0; tile < FR_TILES; ++tile)
 #pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        const fr_product threshold = thresholds[warp][tile * 8 + pair + c];
-        if (beta) {
-          const float per = beta_steps[warp][tile * 8 + pair + c];
+        for (int r = 0; r < 8; ++r) sum[r / 4][tile][r % 4] = 0;
+      const uint2 *query = of_queries + lane;
+      int left = (int)steps;
+      do {
+        ask(turn + FR_RING - 1);  // where the step before this one was
+        fr_cp_async_wait<FR_RING - 1>();
+        const uint4 low = ring[turn % FR_RING * 64], high = ring[turn % FR_RING * 64 + 32];
+        ++turn;
+        if (!alive) continue;
+        const unsigned a[4] = {low.x, low.y, low.z, low.w}, b[4] = {high.x, high.y, high.z, high.w};
 #pragma unroll
-          for (int r = 0; r < 4; ++r) {  // items group, group + 8, group + 16, group + 24
-            const float x = beta[(fr_i64)panel * FR_PANEL + group + 8 * r] * per;
+        for (int tile = 0; tile < FR_TILES; ++tile) {
+          const unsigned q[2] = {query[tile * 32].x, query[tile * 32].y};
+          FR_PRODUCT(sum[0][tile], a, q);
+          FR_PRODUCT(sum[1][tile], b, q);
+        }
+        query += FR_TILES * 32;
+      } while (--left);
+    }
+    if (alive) {
+      if (beta)
+#pragma unroll
+        for (int r = 0; r < 4; ++r) {  // items group, group + 8, group + 16, group + 24
+          const float term = beta[(fr_i64)panel * FR_PANEL + group + 8 * r];
+#pragma unroll
+          for (int o = 0; o < 2 * FR_TILES; ++o) {
+            const float x = term * own.beta_steps[o / 2 * 8 + pair + o % 2];
 #if FR_HALF
-            sum[r / 2][tile][r % 2 * 2 + c] += x;
+            sum[r / 2][o / 2][r % 2 * 2 + o % 2] += x;
 #else
-            sum[r / 2][tile][r % 2 * 2 + c] += __float2int_rn(fminf(fmaxf(x, -0x1p30f), 0x1p30f));
+            sum[r / 2][o / 2][r % 2 * 2 + o % 2] += __float2int_rn(fminf(fmaxf(x, -0x1p30f), 0x1p30f));
 #endif
           }
         }
+#if FR_TILES < 8
+      if (seeding) {
+#pragma unroll
+        for (int o = 0; o < 2 * FR_TILES; ++o) {
+          fr_product best = sum[0][o / 2][o % 2];
+#pragma unroll
+          for (int r = 1; r < 4; ++r) best = max(best, sum[r / 2][o / 2][r % 2 * 2 + o % 2]);
+#pragma unroll
+          for (int other = 4; other < 32; other *= 2) best = max(best, __shfl_xor_sync(FR_ALL, best, other));
+#if FR_HALF
+          best = nextafterf(best, -FR_INFINITY);
+#else
+          best -= 1;
+#endif
+          fr_product &threshold = own.thresholds[o / 2 * 8 + pair + o % 2];
+          if (group == 0 && best > threshold) threshold = best;
+        }
+        __syncwarp();
+      }
+#endif
+#pragma unroll
+      for (int o = 0; o < 2 * FR_TILES; ++o) {
+        const fr_product threshold = own.thresholds[o / 2 * 8 + pair + o % 2];
         bool hit = false;
 #pragma unroll
-        for (int r = 0; r < 4; ++r) hit |= sum[r / 2][tile][r % 2 * 2 + c] > threshold;
-        if (hit) columns |= 1u << (tile * 2 + c);
+        for (int r = 0; r < 4; ++r) hit |= sum[r / 2][o / 2][r % 2 * 2 + o % 2] > threshold;
+        if (hit) columns |= 1u << o;
       }
-    for (columns = __reduce_or_sync(FR_ALL, columns); columns; columns &= columns - 1) {
-      const int at = __ffs((int)columns) - 1;
-      const fr_product threshold = thresholds[warp][at / 2 * 8 + pair + at % 2];
-      fr_product product[4] = {};
-#pragma unroll
-      for (int o = 0; o < 2 * FR_TILES; ++o)
-#pragma unroll
-        for (int r = 0; r < 4; ++r)
-          if (o == at) product[r] = sum[r / 2][o / 2][r % 2 * 2 + o % 2];
-#pragma unroll
-      for (int r = 0; r < 4; ++r) {
-        const bool hit = product[r] > threshold;
-        const fr_u32 votes = __ballot_sync(FR_ALL, hit);
-        if (hit) {
-          const int slot = waiting + __popc(votes & ((1u << lane) - 1));
-          hits[warp].positions[slot] = panel * FR_PANEL + group + 8 * r;
-          hits[warp].products[slot] = product[r];
-          hits[warp].columns[slot] = (unsigned char)(at / 2 * 8 + pair + at % 2);
-        }
-        waiting += __popc(votes);
-      }
-      if (waiting >= 32) finish();
+      columns = __reduce_or_sync(FR_ALL, columns);
     }
+    do {
+      if (columns) {
+        const int at = __ffs((int)columns) - 1, column = at / 2 * 8 + pair + at % 2;
+        const fr_product threshold = own.thresholds[column];
+#pragma unroll
+        for (int r = 0; r < 4; ++r) {
+          fr_product found[2 * FR_TILES];
+#pragma unroll
+          for (int o = 0; o < 2 * FR_TILES; ++o) found[o] = sum[r / 2][o / 2][r % 2 * 2 + o % 2];
+#pragma unroll
+          for (int level = 0; level < 4; ++level)  // to the one of number `at`, a bit of it at a time
+#pragma unroll
+            for (int o = 0; o < FR_TILES; ++o)
+              if (o < FR_TILES >> level)
+                found[o] = at & FR_TILES >> level ? found[o + (FR_TILES >> level)] : found[o];
+          const bool hit = found[0] > threshold;
+          const fr_u32 votes = __ballot_sync(FR_ALL, hit);
+          if (hit) {
+            const int slot = waiting + __popc(votes & ((1u << lane) - 1));
+            own.positions[slot] = panel * FR_PANEL + group + 8 * r;
+            own.products[slot] = found[0];
+            own.columns[slot] = (unsigned char)column;
+          }
+          waiting += __popc(votes);
+        }
+        columns &= columns - 1;
+      }
+      if (waiting >= 32 || last) {
+        __syncwarp();
+        for (int done = 0; done < waiting; done += 32) {
+          const int i = done + lane < waiting ? done + lane : done;
+          const fr_i64 position = own.positions[i];
+          const bool real = done + lane < waiting && order[position] != FR_PADDING;
+          const fr_u32 those = __ballot_sync(FR_ALL, real);
+          if (!real) continue;
+          // Hits of one query take their places in its buffer together.
+          const int column = own.columns[i];
+          const fr_i64 number = first + column;
+          const fr_u32 same = __match_any_sync(those, column);
+          const int leader = __ffs((int)same) - 1;
+          fr_u32 slot = 0;  // a count beyond `cap` says that entries were lost
+          if (lane == leader) slot = atomicAdd(counts + number, (fr_u32)__popc(same));
+          slot = __shfl_sync(those, slot, leader) + __popc(same & ((1u << lane) - 1));
+          if (slot >= cap) continue;
+          const fr_query &q = queries[number];
+          const float *of_panel = meta + position / FR_PANEL * FR_META;
+          const fr_product product = own.products[i];
+          const float value = FR_HALF ? (float)product : (float)product * (q.step * of_panel[FR_SCALE]);
+          entries[number * cap + slot] = fr_entry_of(value - fr_error(q, of_panel, beta_error), position);
+        }
+        __syncwarp();
+        waiting = 0;
+      }
+    } while (columns);
   }
-  finish();
+  fr_cp_async_wait<0>();
 }
 
 #if !FR_HALF

@@ -13,6 +13,7 @@ from ranking import DRAWS, METRICS, best, csr_of, draw, oracle, score_matrix
 from scipy import sparse
 
 import fastrec as fr
+from fastrec._core import cuda
 from fastrec.ranking import device, device_index
 
 pytestmark = cuda_host.NEEDED
@@ -85,6 +86,11 @@ def test_exclusions_and_a_lowest_score(
             index = fr.Index(cupy.asarray(items), metric, precision="int8")
             top = index.topk(cupy.asarray(queries), 12, exclude=exclude, min_score=floor)
             assert_top(top, expected)
+    before = len(cupy.log)
+    index.topk(cupy.asarray(queries), 12, exclude=there, min_score=floor)
+    kinds = [what[0] for what in cupy.log[before:] if what[0] in ("launch", "sync")]
+    assert kinds.count("sync") == 1
+    assert kinds[-1] == "sync", "lists are checked while the card searches"
     shuffled = indptr.astype(np.int64), np.concatenate([row[::-1] for row in np.split(indices, indptr[1:-1])])
     top = index.topk(cupy.asarray(queries), 12, exclude=[cupy.asarray(a) for a in shuffled], min_score=floor)
     assert_top(top, expected, "lists that are not sorted")
@@ -263,24 +269,76 @@ def test_few_queries_take_few_rounds(cupy: fake_cupy.Fake, monkeypatch: pytest.M
     rng = np.random.default_rng(9)
     items, queries = draw("normal", rng, 3000, 16), draw("normal", rng, 4, 16)
     index, rounds = fr.Index(cupy.asarray(items), precision="int8"), []
-    for count in (1, 2, 3, 4):
-        before = cupy.launches().count("fr_tighten")
-        assert_top(index.topk(cupy.asarray(queries[:count]), 5), oracle(queries[:count], items, 5))
-        rounds.append(cupy.launches().count("fr_tighten") - before)
-    assert rounds == [3, 3, 4, 4]
+    for seeds in (256, 1):
+        monkeypatch.setattr(device_index, "_SEEDS", seeds)
+        for count in (1, 2, 3, 4):
+            before = cupy.launches().count("fr_tighten")
+            top = index.topk(cupy.asarray(queries[:count]), 5)
+            assert_top(top, oracle(queries[:count], items, 5))
+            rounds.append(cupy.launches().count("fr_tighten") - before)
+    assert rounds == [3, 3, 4, 4, 2, 2, 4, 4]
     card = index._card
-    monkeypatch.setattr(device_index, "_FIRST", 1024)
-    monkeypatch.setattr(device_index, "_FIRST_OF_FEW", 8192)
-    for panels in (1, 100, 312_500, 3_000_000):
+    monkeypatch.undo()
+    for panels in (1, 100, 31_250, 312_500, 3_000_000):
         card.order = range(32 * panels)  # only its length is asked for
         for k in (1, 100, 1000, 20_000):
-            first, growth, cap = card._plan(k, 1)
-            assert first >= 2 * k
-            assert 1 <= growth <= 36
-            assert growth == 1 or cap >= 8 * k * growth, "half of it holds four times the survivors expected"
-        assert card._plan(100, 3) == (1024, 3, 8192)
-        assert card._plan(200, 3) == (1024, 1, 8192)
-    assert len(list(card._stretches(cupy, *card._plan(100, 1)[:2]))) == 4
+            seeds, first, growth, cap = card._plan(k, 1)
+            if seeds:
+                assert first == 32 * panels
+                assert seeds // 32 >= 4 * k
+                assert cap >= 8 * k * first / seeds
+            else:
+                assert first >= 2 * k
+                assert 1 <= growth <= 36
+                assert growth == 1 or cap >= 8 * k * growth, (
+                    "half of it holds four times the survivors expected"
+                )
+        assert card._plan(100, 33) == (0, 1024, 3, 8192)
+        assert card._plan(200, 33) == (0, 1024, 1, 8192)
+    assert card._plan(100, 1) == (2_666_688, 96_000_000, 1, 131_072)
+    card.order = range(3_000_000)
+    assert len(list(card._stretches(None, *card._plan(10_000, 1)[1:3]))) == 5
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("count", [1, 9, 25])
+def test_seeds_of_panels(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch, metric: str, count: int
+) -> None:
+    """A threshold from the best of each panel: of ties, of excluded items, of panels that are one item repeated."""
+    monkeypatch.setattr(device_index, "_SEEDS", 1)
+    rng = np.random.default_rng(count)
+    for kind in ("normal", "gamma norms", "small integers", "near-duplicates", "all equal"):
+        items, queries = draw(kind, rng, 700, 20), draw("normal", rng, count, 20)
+        queries[count // 2] = 0
+        bias = None if kind == "normal" else rng.integers(0, 3, 700).astype(np.float32)
+        allowed = rng.random((count, 700)) < 0.6
+        expected = oracle(queries, items, 4, metric, bias, allowed=allowed)
+        for loose in (0.17, -1.0):
+            monkeypatch.setattr(device_index, "LOOSE", loose)
+            index = fr.Index(
+                cupy.asarray(items), metric, None if bias is None else cupy.asarray(bias), precision="int8"
+            )
+            assert index._card._plan(4, count)[0]
+            top = index.topk(cupy.asarray(queries), 4, exclude=csr_of_there(cupy, ~allowed))
+            assert_top(top, expected, f"{kind} {loose}")
+
+
+def test_blocks_of_the_screen_fill_a_card(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warps of a block, by what its queries' codes leave of the shared memory; and no more than a card has."""
+    card = fr.Index(cupy.asarray(np.ones((100, 4), np.float32)), precision="int8")._card
+    for half, d, shared, expected in (
+        (False, 64, 227, (8, 4)), (False, 384, 227, (8, 4)), (False, 768, 227, (8, 8)), (True, 768, 227, (8, 16)),
+        (True, 1024, 227, (4, 8)), (False, 64, 99, (8, 16)), (True, 768, 99, (4, 8)), (True, 768, 163, (8, 8)),
+    ):  # fmt: skip
+        monkeypatch.setattr(cuda, "shared_memory", lambda _: (shared << 10, (shared + 1) << 10))  # noqa: B023
+        card.shape, card.half = (100, d), half
+        tiles = card._tiles(4096)
+        assert (tiles, card._warps(tiles)) == expected, (half, d, shared)
+    for shared, fits in ((227, (12_288, 6_144)), (99, (9_856, 4_928))):
+        monkeypatch.setattr(cuda, "shared_memory", lambda _: (shared << 10, (shared + 1) << 10))  # noqa: B023
+        assert [card._fits(d, half) for d, half in zip(fits, (False, True))] == [True, True]
+        assert [card._fits(d + 1, half) for d, half in zip(fits, (False, True))] == [False, False]
 
 
 def home_of(cupy: fake_cupy.Fake, number: int, array: np.ndarray) -> Any:

@@ -11,6 +11,7 @@ exist; NumPy arrays do not mix with its own; arrays of two devices do not meet; 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,7 +77,11 @@ class Array:
 
     @property
     def data(self) -> Any:
-        return types.SimpleNamespace(ptr=self._array.ctypes.data)
+        def copy_to_host_async(there: ctypes.c_void_p, size: int, stream: Any) -> None:
+            held = self._array.tobytes()[:size]  # as it is now, and there as late as it may be
+            stream.pending.append(lambda: ctypes.memmove(there, held, size))
+
+        return types.SimpleNamespace(ptr=self._array.ctypes.data, copy_to_host_async=copy_to_host_async)
 
     def astype(self, dtype: Any, copy: bool = True) -> Array:
         with np.errstate(all="ignore"):  # a card does not warn
@@ -294,6 +299,13 @@ class Fake(types.ModuleType):
             @property
             def compute_capability(self) -> str:
                 return fake.capability
+
+            @property
+            def attributes(self) -> dict[str, int]:
+                return {
+                    "MaxSharedMemoryPerBlockOptin": cuda_host.SHARED,
+                    "MaxSharedMemoryPerMultiprocessor": cuda_host.SHARED + 1024,
+                }
 
             def __enter__(self) -> Device:
                 self._before.append(fake._current)
