@@ -13,7 +13,8 @@ from fastrec._core.version import __version__
 
 _PACKAGES = (
     "numpy", "scipy", "pandas", "pyarrow", "numba", "scikit-learn", "typer", "rich", "matplotlib", "cupy-cuda12x",
-    "cupy-cuda13x", "numba-cuda", "torch", "polars", "faiss-cpu", "implicit", "ranx", "pytrec-eval-terrier",
+    "cupy-cuda13x", "numba-cuda", "torch", "polars", "faiss-cpu", "faiss-gpu", "faiss-gpu-cu12",
+    "cuvs-cu12", "cuvs-cu13", "implicit", "ranx", "pytrec-eval-terrier",
 )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ class Contender:
     name: str
     run: Callable[[], Any]
     check: Callable[[Any], Verdict]
+    waits: bool = False  # works on a stream of its own and returns when its work is done
 
 
 @dataclass(frozen=True)
@@ -185,9 +186,9 @@ def _run(name: str, case: Case, xp: Any, rounds: int, say: Callable[[str], None]
             if row.verdict.startswith("not run"):
                 continue
             contender.run()
-            row.warm.append(_timed(xp, contender.run))
+            row.warm.append(_timed(xp, contender))
             flush.fill(1)
-            row.cold.append(_timed(xp, contender.run))
+            row.cold.append(_timed(xp, contender))
     for row in rows:
         if not row.warm:
             continue
@@ -202,11 +203,13 @@ def _run(name: str, case: Case, xp: Any, rounds: int, say: Callable[[str], None]
     return rows
 
 
-def _timed(xp: Any, run: Callable[[], Any]) -> float:
+def _timed(xp: Any, contender: Contender) -> float:
     """Milliseconds between two events around a call."""
     start, end = xp.cuda.Event(), xp.cuda.Event()
+    if contender.waits:  # or its work would run beside what came before it on our stream, and partly untimed
+        xp.cuda.get_current_stream().synchronize()
     start.record()
-    run()
+    contender.run()
     end.record()
     end.synchronize()
     return float(xp.cuda.get_elapsed_time(start, end))
@@ -224,14 +227,28 @@ def show(result: dict[str, Any], console: Any) -> None:
     console.print(
         f"driver {gpu.get('driver')}, CUDA {gpu.get('runtime')}, CuPy {gpu.get('cupy')}", style="dim"
     )
-    table = Table("case", "contender", "warm ms", "cold ms", "rate (warm)", "answer", "goal", box=None)
+    used = {
+        name: found
+        for name, found in result["facts"]["packages"].items()
+        if name.startswith(("torch", "faiss-gpu", "cuvs", "implicit"))
+    }
+    if used:
+        console.print(", ".join(f"{name} {found}" for name, found in used.items()), style="dim")
+    table = Table(
+        "case", "contender", "warm ms", "cold ms", "x ours", "rate (warm)", "answer", "goal", box=None
+    )
+    ours: dict[str, float] = {}  # the first of a case's
     for row in result["rows"]:
         warm, cold = (f"{statistics.median(row[k]):.3f}" if row[k] else "-" for k in ("warm_ms", "cold_ms"))
+        if row["warm_ms"]:
+            seconds = statistics.median(row["warm_ms"])
+            least = ours.setdefault(row["case"], seconds)
         table.add_row(
             f"{row['case']} ({row['shape']})",
             row["contender"],
             warm,
             cold,
+            f"{seconds / least:.2f}" if row["warm_ms"] and least else "-",
             row["rate"],
             row["verdict"],
             row["goal"],

@@ -91,43 +91,101 @@ def test_a_wrong_answer_is_not_timed_and_ends_with_1(
     assert "differs" in text
 
 
+def small(lab: card.Card) -> card.Case:
+    return on_card._search(lab, 16, 3, "a goal", sizes=((3, 150),) * 3)
+
+
+def module(monkeypatch: pytest.MonkeyPatch, name: str, **contents: Any) -> types.ModuleType:
+    made = types.ModuleType(name)
+    made.__dict__.update(contents)
+    monkeypatch.setitem(sys.modules, name, made)
+    return made
+
+
 @needs_host
 def test_peers_where_they_are_installed(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that answers is timed, one whose interface has changed is shown as not run."""
+    """One that answers is timed, on the stream that is timed; one whose interface has changed is shown as not run."""
+    used: list[Any] = []
 
-    class Search(types.ModuleType):
-        @staticmethod
-        def build(items: Any, metric: str) -> Any:
-            assert metric == "inner_product"
-            return items
+    def resources(stream: int) -> int:
+        assert stream == cupy.stream != "default"
+        return stream
 
-        @staticmethod
-        def search(items: Any, queries: Any, k: int) -> Any:
-            found = fr.topk(queries.get(), items.get(), k)
-            return found.scores, found.rows
+    def build(items: Any, metric: str, resources: int) -> Any:
+        assert metric == "inner_product"
+        used.append(("build", resources))
+        return items
 
-    class Changed(types.ModuleType):
-        HAS_CUDA, Matrix = True, staticmethod(lambda array: array)
+    def search(
+        items: Any, queries: Any, k: int, neighbors: Any, distances: Any, resources: int
+    ) -> Any:  # fmt: skip
+        used.append(("search", resources))
+        assert (neighbors.dtype, distances.dtype) == (np.int64, np.float32)
+        neighbors[...] = fr.topk(queries, items, k).rows
 
-        class KnnQuery:
-            def topk(self, items: Any, queries: Any) -> None: ...
+    class KnnQuery:
+        def topk(self, items: Any, queries: Any) -> None: ...
 
-    neighbors = types.ModuleType("cuvs.neighbors")
-    neighbors.brute_force = Search("cuvs.neighbors.brute_force")  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "cuvs", types.ModuleType("cuvs"))
-    monkeypatch.setitem(sys.modules, "cuvs.neighbors", neighbors)
-    monkeypatch.setitem(sys.modules, "implicit.gpu", Changed("implicit.gpu"))
-
-    def small(lab: card.Card) -> card.Case:
-        return on_card._search(lab, 16, 3, "a goal", sizes=((3, 150),) * 3)
-
+    memory = types.SimpleNamespace(
+        CudaAsyncMemoryResource=lambda: "pool", set_current_device_resource=used.append
+    )
+    module(monkeypatch, "cuvs")
+    module(monkeypatch, "cuvs.common", Resources=resources)
+    module(monkeypatch, "cuvs.neighbors", brute_force=types.SimpleNamespace(build=build, search=search))
+    module(monkeypatch, "rmm", mr=memory)
+    module(monkeypatch, "implicit.gpu", HAS_CUDA=True, Matrix=lambda array: array, KnnQuery=KnnQuery)
     monkeypatch.setattr(card, "CASES", {"rank/small": ("small", small)})
     rows = {row["contender"]: row for row in card.measure([], "quick", 0, 1)["rows"]}
     assert rows["cuVS brute force"]["verdict"] == "1.0000 of the ids"
     assert rows["cuVS brute force"]["warm_ms"]
+    assert [what[0] for what in used[1:]] == ["build"] + 4 * ["search"]
+    assert used[0] == "pool"
+    assert len({what[1] for what in used[1:]}) == 1
     changed = rows["implicit KnnQuery (ids to the host)"]
     assert changed["verdict"].startswith("not run: TypeError")
     assert not changed["warm_ms"]
+
+
+@needs_host
+def test_a_peer_on_a_stream_of_its_own_starts_after_what_was_before_it(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time would else not hold all of its work, and a cold sample not be cold."""
+
+    class KnnQuery:
+        def topk(self, items: Any, queries: Any, k: int) -> Any:
+            cupy.log.append(("implicit",))
+            top = fr.topk(queries.get(), items.get(), k)
+            return top.rows.astype(np.int32), top.scores
+
+    module(monkeypatch, "implicit.gpu", HAS_CUDA=True, Matrix=lambda array: array, KnnQuery=KnnQuery)
+    monkeypatch.setattr(card, "CASES", {"rank/small": ("small", small)})
+    rows = {row["contender"]: row for row in card.measure([], "quick", 0, 1)["rows"]}
+    theirs = rows["implicit KnnQuery (ids to the host)"]
+    assert theirs["verdict"] == "1.0000 of the ids"
+    assert theirs["warm_ms"]
+    assert theirs["cold_ms"]
+    told = [entry for entry in cupy.log if entry in [("event",), ("sync", "stream"), ("implicit",)]]
+    timed = [i for i, entry in enumerate(told) if entry == ("implicit",)][2:]  # checked, warmed, then timed
+    assert len(timed) == 2
+    for i in timed:
+        assert told[i - 2 : i + 2] == [("sync", "stream"), ("event",), ("implicit",), ("event",)]
+
+
+@needs_host
+def test_a_peer_that_cannot_be_imported_says_why(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(types.ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError("faiss-gpu: nvidia-cublas-cu12 is missing")
+
+    monkeypatch.setitem(sys.modules, "faiss", Broken("faiss"))
+    monkeypatch.setattr(card, "CASES", {"rank/small": ("small", small)})
+    rows = {row["contender"]: row for row in card.measure([], "quick", 0, 1)["rows"]}
+    assert rows["faiss GpuIndexFlatIP"]["verdict"] == (
+        "not run: RuntimeError: faiss-gpu: nvidia-cublas-cu12 is missing"
+    )
 
 
 @needs_host

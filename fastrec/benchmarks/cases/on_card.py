@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +9,7 @@ import numpy as np
 
 import fastrec as fr
 from fastrec.benchmarks.card import Card, Case, Contender, card_case
+from fastrec.benchmarks.cases.on_card_peers import peers
 from fastrec.benchmarks.harness import OURS, Verdict
 
 _SAMPLE = 32  # queries that are compared with the CPU's answer
@@ -19,17 +18,17 @@ _CHUNK = 1024  # queries that torch scores at a time: the whole matrix of scores
 
 @card_case("rank/d64-k100", "top-100 of a batch over a large catalogue, d = 64")
 def d64(card: Card) -> Case:
-    return _search(card, 64, 100, "5x torch, 0.6 T scores/s")
+    return _search(card, 64, 100, "5x torch, 3x its peers, 0.6 T scores/s")
 
 
 @card_case("rank/d128-k100", "the same, d = 128")
 def d128(card: Card) -> Case:
-    return _search(card, 128, 100, "5x torch, 0.6 T scores/s")
+    return _search(card, 128, 100, "5x torch, 3x its peers, 0.6 T scores/s")
 
 
 @card_case("rank/d768-k100", "the same, d = 768")
 def d768(card: Card) -> Case:
-    return _search(card, 768, 100, "1.5x torch")
+    return _search(card, 768, 100, "1.5x torch, 3x its peers")
 
 
 @card_case("rank/seen-excluded-k100", "the same, d = 64, with 100 seen items excluded for every query")
@@ -107,7 +106,13 @@ def _search(
     else:
         for mode in (False, True) if card.torch else ():
             contenders.append(_torch(card.torch, there, there_items, k, mode, expected))
-        contenders += _peers(card, there, there_items, k, expected)
+        contenders += peers(
+            card,
+            there,
+            there_items,
+            k,
+            lambda ids: _share_of(xp.asarray(ids)[: len(expected)].get(), expected),
+        )
     return Case(f"Q={q:,} N={n:,} d={d} k={k}", contenders, count=float(q) * n, unit="scores",
                 bytes=float(n) * d if q == 1 else 0.0, goal=goal)  # fmt: skip
 
@@ -146,51 +151,6 @@ def _torch(torch: Any, queries: Any, items: Any, k: int, tf32: bool, expected: f
 
     name = f"torch.topk of a product ({'tf32' if tf32 else 'fp32'})"
     return Contender(name, run, lambda ids: _share(ids, expected))
-
-
-def _peers(card: Card, queries: Any, items: Any, k: int, expected: fr.TopK) -> list[Contender]:
-    """The exact searches of cuVS, faiss and implicit on a card, where they are installed."""
-    found = []
-    n, d = items.shape
-
-    def check(ids: Any) -> Verdict:
-        return _share_of(card.xp.asarray(ids)[: len(expected)].get(), expected)
-
-    try:
-        cuvs = importlib.import_module("cuvs.neighbors").brute_force
-    except ImportError:
-        pass
-    else:
-        built = functools.cache(lambda: cuvs.build(items, metric="inner_product"))
-        found.append(Contender("cuVS brute force", lambda: cuvs.search(built(), queries, k)[1], check))
-    try:
-        import faiss
-
-        on_gpu = hasattr(faiss, "StandardGpuResources")  # the CPU's faiss has no such thing
-    except ImportError:
-        on_gpu = False
-    if on_gpu and card.torch and k <= 2048:
-
-        @functools.cache
-        def flat() -> Any:
-            import faiss.contrib.torch_utils  # lets an index take tensors where they are
-
-            index = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), d)
-            index.add(card.torch.from_dlpack(items))
-            return index
-
-        u = card.torch.from_dlpack(queries)
-        found.append(Contender("faiss GpuIndexFlatIP", lambda: flat().search(u, k)[1], check))
-    try:
-        from implicit.gpu import HAS_CUDA, KnnQuery, Matrix
-    except ImportError:
-        HAS_CUDA = False
-    if HAS_CUDA and k < n:
-        query, matrices = KnnQuery(), (Matrix(items), Matrix(queries))
-        found.append(
-            Contender("implicit KnnQuery (ids to the host)", lambda: query.topk(*matrices, k)[0], check)
-        )
-    return found
 
 
 def _same(top: fr.TopK, expected: fr.TopK) -> Verdict:
