@@ -13,7 +13,7 @@ from fastrec.ranking import lists
 
 def csr(
     xp: Any, value: Any, name: str, *, queries: int, items: int, device: str
-) -> tuple[tuple[Any, Any], Callable[[], tuple[Any, Any, int]]]:
+) -> tuple[tuple[Any, Any], Callable[..., tuple[Any, Any, int]]]:
     """``(indptr, indices)`` on the card, safe to search, and a function that says what they should have been.
 
     A SciPy matrix, which has no device, is checked on the host and copied.  A matrix of cupyx, or a pair of CuPy
@@ -21,6 +21,9 @@ def csr(
     may be launched before.  The function waits for that kernel, raises where lists are wrong, and returns ``(indptr,
     indices, length of the longest list)``: other arrays where lists were not sorted or repeated an index, which are put
     in order on the host.  Until then row pointers are within bounds, whatever was given, and nothing else is certain.
+
+    While a graph is captured nobody can wait.  There the function takes the answer, ``(rows, scores)``, and launches a
+    kernel that fills it with -1 and NaN where lists are wrong or not in order.
     """
     matrix = hasattr(value, "tocsr")
     if matrix and isinstance(value.tocsr().indptr, np.ndarray):
@@ -54,9 +57,10 @@ def csr(
     if queries == 0:
         if len(indices):
             raise ValueError(_malformed(name, 0))
-        return (indptr, indices), lambda: (indptr, indices, 0)
+        return (indptr, indices), lambda *answer: (indptr, indices, 0)
     found, bounded = xp.zeros(5, np.int64), xp.empty(queries + 1, np.int64)
-    cuda.kernel("check_lists.cu", "fr_check_lists", FR_WIDE=int(indices.dtype == np.int64))(
+    wide = int(indices.dtype == np.int64)
+    cuda.kernel("check_lists.cu", "fr_check_lists", FR_WIDE=wide)(
         cuda.blocks(queries, 8, 1024),
         256,
         indptr,
@@ -66,9 +70,21 @@ def csr(
         bounded,
         found,
     )
-    verdict = cuda.fetched(xp, found)
+    capturing = xp.cuda.get_current_stream().is_capturing()
+    verdict = None if capturing else cuda.fetched(xp, found)
 
-    def settle() -> tuple[Any, Any, int]:
+    def settle(*answer: Any) -> tuple[Any, Any, int]:
+        if verdict is None:
+            if not answer:
+                raise RuntimeError(
+                    f"`{name}` cannot be judged while a CUDA graph is captured, since the host would have to wait for "
+                    "the card. Capture searches without `candidates`, or search before"
+                )
+            rows, scores = answer
+            cuda.kernel("check_lists.cu", "fr_refuse_answers", FR_WIDE=wide)(
+                cuda.blocks(rows.size, 256), 256, found, cuda.i64(items), rows, scores, cuda.i64(rows.size)
+            )
+            return bounded, indices, 0
         longest, malformed, above, below, unsorted = verdict().tolist()
         if malformed:
             raise ValueError(_malformed(name, len(indices)))
@@ -101,7 +117,7 @@ def shared(xp: Any, value: Any, name: str, *, items: int, device: str) -> Any:
 
 def _copied(
     xp: Any, indptr: np.ndarray, indices: np.ndarray
-) -> tuple[tuple[Any, Any], Callable[[], tuple[Any, Any, int]]]:
+) -> tuple[tuple[Any, Any], Callable[..., tuple[Any, Any, int]]]:
     longest = int(np.diff(indptr).max(initial=0))
     pair = xp.asarray(indptr), xp.asarray(indices)
-    return pair, lambda: (*pair, longest)
+    return pair, lambda *answer: (*pair, longest)

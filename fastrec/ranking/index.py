@@ -282,6 +282,10 @@ class Index:
         -----
         Cost: at most O(Q N d) byte operations, less where norms fall and the scan stops early, plus O(d) for each of
         the few items that survive it.  Memory: the output, and at most 64 MB; never a (Q, N) matrix.
+
+        On a card a search may be captured in a CUDA graph, into ``out``, once the same search has run.  What is wrong
+        with ``exclude`` there cannot be raised while the graph runs: rows are -1 and scores NaN then, and lists out of
+        order are wrong, too.  ``candidates`` there are refused.
         """
         if self._device != arrays.CPU:
             with arrays.stream_of(queries):
@@ -324,7 +328,7 @@ class Index:
             if candidates is None:
                 self._card.topk(xp, queries, banned, floor, rows, scores)
                 if settle is not None:  # after the launches, so that the card does not wait for the host
-                    right = settle()[:2]
+                    right = settle(rows, scores)[:2]
                     if banned is not None and right[1] is not banned[1]:
                         self._card.topk(xp, queries, right, floor, rows, scores)
                 return TopK(rows, scores, self._labels)

@@ -48,3 +48,12 @@ extern "C" __global__ void __launch_bounds__(256) fr_check_lists(const fr_i64 *i
     if (lane == 0 && all > 0) atomicMax(found + j, all);
   }
 }
+
+// Where `found` says that lists are wrong, answers of `size` (rows -1, scores NaN) that nobody takes for right ones: for a
+// graph, in which the host cannot ask before it goes on.
+extern "C" __global__ void __launch_bounds__(256) fr_refuse_answers(const fr_i64 *found, fr_i64 items, fr_i64 *rows,
+                                                                    float *scores, fr_i64 size) {
+  if (!found[1] && found[2] <= items && !found[3] && !found[4]) return;
+  for (fr_i64 i = (fr_i64)blockIdx.x * blockDim.x + threadIdx.x; i < size; i += (fr_i64)gridDim.x * blockDim.x)
+    rows[i] = -1, scores[i] = __int_as_float(0x7fc00000);
+}

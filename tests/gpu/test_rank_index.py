@@ -211,6 +211,29 @@ def test_codes_that_fill_the_shared_memory_one_has_unasked(
     assert_top(index.topk(cupy.asarray(queries), 3), oracle(queries, items, 3))
 
 
+def test_lists_in_a_graph_are_judged_by_the_card(cupy: fake_cupy.Fake) -> None:
+    rng = np.random.default_rng(11)
+    items, queries = draw("normal", rng, 300, 8), draw("normal", rng, 3, 8)
+    index, there, mask = fr.Index(cupy.asarray(items)), cupy.asarray(queries), rng.random((3, 300)) < 0.5
+    right = csr_of(mask)
+    pointers = right[0].astype(np.int64)
+    cupy.capturing = True
+    with cupy.nothing_waits():
+        top = index.topk(there, 5, exclude=[cupy.asarray(a) for a in (pointers, right[1])])
+    assert_top(top, oracle(queries, items, 5, allowed=~mask))
+    falling, long, outside, below = pointers.copy(), pointers.copy(), right[1].copy(), right[1].copy()
+    falling[1], long[-1], outside[-1], below[0] = pointers[-1] + 9, pointers[-1] + 1, 300, -1
+    for wrong in (
+        (falling, right[1]), (long, right[1]), (pointers, outside), (pointers, below),
+        (pointers, right[1][::-1].copy()),
+    ):  # fmt: skip
+        top = index.topk(there, 5, exclude=[cupy.asarray(a) for a in wrong])
+        assert (top.rows.get() == -1).all()
+        assert np.isnan(top.scores.get()).all()
+    with pytest.raises(RuntimeError, match="`candidates` cannot be judged while a CUDA graph is captured"):
+        index.topk(there, 5, candidates=(cupy.asarray(pointers), cupy.asarray(right[1])))
+
+
 def test_more_survivors_than_there_is_room(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Near-duplicates that codes cannot tell apart, and rising scores that all survive: buffers overflow."""
     monkeypatch.setattr(device_index, "_FIRST", 32)

@@ -287,6 +287,7 @@ class Fake(types.ModuleType):
         self.newest_known = 121
         self.limit = 80 << 30  # bytes that one allocation may have
         self.stream: Any = "default"
+        self.capturing = False  # whether a graph is captured on it
         self.RawModule = lambda *, path: RawModule(self, path)
         self._current = 0
         fake = self
@@ -354,6 +355,9 @@ class Fake(types.ModuleType):
 
             def synchronize(self) -> None:
                 fake.log.append(("sync", "stream"))
+
+            def is_capturing(self) -> bool:
+                return fake.capturing
 
             def record(self) -> Mark:
                 mark = Mark(self)
