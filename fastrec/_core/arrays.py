@@ -180,8 +180,25 @@ def stream_of(*values: Any) -> AbstractContextManager[Any]:
     stack = ExitStack()
     stack.enter_context(cupy.cuda.Device(found.device.index))
     pointer = torch.cuda.current_stream(found.device).cuda_stream
-    stack.enter_context(cupy.cuda.ExternalStream(pointer, found.device.index))
+    stack.enter_context(_lent(cupy, pointer, found.device.index))
     return stack
+
+
+class _Lent:
+    """A stream of another library, by the protocol that `cupy.cuda.Stream.from_external` asks for."""
+
+    def __init__(self, pointer: int) -> None:
+        self.pointer = pointer
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.pointer  # version of the protocol, and where the stream is
+
+
+def _lent(cupy: ModuleType, pointer: int, number: int) -> AbstractContextManager[Any]:
+    """Another library's stream as CuPy's, on the current card, which has this number."""
+    if hasattr(cupy.cuda.Stream, "from_external"):
+        return cast(AbstractContextManager[Any], cupy.cuda.Stream.from_external(_Lent(pointer)))
+    return cast(AbstractContextManager[Any], cupy.cuda.ExternalStream(pointer, number))  # before CuPy 14
 
 
 def following(function: Function) -> Function:

@@ -21,12 +21,14 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import importlib
 import math
 import os
 import re
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -193,25 +195,50 @@ def require_numba() -> ModuleType:
             f"Numba finds no usable CUDA ({target.cuda_error()}), and functions of your own on an NVIDIA GPU need it: "
             f"{_INSTALL}"
         )
+    _lend_row_stack()
     return target
+
+
+@functools.cache
+def _lend_row_stack() -> None:
+    """Import the part of numba-cuda that needs ``np.row_stack`` with that name lent to it.
+
+    Up to 0.30.4 it asks for it when it first compiles, though it names NumPy 2.5, which has it no longer, as supported.
+    """
+    if "row_stack" in vars(np):
+        return
+    numpy: Any = np
+    numpy.row_stack = np.vstack  # what it was
+    try:
+        with contextlib.suppress(ImportError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other names that NumPy wants to drop
+            importlib.import_module("numba.cuda.np.arrayobj")  # Numba's own, older target has no such module
+    finally:
+        del numpy.row_stack
+
+
+def _numba_classes(name: str) -> tuple[Any, ...]:
+    """An error or warning of Numba by its name: numba-cuda has classes of its own beside Numba's.
+
+    Whoever raises one has loaded its module.
+    """
+    modules = map(sys.modules.get, ("numba.core.errors", "numba.cuda.core.errors"))
+    return tuple(getattr(module, name) for module in modules if module is not None)
 
 
 def launch_numba(kernel: Any, blocks: int, threads: int, *args: Any) -> None:
     """Launch a kernel of Numba with CuPy arrays, on the current device and CuPy's current stream, not waited for."""
     cupy, target = require(), require_numba()
-    import warnings
-
-    from numba.core.errors import NumbaError, NumbaPerformanceWarning
-
     # Without `sync=False` Numba would wait for the stream that CuPy names in an array's interface.
     there = [target.as_cuda_array(a, sync=False) if isinstance(a, cupy.ndarray) else a for a in args]
     stream = target.external_stream(int(cupy.cuda.get_current_stream().ptr))
     with target.gpus[int(cupy.cuda.runtime.getDevice())]:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NumbaPerformanceWarning)  # of small grids
+                for category in _numba_classes("NumbaPerformanceWarning"):  # of small grids
+                    warnings.simplefilter("ignore", category)
                 kernel[blocks, threads, stream](*there)
-        except NumbaError as error:
+        except _numba_classes("NumbaError") as error:
             raise TypeError(
                 f"Numba cannot compile {kernel.__name__!r} for CUDA; keep to loops and arithmetic, or work on the CPU: "
                 f"{error}"

@@ -210,7 +210,7 @@ def test_what_does_not_fit_is_skipped_and_said(cupy: fake_cupy.Fake, monkeypatch
 
 def test_info_names_card_driver_and_compiler(cupy: fake_cupy.Fake) -> None:
     text = CliRunner().invoke(build(bench=False), ["info"]).output
-    assert "Fake H100 (compute 9.0, 80.0 GiB); driver 13.0, runtime 12.4, CuPy 14.0.0, NVRTC 13.5" in text
+    assert "Fake H100 (compute 9.0, 80.0 GiB); driver 13.0, runtime 12.4, CuPy 14.2.0, NVRTC 13.5" in text
 
 
 @needs_host

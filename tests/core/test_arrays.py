@@ -5,7 +5,9 @@ from __future__ import annotations
 import array
 import sys
 import types
+from pathlib import Path
 
+import fake_cupy
 import numpy as np
 import pytest
 
@@ -240,3 +242,28 @@ class TestTorch:
         }[view]()
         with pytest.raises(TypeError, match="`items` "):
             arrays.adopt(tensor, "items")
+
+
+@pytest.mark.parametrize("pointer", [0, 71])  # torch works on the null stream until it is told otherwise
+@pytest.mark.parametrize("old", [False, True])
+def test_torchs_stream_is_cupys_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: bool, pointer: int
+) -> None:
+    cupy = fake_cupy.install(monkeypatch, tmp_path)
+    cupy.devices = 2
+    if old:  # before CuPy 14
+        monkeypatch.delattr(cupy.cuda.Stream, "from_external")
+        monkeypatch.setattr(cupy.cuda, "ExternalStream", cupy.cuda.Stream.__base__)
+    tensor = types.SimpleNamespace(is_cuda=True, device=types.SimpleNamespace(index=1))
+    torch = types.ModuleType("torch")
+    torch.Tensor = types.SimpleNamespace  # type: ignore[attr-defined]
+    torch.cuda = types.SimpleNamespace(  # type: ignore[attr-defined]
+        current_stream=lambda device: types.SimpleNamespace(cuda_stream=pointer)
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    for _ in range(2):  # the second time round after the first one's wrapper is gone
+        with arrays.stream_of(np.ones(3), tensor):
+            assert cupy.stream == pointer
+            assert cupy.cuda.runtime.getDevice() == 1
+        assert cupy.stream == "default"
+        assert cupy.cuda.runtime.getDevice() == 0

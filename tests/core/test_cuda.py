@@ -70,7 +70,7 @@ def test_a_kernel_is_compiled_once_and_launched_on_the_current_stream(
     x = fake.asarray(np.arange(5, dtype=np.float32))
     y = fake.zeros(5, np.float32)
     for stream in (7, 8):
-        with fake.cuda.ExternalStream(stream):
+        with fake.lent(stream):
             twice(1, 32, x, y, cuda.i64(5), None)
     np.testing.assert_array_equal(y.get(), 2 * np.arange(5))
     assert [entry[0] for entry in fake.log] == ["compile", "launch", "launch", "sync"]

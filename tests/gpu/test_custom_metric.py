@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
+import types
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -143,7 +146,7 @@ def test_the_launch(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(cuda, "require_numba", lambda: target)
     cupy.devices = 2
-    with cupy.cuda.Device(1), cupy.cuda.ExternalStream(1234), cupy.nothing_waits():
+    with cupy.cuda.Device(1), cupy.lent(1234), cupy.nothing_waits():
         array = cupy.asarray(np.zeros(3))
         cuda.launch_numba(Kernel(), 2, 128, array, 7)
     assert seen == [("device", 1), (2, 128, ("stream", 1234)), (("view", id(array)), 7)]
@@ -153,10 +156,62 @@ def test_the_launch(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> No
             raise TypingError("no implementation of sort")
 
     with (
-        cupy.cuda.ExternalStream(1),
+        cupy.lent(1),
         pytest.raises(TypeError, match="Numba cannot compile 'custom_metric' for CUDA; keep to loops"),
     ):
         cuda.launch_numba(Refused(), 1, 32)
+
+
+@pytest.mark.parametrize("where", ["numba.core.errors", "numba.cuda.core.errors"])
+def test_errors_and_warnings_of_either_numba(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """numba-cuda has classes of its own, which are no classes of Numba's."""
+    own = types.ModuleType("numba.cuda.core.errors")
+    for name, base in (("NumbaError", Exception), ("NumbaPerformanceWarning", Warning)):
+        setattr(own, name, type(name, (base,), {}))
+    for name in ("numba.cuda", "numba.cuda.core"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "numba.cuda.core.errors", own)
+    raised = importlib.import_module(where)
+
+    class Kernel:
+        __name__ = "custom_metric"
+
+        def __getitem__(self, how: Any) -> Any:
+            warnings.warn(raised.NumbaPerformanceWarning("Grid size 24 will likely result in"), stacklevel=2)
+            return self.launch
+
+        def launch(self, *args: Any) -> None:
+            if args:
+                raise raised.NumbaError("no implementation of sort")
+
+    target = SimpleNamespace(external_stream=int, gpus=[contextlib.nullcontext()])
+    monkeypatch.setattr(cuda, "require_numba", lambda: target)
+    with cupy.lent(1):
+        cuda.launch_numba(Kernel(), 24, 128)
+        with pytest.raises(TypeError, match="Numba cannot compile 'custom_metric' for CUDA; keep to loops"):
+            cuda.launch_numba(Kernel(), 24, 128, 7)
+
+
+def test_numba_cuda_asks_for_a_name_that_numpy_has_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(np, "row_stack", raising=False)
+    found: list[Any] = []
+
+    def load(name: str) -> None:
+        found.append((name, vars(np)["row_stack"]))
+        warnings.warn("a name of NumPy's that will go", DeprecationWarning, stacklevel=2)
+        if len(found) == 2:
+            raise ImportError("Numba's own target has no such module")
+
+    monkeypatch.setattr(cuda, "importlib", SimpleNamespace(import_module=load))
+    for _ in range(2):
+        cuda._lend_row_stack.__wrapped__()
+        assert "row_stack" not in vars(np)
+    assert found == [("numba.cuda.np.arrayobj", np.vstack)] * 2
+    monkeypatch.setattr(np, "row_stack", None, raising=False)
+    cuda._lend_row_stack.__wrapped__()  # a NumPy that has it is left alone
+    assert len(found) == 2
 
 
 def test_numba_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import types
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -277,7 +278,7 @@ class Fake(types.ModuleType):
 
     ndarray = Array
     inf, nan, newaxis = np.inf, np.nan, None
-    __version__ = "14.0.0"
+    __version__ = "14.2.0"
 
     def __init__(self) -> None:
         super().__init__("cupy")
@@ -324,7 +325,7 @@ class Fake(types.ModuleType):
         class Mark:
             """An event: what a stream was given before it was recorded."""
 
-            def __init__(self, stream: ExternalStream) -> None:
+            def __init__(self, stream: BaseStream) -> None:
                 self.stream, self.until = stream, stream.done + len(stream.pending)
 
             def happen(self) -> None:
@@ -336,13 +337,18 @@ class Fake(types.ModuleType):
                 fake.log.append(("sync", "copies"))
                 self.happen()
 
-        class ExternalStream:
+        class BaseStream:
             """Copies wait in it until an event after them is waited for; kernels run at once."""
 
             def __init__(self, pointer: Any, device_id: int = -1) -> None:
-                self.ptr, self.pending, self.done = pointer, [], 0
+                self.ptr, self.device_id, self.pending, self.done = pointer, device_id, [], 0
 
-            def __enter__(self) -> ExternalStream:
+            def __enter__(self) -> BaseStream:
+                if self.device_id not in (-1, fake._current):
+                    raise RuntimeError(
+                        f"The device that the stream is created on ({self.device_id}) does not match with the current "
+                        f"device ({fake._current})"
+                    )
                 self._before, fake.stream = fake.stream, self.ptr
                 return self
 
@@ -364,9 +370,23 @@ class Fake(types.ModuleType):
                 fake.log.append(("record", self.ptr, mark))
                 return mark
 
-        class Stream(ExternalStream):
+        class Stream(BaseStream):
             def __init__(self, non_blocking: bool = False) -> None:
-                super().__init__(id(self))
+                super().__init__(id(self), fake._current)
+
+            @classmethod
+            def from_external(cls, lent: Any) -> Stream:
+                version, pointer = lent.__cuda_stream__()
+                assert version == 0
+                stream = cls.__new__(cls)
+                BaseStream.__init__(stream, pointer, fake._current)
+                return stream
+
+        class ExternalStream(BaseStream):
+            def __init__(self, pointer: Any, device_id: int = -1) -> None:
+                message = "ExternalStream is deprecated. Use Stream.from_external() instead"
+                warnings.warn(message, DeprecationWarning, stacklevel=2)
+                super().__init__(pointer, device_id)
 
         runtime = types.SimpleNamespace(
             getDevice=lambda: fake._current,
@@ -394,7 +414,7 @@ class Fake(types.ModuleType):
             Device=Device, ExternalStream=ExternalStream, Stream=Stream, runtime=runtime, nvrtc=Nvrtc(self),
             memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError), Event=Event,
             get_elapsed_time=lambda start, end: 2.0,
-            get_current_stream=lambda: ExternalStream(self.stream), alloc_pinned_memory=bytearray,
+            get_current_stream=lambda: BaseStream(self.stream), alloc_pinned_memory=bytearray,
         )  # fmt: skip
 
     def __getattr__(self, name: str) -> Any:
@@ -486,6 +506,10 @@ class Fake(types.ModuleType):
 
     def launches(self) -> list[str]:
         return [entry[1] for entry in self.log if entry[0] == "launch"]
+
+    def lent(self, pointer: int) -> Any:
+        """A stream of somebody else's, as CuPy's."""
+        return self.cuda.Stream.from_external(types.SimpleNamespace(__cuda_stream__=lambda: (0, pointer)))
 
     def syncs(self) -> list[str]:
         return [entry[1] for entry in self.log if entry[0] == "sync"]
