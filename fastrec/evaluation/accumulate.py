@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrec._core import arrays
 from fastrec.evaluation.conventions import Convention, resolve
 from fastrec.evaluation.evaluate import DEFAULT_METRICS, evaluate
 from fastrec.evaluation.metrics import parse
@@ -21,7 +22,7 @@ class Accumulator:
     metrics, convention, threads, and the policies by name : as :func:`fastrec.evaluate` takes them.
 
     Every query belongs to one batch.  Rows without labels are numbered on from batch to batch.  Can be pickled, to be
-    merged in another process.  Memory: 8 bytes a query and metric.
+    merged in another process.  Memory: 8 bytes a query and metric, on a card where the runs are there (all on one).
 
     Examples
     --------
@@ -73,7 +74,12 @@ class Accumulator:
         if not self._parts:
             return evaluate({}, {}, self.metrics, self.convention)
         parts = [part for part, _ in self._parts]
-        first = parts[0]
+        arrays.common_device(**{f"batch {number}": part.values for number, part in enumerate(parts)})
+        with arrays.current(parts[0].values):
+            return self._joined(parts)
+
+    def _joined(self, parts: list[Evaluation]) -> Evaluation:
+        first, xp = parts[0], arrays.namespace(parts[0].values)
         weighted = [part.weights is not None for part in parts]
         if any(weighted) and not all(weighted):
             raise ValueError("some batches have weights and some have none")
@@ -86,14 +92,14 @@ class Accumulator:
                 undefined[name] = undefined.get(name, 0) + n
         return Evaluation(
             self.metrics,
-            np.concatenate([part.values for part in parts]),
+            xp.concatenate([part.values for part in parts]),
             self._query_ids(),
             counts={**counts, "undefined": undefined},
             convention=first.convention,
-            weights=np.concatenate([np.asarray(part.weights) for part in parts]) if weighted[0] else None,
+            weights=xp.concatenate([part.weights for part in parts]) if weighted[0] else None,
             averages=first._averages,
             better=first.better,
-            shares={name: np.concatenate([part._shares[name] for part in parts]) for name in first._shares},
+            shares={name: xp.concatenate([part._shares[name] for part in parts]) for name in first._shares},
         )
 
     def _query_ids(self) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrec._core import arrays
+from fastrec._core import arrays, cuda
 from fastrec.evaluation import catalog_input as reading
 from fastrec.evaluation.catalog import CatalogEvaluation, evaluate_lists
 from fastrec.evaluation.catalog_counts import catalog_counts
@@ -26,7 +26,8 @@ class CatalogAccumulator:
     What is known about the users comes with their lists.  The lists are kept, since personalisation, the values of each
     list and a result to the bit need them: 4 bytes an id (8 in a catalogue of 2^31 items and more), history and truth
     as sparse as they came.  Each batch is checked when it comes; batches may be of different widths.  Can be pickled,
-    to be merged in another process; ``len()`` is the number of lists.
+    to be merged in another process; ``len()`` is the number of lists.  Lists on a card are kept and read there, all of
+    them on one.
 
     Examples
     --------
@@ -53,24 +54,25 @@ class CatalogAccumulator:
         self, top: Any, *, history: Any = None, truth: Any = None, baseline: Any = None
     ) -> CatalogAccumulator:
         """Read one batch of lists, which may be empty, and return this accumulator."""
+        with arrays.stream_of(top):
+            self._append(self._read(top, history, truth, baseline))
+        return self
+
+    def _read(self, top: Any, history: Any, truth: Any, baseline: Any) -> Lists:
         asked = self._request
         ids, names, _ = reading.list_ids(top, asked.items)
-        if arrays.device(ids) != arrays.CPU:
-            raise TypeError(
-                f"`top` is on {arrays.device(ids)}, and lists are kept in host memory here: pass its `.get()`, or all "
-                "lists at once to evaluate_catalog"
-            )
-        checked = catalog_counts(ids, asked.n_items, ids.shape[1], threads=asked.threads)
-        if checked.duplicate >= 0 and asked.duplicates == "error":
-            raise reading.listed_twice(checked.duplicate)
-        ids = ids.astype(np.int32 if asked.n_items < 2**31 else np.int64)  # a copy in any case
-        lists = reading.read_lists(ids, names, history, truth, baseline, asked.n_items)
-        if lists.baseline is not None:
-            lists = replace(lists, baseline=lists.baseline.copy())
-        if not self._parts:  # what a metric lacks is said now, not after the last batch
-            evaluate_lists(lists, replace(asked, undefined="nan"))
-        self._append(lists)
-        return self
+        with arrays.current(ids):
+            checked = catalog_counts(ids, asked.n_items, ids.shape[1], threads=asked.threads)
+            if checked.duplicate >= 0 and asked.duplicates == "error":
+                raise reading.listed_twice(checked.duplicate)
+            ids = ids.astype(np.int32 if asked.n_items < 2**31 else np.int64)  # a copy in any case
+            lists = reading.read_lists(ids, names, history, truth, baseline, asked.n_items)
+            if lists.baseline is not None:
+                lists = replace(lists, baseline=lists.baseline.copy())
+            if not self._parts:  # what a metric lacks is said now, not after the last batch
+                evaluate_lists(lists, replace(asked, undefined="nan"))
+            _settled(ids)
+        return lists
 
     def merge(self, other: CatalogAccumulator) -> CatalogAccumulator:
         """Append what another accumulator holds (it stays as it is), and return this one."""
@@ -92,12 +94,14 @@ class CatalogAccumulator:
         """The evaluation of all lists, in the order they came."""
         if not self._parts:
             raise ValueError("no lists have come; call update() with some before result()")
-        if len(self._parts) > 1:
-            self._parts = [_joined(self._parts)]
-        return evaluate_lists(self._parts[0], self._request)
+        with arrays.current(self._parts[0].ids):
+            if len(self._parts) > 1:
+                self._parts = [_joined(self._parts)]
+            return evaluate_lists(self._parts[0], self._request)
 
     def _append(self, part: Lists) -> None:
         if self._parts:
+            arrays.common_device(**{"the batches before": self._parts[0].ids, "this batch": part.ids})
             for name in ("history", "truth", "baseline", "names"):
                 if (getattr(part, name) is None) != (getattr(self._parts[0], name) is None):
                     raise ValueError(f"some batches have `{name}` and some have none")
@@ -127,11 +131,22 @@ def _joined(parts: list[Lists]) -> Lists:
     )
     baseline = None if first.baseline is None else _stacked([part.baseline for part in parts])
     names = None if first.names is None else np.concatenate([np.asarray(part.names) for part in parts])
-    return Lists(_stacked([part.ids for part in parts]), history, truth, baseline, names)
+    return Lists(_settled(_stacked([part.ids for part in parts])), history, truth, baseline, names)
 
 
-def _stacked(matrices: list[Any]) -> np.ndarray:
+def _stacked(matrices: list[Any]) -> Any:
     """Matrices of item rows, one below the other, as wide as the widest."""
-    width = max(matrix.shape[1] for matrix in matrices)
-    padded = [np.pad(m, ((0, 0), (0, width - m.shape[1])), constant_values=-1) for m in matrices]
-    return np.concatenate(padded)
+    xp = arrays.namespace(matrices[0])
+    shape = sum(map(len, matrices)), max(matrix.shape[1] for matrix in matrices)
+    out, at = xp.full(shape, -1, np.result_type(*(matrix.dtype for matrix in matrices))), 0
+    for matrix in matrices:
+        out[at : at + len(matrix), : matrix.shape[1]] = matrix
+        at += len(matrix)
+    return out
+
+
+def _settled(ids: Any) -> Any:
+    """``ids``, which the next call may read, and whoever made them forget what they were made of, on any stream."""
+    if arrays.device(ids) != arrays.CPU:
+        cuda.settle()
+    return ids

@@ -309,3 +309,23 @@ def test_long_lists_use_scratch_in_global_memory(cupy: fake_cupy.Fake) -> None:
             TopK(cupy.asarray(ids), cupy.asarray(scores)), truth.to("cuda"), metrics, ties="id_desc"
         )
         assert (got.mean == expected.mean).all()
+
+
+def test_batches_equal_one_call(cupy: fake_cupy.Fake) -> None:
+    cupy.devices = 2
+    rng = np.random.default_rng(8)
+    ids = np.argsort(rng.random((30, 20)), axis=1)[:, :6]
+    judged = [rng.choice(20, 3, replace=False).tolist() for _ in range(30)]
+    weights, metrics = rng.random(30) + 0.1, ["ndcg@5", "map", "recall@3"]
+    expected = fr.evaluate(ids, fr.Truth(judged), metrics, weights=weights)
+    total = fr.evaluation.Accumulator(metrics)
+    for rows in (slice(0, 12), slice(12, 30)):
+        with cupy.cuda.Device(1):
+            run = cupy.asarray(ids[rows])
+        total.update(run, fr.Truth(judged[rows]).to("cuda:1"), weights=weights[rows])
+    got = total.result()
+    assert got.values.device.id == 1
+    np.testing.assert_array_equal(got.per_query, expected.per_query)
+    np.testing.assert_allclose(got.mean, expected.mean, rtol=1e-15)
+    with pytest.raises(TypeError, match=r"one device; got `batch 0` on cuda:1, .* `batch 2` on cpu"):
+        total.update(ids[:3], fr.Truth(judged[:3]), weights=weights[:3]).result()
