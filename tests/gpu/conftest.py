@@ -18,3 +18,12 @@ def cupy() -> Any:
     if not count:
         pytest.skip("needs an NVIDIA GPU")
     return module
+
+
+@pytest.fixture(scope="module")
+def torch() -> Any:
+    """torch with CUDA; the test is skipped where it is missing."""
+    module = pytest.importorskip("torch", reason="needs torch with CUDA")
+    if not module.cuda.is_available():
+        pytest.skip("needs torch with CUDA")
+    return module

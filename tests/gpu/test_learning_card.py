@@ -60,10 +60,7 @@ def test_a_fit(cupy: Any, solver: str, sparse: bool) -> None:
     assert_same_bits(card.predict_proba(there).get(), model.predict_proba(X))
 
 
-def test_torch(cupy: Any) -> None:
-    torch = pytest.importorskip("torch", reason="needs torch with CUDA")
-    if not torch.cuda.is_available():
-        pytest.skip("needs torch with CUDA")
+def test_torch(cupy: Any, torch: Any) -> None:
     X, y, _ = problem(5000, 20, np.float32)
     with torch.cuda.stream(torch.cuda.Stream()):
         there = torch.tensor(X, device="cuda"), torch.tensor(y, device="cuda")

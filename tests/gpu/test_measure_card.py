@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,30 @@ def test_catalogues(cupy: Any) -> None:
     np.testing.assert_allclose(got.per_list, expected.per_list, rtol=1e-12, atol=1e-15)
 
 
+def test_batches(cupy: Any) -> None:
+    """Accumulators of lists and of catalogues, made on streams of their own, pickled and merged."""
+    rng = np.random.default_rng(12)
+    ids = np.argsort(rng.random((300, 200)), axis=1)[:, :20]
+    judged = [rng.choice(200, 5, replace=False).tolist() for _ in range(300)]
+    vectors = rng.standard_normal((200, 8))
+    catalogue = ["coverage", "gini", "ild", "personalization", "entropy@5", "novelty"]
+    known = {"n_items": 200, "vectors": vectors, "popularity": rng.integers(0, 90, 200), "n_users": 90}
+    totals = [fr.evaluation.CatalogAccumulator(metrics=catalogue, **known) for _ in range(2)]
+    ranked = fr.evaluation.Accumulator(METRICS)
+    for number, rows in enumerate((slice(0, 100), slice(100, 130), slice(130, 300))):
+        with cupy.cuda.Stream(non_blocking=True):
+            there = cupy.asarray(ids[rows])
+            totals[number // 2].update(there)
+            ranked.update(there, fr.Truth(judged[rows]).to("cuda"))
+            there.fill(0)
+    got = totals[0].merge(pickle.loads(pickle.dumps(totals[1]))).result()
+    expected = fr.evaluate_catalog(ids, metrics=catalogue, **known)
+    np.testing.assert_allclose(list(got.values), list(expected.values), rtol=1e-12)
+    np.testing.assert_allclose(got.per_list, expected.per_list, rtol=1e-12, atol=1e-15)
+    lists = fr.evaluate(ids, fr.Truth(judged), METRICS)
+    np.testing.assert_allclose(ranked.result().per_query, lists.per_query, rtol=1e-12)
+
+
 def test_a_top_k_of_an_index_on_the_card(cupy: Any) -> None:
     rng = np.random.default_rng(0)
     items, queries = (rng.standard_normal((n, 32)).astype(np.float32) for n in (3000, 200))
@@ -102,10 +127,7 @@ def test_a_top_k_of_an_index_on_the_card(cupy: Any) -> None:
     np.testing.assert_allclose(got.mean, expected.mean, rtol=1e-12)
 
 
-def test_torch_tensors(cupy: Any) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
-    if not torch.cuda.is_available():
-        pytest.skip("this torch has no CUDA")
+def test_torch_tensors(cupy: Any, torch: Any) -> None:
     ids, _, truth = log(200, 50, 10)
     expected = fr.evaluate(ids, truth, METRICS)
     with torch.cuda.stream(torch.cuda.Stream()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from ranking import DRAWS, METRICS, csr_of, draw
 
 import fastrec as fr
+from fastrec._core import cuda
+from fastrec.ranking import device_index
 
 pytestmark = pytest.mark.gpu
 
@@ -102,10 +105,137 @@ def test_streams_and_graphs(cupy: Any) -> None:
     assert_same(fr.TopK(*out), expected)
 
 
-def test_torch(cupy: Any) -> None:
-    torch = pytest.importorskip("torch", reason="needs torch with CUDA")
-    if not torch.cuda.is_available():
-        pytest.skip("needs torch with CUDA")
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_index_from_a_file(
+    cupy: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, streamed: bool, dtype: Any
+) -> None:
+    """Packed on the CPU, saved, brought to the card; or left on the host, as one larger than the card is."""
+    rng = np.random.default_rng(6)
+    items, queries = draw("gamma norms", rng, 30_000, 64).astype(dtype), draw("normal", rng, 70, 64)
+    bias, seen = rng.standard_normal(30_000).astype(np.float32), csr_of(rng.random((70, 30_000)) < 0.003)
+    there, there_seen = cupy.asarray(queries), tuple(cupy.asarray(part) for part in seen)
+    some = np.sort(rng.choice(30_000, 500, replace=False))
+    monkeypatch.setattr(device_index, "_STAGE", 64 * 5 * 32 * 40)  # some twenty stretches
+    if streamed:
+        monkeypatch.setattr(cuda, "free_bytes", lambda number: 0)
+    for metric in METRICS:
+        for precision in ("int8", "float32") if dtype == np.float32 else ("int8",):
+            host = fr.Index(items, metric, bias, precision=precision)
+            host.save(tmp_path / "index")
+            index = fr.Index.load(tmp_path / "index", device="cuda")
+            assert (index._card.host is not None) == streamed
+            for count, k in ((1, 100), (70, 10), (70, 1000)):
+                what, few = f"{metric} {precision} {count} k={k}", (seen[0][: count + 1], seen[1])
+                few = few[0], few[1][: few[0][-1]]
+                assert_same(index.topk(there[:count], k), host.topk(queries[:count], k), what)
+                got = index.topk(there[:count], k, exclude=tuple(map(cupy.asarray, few)), min_score=0.0)
+                assert_same(got, host.topk(queries[:count], k, exclude=few, min_score=0.0), what)
+            got = index.topk(there, 10, exclude=there_seen, candidates=cupy.asarray(some))
+            assert_same(got, host.topk(queries, 10, exclude=seen, candidates=some), metric)
+
+
+def test_streamed_by_two_streams_in_turn(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits between them: copies must not run over stretches that the other's kernels still read."""
+    rng = np.random.default_rng(7)
+    items, queries = draw("normal", rng, 60_000, 64), draw("normal", rng, 256, 64)
+    monkeypatch.setattr(device_index, "_STAGE", 64 * 5 * 32 * 40)
+    monkeypatch.setattr(cuda, "free_bytes", lambda number: 0)
+    host = fr.Index(items)
+    index, there, expected = host.to("cuda"), cupy.asarray(queries), host.topk(queries, 50)
+    cuda.settle()
+    tops = []
+    for stream in [cupy.cuda.Stream(non_blocking=True) for _ in range(2)] * 3:
+        with stream:
+            tops.append(index.topk(there, 50))
+    cupy.cuda.runtime.deviceSynchronize()
+    for top in tops:
+        assert_same(top, expected)
+
+
+def test_shared_out_to_a_card_twice(cupy: Any) -> None:
+    rng = np.random.default_rng(8)
+    items, queries = draw("gamma norms", rng, 40_000, 64), draw("normal", rng, 50, 64)
+    seen, labels = csr_of(rng.random((50, 40_000)) < 0.005), np.arange(40_000) + 9
+    whole, there = fr.Index(items, ids=labels), cupy.asarray(queries)
+    shards = whole.to([0, 0, 0])
+    expected = whole.topk(queries, 100, exclude=seen, min_score=0.0)
+    top = shards.topk(there, 100, exclude=seen, min_score=0.0)
+    assert_same(top, expected)
+    np.testing.assert_array_equal(top.ids, expected.ids)
+    assert_same(shards.topk(there, 7, candidates=seen), whole.topk(queries, 7, candidates=seen))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_half_types(cupy: Any, metric: str) -> None:
+    rng = np.random.default_rng(9)
+    items, queries = draw("gamma norms", rng, 20_000, 64), draw("normal", rng, 64, 64)
+    for precision in ("int8", "float32"):
+        half = items.astype(np.float16)
+        here = fr.Index(half, metric)
+        there = fr.Index(cupy.asarray(half), metric, precision=precision)
+        for count in (1, 64):
+            some = queries[:count].astype(np.float16)
+            assert_same(there.topk(cupy.asarray(some), 100), here.topk(some, 100), f"{precision} {count}")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_bfloat16(cupy: Any, torch: Any, metric: str) -> None:
+    rng = np.random.default_rng(9)
+    items, queries = draw("gamma norms", rng, 20_000, 64), draw("normal", rng, 64, 64)
+    half = torch.tensor(items).bfloat16()
+    here, there = fr.Index(half, metric), fr.Index(half.cuda(), metric)
+    for count in (1, 64):
+        assert_same(
+            there.topk(cupy.asarray(queries[:count]), 100), here.topk(queries[:count], 100), f"{count}"
+        )
+
+
+def test_lists_that_are_wrong(cupy: Any) -> None:
+    """The verdict comes when the search has been launched: it has done no harm, and the next one is right."""
+    rng = np.random.default_rng(10)
+    items, queries = draw("normal", rng, 20_000, 32), draw("normal", rng, 40, 32)
+    host, seen = fr.Index(items), csr_of(rng.random((40, 20_000)) < 0.002)
+    index, there = fr.Index(cupy.asarray(items)), cupy.asarray(queries)
+    expected, large = host.topk(queries, 20, exclude=seen), np.iinfo(np.int64).max
+    for at, wrong in ((0, large), (0, -large), (1, 20_000), (1, -1), (1, large), (0, 7), (1, 3 << 40)):
+        lists = [part.astype(np.int64) for part in seen]
+        lists[at][len(lists[at]) // 2] = wrong
+        with pytest.raises(ValueError, match="`exclude`") as said:
+            host.topk(queries, 20, exclude=tuple(lists))
+        with pytest.raises(ValueError, match="`exclude`") as found:
+            index.topk(there, 20, exclude=tuple(map(cupy.asarray, lists)))
+        assert abs(wrong) == large or str(found.value) == str(said.value)
+        assert_same(index.topk(there, 20, exclude=tuple(map(cupy.asarray, seen))), expected)
+    indptr, indices = seen
+    turned = np.concatenate([row[::-1] for row in np.split(indices, indptr[1:-1])])
+    assert_same(index.topk(there, 20, exclude=(cupy.asarray(indptr), cupy.asarray(turned))), expected)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_what_torch_has_queued_comes_first(cupy: Any, torch: Any, own: bool) -> None:
+    """On torch's current stream, its first or another: after the queries are there, and before they are gone."""
+    rng = np.random.default_rng(11)
+    items, queries = draw("normal", rng, 30_000, 48), draw("normal", rng, 100, 48)
+    index, source = fr.Index(torch.tensor(items, device="cuda")), torch.tensor(queries, device="cuda")
+    index.topk(source, 10)  # compiled, so that nothing below waits for that
+    late = torch.zeros_like(source)
+    torch.cuda.synchronize()
+    stream = torch.cuda.Stream() if own else torch.cuda.current_stream()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(400_000_000)  # some 200 ms
+        late.copy_(source)
+        top = index.topk(late, 10)
+        late.zero_()
+        rows, scores = (torch.from_dlpack(part).clone() for part in (top.rows, top.scores))
+    assert not stream.query()
+    stream.synchronize()
+    expected = fr.topk(queries, items, 10)
+    np.testing.assert_array_equal(rows.cpu().numpy(), expected.rows)
+    np.testing.assert_array_equal(scores.cpu().numpy(), expected.scores)
+
+
+def test_torch(cupy: Any, torch: Any) -> None:
     rng = np.random.default_rng(4)
     items, queries = draw("normal", rng, 30_000, 48), draw("normal", rng, 100, 48)
     with torch.cuda.stream(torch.cuda.Stream()):
