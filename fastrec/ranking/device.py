@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from fastrec._core import cuda
 from fastrec.ranking.canonical import METRICS
 
@@ -30,6 +32,7 @@ def score_pairs(
     """Canonical scores of pairs into ``out``; of all pairs, (Q, N), where ``rows`` is None."""
     kernel = cuda.kernel("rank_pairs.cu", "fr_score_pairs", FR_ITEM=ITEM_CODES[dtype])
     n, d = items.shape
+    items = items if dtype == "float32" else items.view(np.uint16)  # the bits
     kernel(
         min(_BLOCKS, -(-out.size // (THREADS // 8))), THREADS, queries, items, cuda.i64(n), cuda.i64(d), cuda.i64(d),
         cuda.i32(METRICS.index(metric)), bias, rows, cols, cuda.i64(out.size), out,

@@ -12,6 +12,7 @@ import cuda_host
 import fake_cupy
 import numpy as np
 import pytest
+from fake_cupy import Csr
 from operations import assert_same_bits
 from scipy.sparse import csr_matrix
 
@@ -24,25 +25,6 @@ pytestmark = cuda_host.NEEDED
 
 
 cupy = fake_cupy.emulated
-
-
-class Csr:
-    """What `fastrec.weighing.linear` uses of ``cupyx.scipy.sparse.csr_matrix``."""
-
-    ndim, has_canonical_format = 2, True
-
-    def __init__(self, cupy: fake_cupy.Fake, matrix: csr_matrix) -> None:
-        self.cupy, self.shape = cupy, matrix.shape
-        self.data, self.indptr, self.indices = (
-            cupy.asarray(part) for part in (matrix.data, matrix.indptr, matrix.indices)
-        )
-
-    def tocsr(self) -> Csr:
-        return self
-
-    def __getitem__(self, rows: Any) -> Csr:
-        whole = csr_matrix((self.data._array, self.indices._array, self.indptr._array), shape=self.shape)
-        return Csr(self.cupy, whole[rows._array])
 
 
 def here(value: Any) -> Any:

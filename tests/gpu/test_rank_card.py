@@ -170,9 +170,11 @@ def test_shared_out_to_a_card_twice(cupy: Any) -> None:
 def test_half_types(cupy: Any, metric: str) -> None:
     rng = np.random.default_rng(9)
     items, queries = draw("gamma norms", rng, 20_000, 64), draw("normal", rng, 64, 64)
+    half = items.astype(np.float16)
+    here = fr.Index(half, metric)
+    got = fr.score(cupy.asarray(queries), cupy.asarray(half[:999]), metric=metric)
+    np.testing.assert_array_equal(got.get(), fr.score(queries, half[:999], metric=metric))
     for precision in ("int8", "float32"):
-        half = items.astype(np.float16)
-        here = fr.Index(half, metric)
         there = fr.Index(cupy.asarray(half), metric, precision=precision)
         for count in (1, 64):
             some = queries[:count].astype(np.float16)

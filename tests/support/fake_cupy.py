@@ -21,6 +21,7 @@ from typing import Any
 import cuda_host
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 _METHODS = {
     "reshape",
@@ -521,6 +522,25 @@ class Fake(types.ModuleType):
         assert self.syncs()[before:] == []
 
 
+class Csr:
+    """What fastrec uses of ``cupyx.scipy.sparse.csr_matrix``."""
+
+    ndim, has_canonical_format = 2, True
+
+    def __init__(self, cupy: Fake, matrix: Any) -> None:
+        self.cupy, self.shape = cupy, matrix.shape
+        self.data, self.indptr, self.indices = (
+            cupy.asarray(part) for part in (matrix.data, matrix.indptr, matrix.indices)
+        )
+
+    def tocsr(self) -> Csr:
+        return self
+
+    def __getitem__(self, rows: Any) -> Csr:
+        whole = csr_matrix((self.data._array, self.indices._array, self.indptr._array), shape=self.shape)
+        return Csr(self.cupy, whole[rows._array])
+
+
 def install(monkeypatch: Any, cache: Path) -> Fake:
     """A fresh fake as ``cupy``; compiled kernels are kept under ``cache``."""
     import sys
@@ -529,6 +549,11 @@ def install(monkeypatch: Any, cache: Path) -> Fake:
 
     fake = Fake()
     monkeypatch.setitem(sys.modules, "cupy", fake)
+    made = types.ModuleType("cupyx.scipy.sparse")
+    made.csr_matrix = lambda matrix: Csr(fake, matrix)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cupyx", types.ModuleType("cupyx"))
+    monkeypatch.setitem(sys.modules, "cupyx.scipy", types.ModuleType("cupyx.scipy"))
+    monkeypatch.setitem(sys.modules, "cupyx.scipy.sparse", made)
     monkeypatch.setenv("FASTREC_CACHE", str(cache))
     cuda._kernel.cache_clear()
     return fake
