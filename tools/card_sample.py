@@ -35,9 +35,22 @@ def rank(rng: np.random.Generator, rows: int) -> None:
             index.topk(there[:count], 10, exclude=exclude)
         index.topk(there[:3], 10, candidates=some)
 
+    def capture(index: fr.Index, kind: Any) -> None:
+        exclude = cp.arange(QUERIES + 1) * 3, cp.asarray(seen.ravel().astype(kind))
+        out = cp.empty((QUERIES, 10), np.int64), cp.empty((QUERIES, 10), np.float32)
+        cuda.settle()
+        with cp.cuda.Stream(non_blocking=True) as stream:
+            index.topk(there, 10, exclude=exclude, out=out)
+            stream.begin_capture()
+            index.topk(there, 10, exclude=exclude, out=out)
+            stream.end_capture().launch(stream)
+            stream.synchronize()
+
     bits = (loose.view(np.uint32) >> 16).astype(np.uint16).view(BFLOAT16)
-    for packed in (items, loose):
-        search(fr.Index(cp.asarray(packed)), *COUNTS)
+    for packed, kind in ((items, np.int32), (loose, np.int64)):
+        index = fr.Index(cp.asarray(packed))
+        search(index, *COUNTS)
+        capture(index, kind)
     for given in (cp.asarray(loose.astype(np.float16)), bits):
         index = fr.Index(given)
         search(index if index._device != "cpu" else index.to("cuda"), 1, QUERIES, kind=np.int64)

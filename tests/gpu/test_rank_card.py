@@ -105,6 +105,39 @@ def test_streams_and_graphs(cupy: Any) -> None:
     assert_same(fr.TopK(*out), expected)
 
 
+@pytest.mark.parametrize("count", [1, 64])
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_a_graph_with_exclusions(cupy: Any, kind: Any, count: int) -> None:
+    """Lists are read when the graph runs, and what cannot be raised then is seen in the answer."""
+    rng = np.random.default_rng(13)
+    items, queries = draw("gamma norms", rng, 50_000, 64), draw("normal", rng, count, 64)
+    index, there = fr.Index(cupy.asarray(items)), cupy.asarray(queries)
+    pointers, seen = csr_of(rng.random((count, 50_000)) < 0.01)
+    expected = fr.Index(items).topk(queries, 10, exclude=(pointers, seen))
+    indptr, indices = cupy.asarray(pointers.astype(np.int64)), cupy.asarray(seen.astype(kind))
+    out = cupy.empty((count, 10), cupy.int64), cupy.empty((count, 10), cupy.float32)
+    cuda.settle()
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        for _ in range(2):  # so that its memory is in the pool
+            index.topk(there, 10, exclude=(indptr, indices), out=out)
+        stream.begin_capture()
+        index.topk(there, 10, exclude=(indptr, indices), out=out)
+        graph = stream.end_capture()
+        wrong = seen.astype(kind)
+        wrong[len(wrong) // 2] = 50_000
+        for given, right in ((seen.astype(kind), True), (wrong, False), (seen.astype(kind), True)):
+            indices.set(given)
+            for part in out:
+                part.fill(0)
+            graph.launch(stream)
+            stream.synchronize()
+            if right:
+                assert_same(fr.TopK(*out), expected)
+            else:
+                assert (out[0].get() == -1).all()
+                assert np.isnan(out[1].get()).all()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("streamed", [False, True])
 def test_an_index_from_a_file(

@@ -366,6 +366,14 @@ class Fake(types.ModuleType):
             def is_capturing(self) -> bool:
                 return fake.capturing
 
+            def begin_capture(self) -> None:
+                fake.capturing = True
+
+            def end_capture(self) -> Any:
+                """Kernels ran as they were captured, and do not run again."""
+                fake.capturing = False
+                return types.SimpleNamespace(launch=lambda stream: None)
+
             def record(self) -> Mark:
                 mark = Mark(self)
                 fake.log.append(("record", self.ptr, mark))
