@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -54,13 +55,33 @@ def _gpu() -> dict[str, Any]:
         return {
             "available": bool(cards),
             "cards": cards,
-            "driver": cupy.cuda.runtime.driverGetVersion(),
-            "runtime": cupy.cuda.runtime.runtimeGetVersion(),
+            "driver": _driver(),
+            "cuda": _dotted(cupy.cuda.runtime.driverGetVersion()),
+            "runtime": _dotted(cupy.cuda.runtime.runtimeGetVersion()),
             "cupy": cupy.__version__,
             "nvrtc": _nvrtc(cupy),
         }
     except Exception as error:  # CuPy raises its own types, which need a driver to import
         return {"available": False, "why": f"CuPy {cupy.__version__} finds no usable GPU: {error}"}
+
+
+def _dotted(number: int) -> str:
+    """CUDA's number of a version, 12040, as people write it: 12.4."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _driver() -> str | None:
+    """The release of NVIDIA's driver, such as 580.95.05: CuPy tells only which CUDA it can do."""
+    try:
+        nvml = ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
+        if nvml.nvmlInit_v2():
+            return None
+        text = ctypes.create_string_buffer(80)
+        found = None if nvml.nvmlSystemGetDriverVersion(text, len(text)) else text.value.decode()
+        nvml.nvmlShutdown()
+    except (OSError, AttributeError):  # no such library, or another one
+        return None
+    return found
 
 
 def _nvrtc(cupy: Any) -> str | None:

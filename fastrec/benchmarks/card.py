@@ -225,7 +225,9 @@ def show(result: dict[str, Any], console: Any) -> None:
             f"{card['name']}, compute {card['compute_capability']}, {card['memory_gib']} GiB", style="bold"
         )
     console.print(
-        f"driver {gpu.get('driver')}, CUDA {gpu.get('runtime')}, CuPy {gpu.get('cupy')}", style="dim"
+        f"driver {gpu.get('driver') or '(unknown)'} for CUDA {gpu.get('cuda')}, runtime {gpu.get('runtime')}, CuPy "
+        f"{gpu.get('cupy')}, NVRTC {gpu.get('nvrtc')}",
+        style="dim",
     )
     used = {
         name: found

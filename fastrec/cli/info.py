@@ -53,9 +53,5 @@ def _gpu(gpu: dict[str, Any]) -> str:
         for card in gpu["cards"]
     )
     compiler = f"NVRTC {gpu['nvrtc']}" if gpu.get("nvrtc") else "no NVRTC: pip install nvidia-cuda-nvrtc-cu12"
-    return f"{cards}; driver {_cuda(gpu['driver'])}, runtime {_cuda(gpu['runtime'])}, CuPy {gpu['cupy']}, {compiler}"
-
-
-def _cuda(number: int) -> str:
-    """CUDA's number of a version, 12040, as people write it: 12.4."""
-    return f"{number // 1000}.{number % 1000 // 10}"
+    driver = f"driver {gpu['driver'] or '(unknown)'} for CUDA {gpu['cuda']}"
+    return f"{cards}; {driver}, runtime {gpu['runtime']}, CuPy {gpu['cupy']}, {compiler}"

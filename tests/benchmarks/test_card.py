@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import sys
 import types
@@ -16,6 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import fastrec as fr
+from fastrec._core import info
 from fastrec.benchmarks import card
 from fastrec.benchmarks.cases import on_card, on_card_measure, on_card_weigh  # noqa: F401  # registers
 from fastrec.cli.app import build
@@ -208,9 +210,24 @@ def test_what_does_not_fit_is_skipped_and_said(cupy: fake_cupy.Fake, monkeypatch
     assert "not run: Out of memory" in console.export_text()
 
 
-def test_info_names_card_driver_and_compiler(cupy: fake_cupy.Fake) -> None:
+def test_info_names_card_driver_and_compiler(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(text: Any, size: int) -> int:
+        text.value = b"580.95.05"
+        return 0
+
+    nvml = types.SimpleNamespace(
+        nvmlInit_v2=lambda: 0, nvmlSystemGetDriverVersion=version, nvmlShutdown=lambda: 0
+    )
+    monkeypatch.setattr(
+        info,
+        "ctypes",
+        types.SimpleNamespace(CDLL=lambda name: nvml, create_string_buffer=ctypes.create_string_buffer),
+    )
     text = CliRunner().invoke(build(bench=False), ["info"]).output
-    assert "Fake H100 (compute 9.0, 80.0 GiB); driver 13.0, runtime 12.4, CuPy 14.2.0, NVRTC 13.5" in text
+    card = "Fake H100 (compute 9.0, 80.0 GiB); driver"
+    assert f"{card} 580.95.05 for CUDA 13.0, runtime 12.4, CuPy 14.2.0, NVRTC 13.5" in text
+    nvml.nvmlInit_v2 = lambda: 9  # no driver
+    assert f"{card} (unknown) for CUDA 13.0, " in CliRunner().invoke(build(bench=False), ["info"]).output
 
 
 @needs_host
