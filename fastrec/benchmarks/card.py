@@ -16,9 +16,12 @@ from typing import Any
 import numpy as np
 
 from fastrec._core import cuda
-from fastrec.benchmarks.harness import OURS, Verdict
+from fastrec.benchmarks.harness import OURS, Skip, Verdict
 
 FLUSH = 256 << 20  # bytes written before a cold sample: several times any cache
+
+
+PEERS = ("torch", "cuvs", "faiss", "implicit")
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,11 @@ class Row:
 
 
 class Card:
-    """What a case is prepared with."""
+    """What a case is prepared with; ``torch`` where it is a contender, or another takes its tensors."""
 
-    def __init__(self, xp: Any, scale: str, seed: int) -> None:
-        self.xp, self.scale, self.seed = xp, scale, seed
-        self.torch = _torch()
+    def __init__(self, xp: Any, scale: str, seed: int, peers: tuple[str, ...]) -> None:
+        self.xp, self.scale, self.seed, self.peers = xp, scale, seed, peers
+        self.torch: Any = _torch() if "torch" in peers or "faiss" in peers else None
 
     def size(self, quick: Any, default: Any, full: Any) -> Any:
         """The value for this run's scale."""
@@ -82,13 +85,16 @@ class Card:
 
 Prepare = Callable[[Card], Case]
 CASES: dict[str, tuple[str, Prepare]] = {}
+WITH_PEERS: set[str] = set()  # cases in which peers beside torch take part
 
 
-def card_case(name: str, title: str) -> Callable[[Prepare], Prepare]:
+def card_case(name: str, title: str, *, peers: bool = False) -> Callable[[Prepare], Prepare]:
     """Register a case."""
 
     def register(prepare: Prepare) -> Prepare:
         CASES[name] = (title, prepare)
+        if peers:
+            WITH_PEERS.add(name)
         return prepare
 
     return register
@@ -116,21 +122,23 @@ def facts(xp: Any) -> dict[str, Any]:
 
 
 def measure(
-    names: list[str], scale: str, seed: int, rounds: int, say: Callable[[str], None] = lambda text: None
+    names: list[str],
+    scale: str,
+    seed: int,
+    rounds: int,
+    say: Callable[[str], None] = lambda text: None,
+    peers: tuple[str, ...] = ("torch",),
 ) -> dict[str, Any]:
-    """Run the cases called ``names`` (all, where the list is empty): facts, rows, and what could not be run."""
+    """Run the cases called ``names`` (all, where the list is empty), with ``peers`` in this process where they are
+    installed: facts, rows, and what could not be run."""
     import fastrec.benchmarks.cases.on_card
     import fastrec.benchmarks.cases.on_card_measure
     import fastrec.benchmarks.cases.on_card_weigh  # noqa: F401  # registers
 
     xp = cuda.require()
     cuda.capability(int(xp.cuda.runtime.getDevice()))
-    picked = [
-        name for name in CASES if not names or any(name == n or name.startswith(f"{n}/") for n in names)
-    ]
-    if not picked:
-        raise ValueError(f"no case on a card is called {', '.join(names)}; there are {', '.join(CASES)}")
-    card = Card(xp, scale, seed)
+    picked = chosen(names)
+    card = Card(xp, scale, seed, peers)
     rows: list[Row] = []
     skipped: dict[str, str] = {}
     for name in picked:
@@ -139,11 +147,21 @@ def measure(
             with _one_stream(xp, card.torch):
                 rows += _run(name, CASES[name][1](card), xp, rounds, say)
         except Exception as error:
-            if not (isinstance(error, MemoryError) or cuda.is_out_of_memory(error)):
+            if not (isinstance(error, (MemoryError, Skip)) or cuda.is_out_of_memory(error)):
                 raise
             skipped[name] = str(error)
         xp.get_default_memory_pool().free_all_blocks()
     return {"facts": facts(xp), "rows": [row.record() for row in rows], "skipped": skipped}
+
+
+def chosen(names: list[str]) -> list[str]:
+    """The cases called so, or whose area is; all of them where the list is empty."""
+    picked = [
+        name for name in CASES if not names or any(name == n or name.startswith(f"{n}/") for n in names)
+    ]
+    if not picked:
+        raise ValueError(f"no case on a card is called {', '.join(names)}; there are {', '.join(CASES)}")
+    return picked
 
 
 @contextlib.contextmanager

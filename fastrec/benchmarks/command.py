@@ -55,7 +55,7 @@ def bench(
         typer.Option(
             help="auto (all that are installed; --quick leaves out ranx, which compiles for long), none, or names: "
             "numpy, scipy, sklearn, faiss, implicit, torch, "
-            "ranx, pytrec_eval."
+            "ranx, pytrec_eval; on a card torch, cuvs, faiss, implicit."
         ),
     ] = "auto",
     json: Annotated[
@@ -87,7 +87,13 @@ def bench(
         if checks.choice(device, "device", ("cpu", "cuda")) == "cuda":
             scale = "quick" if quick else "full" if full else "default"
             _on_card(
-                [*(what or []), *filter(None, (only or "").split(","))], scale, seed, json, list_, console
+                [*(what or []), *filter(None, (only or "").split(","))],
+                scale,
+                seed,
+                json,
+                list_,
+                console,
+                peers,
             )
             return
         picked = chosen(plans(), [*(what or []), *(only or "").split(",")])
@@ -117,10 +123,10 @@ def bench(
 
 
 def _on_card(
-    names: list[str], scale: str, seed: int, json: Path | None, list_: bool, console: Console
+    names: list[str], scale: str, seed: int, json: Path | None, list_: bool, console: Console, peers: str
 ) -> None:  # fmt: skip
-    from fastrec.benchmarks import card
-    from fastrec.benchmarks.cases import on_card, on_card_measure  # noqa: F401  # register
+    from fastrec.benchmarks import card, card_peers
+    from fastrec.benchmarks.cases import on_card, on_card_measure, on_card_weigh  # noqa: F401  # register
 
     if list_:
         for name, (title, _) in card.CASES.items():
@@ -129,9 +135,8 @@ def _on_card(
     _writable(json)
     try:
         names = [ALIASES.get(name, name) for name in names]
-        result = card.measure(
-            names, scale, seed, {"quick": 5, "default": 15, "full": 31}[scale], console.print
-        )
+        rounds = {"quick": 5, "default": 15, "full": 31}[scale]
+        result = card_peers.compare(names, scale, seed, rounds, console.print, peers)
     except (ImportError, RuntimeError) as error:
         console.print(f"Nothing to measure: {error}", style="red", soft_wrap=True, markup=False)
         raise typer.Exit(2) from None

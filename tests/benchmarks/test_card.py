@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import fastrec as fr
 from fastrec._core import info
-from fastrec.benchmarks import card
+from fastrec.benchmarks import card, card_peers
 from fastrec.benchmarks.cases import on_card, on_card_measure, on_card_weigh  # noqa: F401  # registers
 from fastrec.cli.app import build
 from fastrec.ranking import device_index
@@ -97,6 +97,11 @@ def small(lab: card.Card) -> card.Case:
     return on_card._search(lab, 16, 3, "a goal", sizes=((3, 150),) * 3)
 
 
+def measured(*peers: str) -> dict[str, Any]:
+    """Rows of all cases by contender, with these peers in this process."""
+    return {row["contender"]: row for row in card.measure([], "quick", 0, 1, peers=peers)["rows"]}
+
+
 def module(monkeypatch: pytest.MonkeyPatch, name: str, **contents: Any) -> types.ModuleType:
     made = types.ModuleType(name)
     made.__dict__.update(contents)
@@ -137,7 +142,7 @@ def test_peers_where_they_are_installed(cupy: fake_cupy.Fake, monkeypatch: pytes
     module(monkeypatch, "rmm", mr=memory)
     module(monkeypatch, "implicit.gpu", HAS_CUDA=True, Matrix=lambda array: array, KnnQuery=KnnQuery)
     monkeypatch.setattr(card, "CASES", {"rank/small": ("small", small)})
-    rows = {row["contender"]: row for row in card.measure([], "quick", 0, 1)["rows"]}
+    rows = measured("cuvs", "implicit")
     assert rows["cuVS brute force"]["verdict"] == "1.0000 of the ids"
     assert rows["cuVS brute force"]["warm_ms"]
     assert [what[0] for what in used[1:]] == ["build"] + 4 * ["search"]
@@ -162,7 +167,7 @@ def test_a_peer_on_a_stream_of_its_own_starts_after_what_was_before_it(
 
     module(monkeypatch, "implicit.gpu", HAS_CUDA=True, Matrix=lambda array: array, KnnQuery=KnnQuery)
     monkeypatch.setattr(card, "CASES", {"rank/small": ("small", small)})
-    rows = {row["contender"]: row for row in card.measure([], "quick", 0, 1)["rows"]}
+    rows = measured("implicit")
     theirs = rows["implicit KnnQuery (ids to the host)"]
     assert theirs["verdict"] == "1.0000 of the ids"
     assert theirs["warm_ms"]
@@ -184,10 +189,74 @@ def test_a_peer_that_cannot_be_imported_says_why(
 
     monkeypatch.setitem(sys.modules, "faiss", Broken("faiss"))
     monkeypatch.setattr(card, "CASES", {"rank/small": ("small", small)})
-    rows = {row["contender"]: row for row in card.measure([], "quick", 0, 1)["rows"]}
+    rows = measured("faiss")
     assert rows["faiss GpuIndexFlatIP"]["verdict"] == (
         "not run: RuntimeError: faiss-gpu: nvidia-cublas-cu12 is missing"
     )
+
+
+def test_who_is_measured_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"cuvs", "faiss"}
+    monkeypatch.setattr(
+        card_peers,
+        "importlib",
+        types.SimpleNamespace(util=types.SimpleNamespace(find_spec=lambda n: n in found or None)),
+    )
+    monkeypatch.setattr(card_peers, "package_version", lambda name: None)
+    assert card_peers.shared_out("auto") == (("torch",), ["cuvs", "faiss"])
+    monkeypatch.setattr(card_peers, "package_version", lambda name: "1.12.0")  # faiss-cpu
+    assert card_peers.shared_out("auto") == (("torch",), ["cuvs"])
+    assert card_peers.shared_out("none") == ((), [])
+    assert card_peers.shared_out("cuvs") == (("cuvs",), [])
+    assert card_peers.shared_out("faiss, torch,cuvs") == (("torch",), ["faiss", "cuvs"])
+    code, text = invoke("--quick", "--peers", "numpy")
+    assert code == 2
+    assert "`peers` must be one of" in " ".join(text.replace("│", " ").split())
+
+
+@needs_host
+def test_a_peer_in_a_process_of_its_own(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows stand behind ours of the same case; one that dies with its process is a line of the report."""
+    commands: list[list[str]] = []
+
+    def row(case: str, contender: str) -> dict[str, Any]:
+        return card.Row(
+            case, "3 x 150", contender, "1.0000 of the ids", True, [4.0, 5.0, 9.0], [6.0]
+        ).record()
+
+    def child(command: list[str], **_: Any) -> Any:
+        commands.append(command)
+        peer, file = (command[command.index(option) + 1] for option in ("--peers", "--json"))
+        if peer == "faiss":
+            return types.SimpleNamespace(returncode=-11, stderr="", stdout="rank/one\nbefore it died\n")
+        rows = [row(case, name) for case in ("rank/one", "rank/two") for name in ("fastrec", "cuVS")]
+        Path(file).write_text(json.dumps({"rows": rows}))
+        return types.SimpleNamespace(returncode=0, stderr="", stdout="")
+
+    def case(lab: card.Card) -> card.Case:
+        return on_card._search(lab, 16, 3, "7 ms", sizes=((3, 150),) * 3)
+
+    cases = {name: (name, case) for name in ("rank/one", "rank/two", "rank/alone")}
+    monkeypatch.setattr(card, "CASES", cases)
+    monkeypatch.setattr(card, "WITH_PEERS", {"rank/one", "rank/two"})
+    monkeypatch.setattr(card_peers.subprocess, "run", child)
+    result = card_peers.compare(["rank"], "quick", 3, 1, lambda text: None, "cuvs,faiss")
+    assert [(found["case"], found["contender"]) for found in result["rows"]] == [
+        ("rank/one", "fastrec"), ("rank/one", "cuVS"), ("rank/two", "fastrec"), ("rank/two", "cuVS"),
+        ("rank/alone", "fastrec"),
+    ]  # fmt: skip
+    assert result["skipped"] == {"faiss": "its process ended with status -11: before it died"}
+    assert commands[0][1:9] == ["-m", "fastrec", "bench", "--device", "cuda", "--quick", "--seed", "3"]
+    assert commands[0][-2:] == ["rank/one", "rank/two"]
+    # The table: medians, and times as a multiple of ours.
+    console = Console(record=True, width=160)
+    card.show(result, console)
+    lines = [" ".join(line.split()) for line in console.export_text().splitlines()]
+    shape = "(Q=3 N=150 d=16 k=3)"
+    assert "case contender warm ms cold ms x ours rate (warm) answer goal" in lines
+    assert f"rank/one {shape} fastrec 2.000 2.000 1.00 0.0 Gscores/s the CPU's bits 7 ms" in lines
+    assert "rank/one (3 x 150) cuVS 5.000 6.000 2.50 1.0000 of the ids" in lines
+    assert "faiss: not run: its process ended with status -11: before it died" in lines
 
 
 @needs_host
@@ -196,6 +265,26 @@ def test_cases_of_weighing_and_training_agree_with_the_cpu(cupy: fake_cupy.Fake,
     rows = card.measure([name], "quick", 0, 1)["rows"]
     assert len(rows) in (2, 3)
     assert all(row["agrees"] and row["warm_ms"] for row in rows), rows
+
+
+@needs_host
+def test_an_index_on_the_host_is_streamed(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card.Card, "size", lambda self, *sizes: (4, 400))
+    streamed, resident = card.measure(["rank/streamed-k100"], "quick", 0, 1)["rows"]
+    assert (streamed["contender"], resident["contender"]) == ("fastrec", "fastrec, all of it on the card")
+    assert streamed["agrees"]
+    assert resident["agrees"]
+    assert any(entry[0] == "copy" for entry in cupy.log)
+
+
+def test_a_metric_of_ones_own_needs_numba(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Any:
+        raise ImportError("needs numba-cuda")
+
+    monkeypatch.setattr(on_card_measure.cuda, "require_numba", missing)
+    result = card.measure(["measure/users-metric"], "quick", 0, 1)
+    assert result["rows"] == []
+    assert result["skipped"] == {"measure/users-metric": "needs numba-cuda"}
 
 
 def test_what_does_not_fit_is_skipped_and_said(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +320,10 @@ def test_info_names_card_driver_and_compiler(cupy: fake_cupy.Fake, monkeypatch: 
 
 
 @needs_host
-@pytest.mark.parametrize("name", ["lists-8-metrics", "gauc", "bootstrap"])
+@pytest.mark.parametrize(
+    "name",
+    ["lists-8-metrics", "gauc", "weighted-auc", "weighted-gauc", "catalogue", "diversity", "bootstrap"],
+)
 def test_cases_of_measure_agree_with_the_cpu(cupy: fake_cupy.Fake, name: str) -> None:
     from fastrec.evaluation import on_device
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 import fastrec as fr
+from fastrec._core import cuda
 from fastrec.benchmarks.card import Card, Case, Contender, card_case
 from fastrec.benchmarks.cases.on_card_peers import peers
 from fastrec.benchmarks.harness import OURS, Verdict
@@ -16,17 +18,17 @@ _SAMPLE = 32  # queries that are compared with the CPU's answer
 _CHUNK = 1024  # queries that torch scores at a time: the whole matrix of scores would not fit
 
 
-@card_case("rank/d64-k100", "top-100 of a batch over a large catalogue, d = 64")
+@card_case("rank/d64-k100", "top-100 of a batch over a large catalogue, d = 64", peers=True)
 def d64(card: Card) -> Case:
     return _search(card, 64, 100, "5x torch, 3x its peers, 0.6 T scores/s")
 
 
-@card_case("rank/d128-k100", "the same, d = 128")
+@card_case("rank/d128-k100", "the same, d = 128", peers=True)
 def d128(card: Card) -> Case:
     return _search(card, 128, 100, "5x torch, 3x its peers, 0.6 T scores/s")
 
 
-@card_case("rank/d768-k100", "the same, d = 768")
+@card_case("rank/d768-k100", "the same, d = 768", peers=True)
 def d768(card: Card) -> Case:
     return _search(card, 768, 100, "1.5x torch, 3x its peers")
 
@@ -36,16 +38,16 @@ def excluded(card: Card) -> Case:
     return _search(card, 64, 100, "at most 10% over none", seen=100)
 
 
-@card_case("rank/one-query-k100", "top-100 of a single query, d = 128: bound by memory")
+@card_case("rank/one-query-k100", "top-100 of a single query, d = 128: bound by memory", peers=True)
 def one_query(card: Card) -> Case:
     return _search(
         card, 128, 100, "80% of the bandwidth", sizes=((1, 100_000), (1, 1_000_000), (1, 10_000_000))
     )
 
 
-@card_case("rank/large-k", "top-16384, d = 64")
+@card_case("rank/large-k", "top-16384, d = 64", peers=True)
 def large_k(card: Card) -> Case:
-    return _search(card, 64, 16_384, "", sizes=((4, 50_000), (64, 500_000), (256, 1_000_000)))
+    return _search(card, 64, 16_384, "256 x 1 M: 25 ms", sizes=((4, 50_000), (64, 500_000), (256, 1_000_000)))
 
 
 @card_case("rank/select-k100", "top-100 of a given matrix of scores")
@@ -57,14 +59,37 @@ def select(card: Card) -> Case:
     expected = fr.select_topk(scores[:_SAMPLE], 100)
     ours = Contender(OURS, lambda: fr.select_topk(there, 100), lambda top: _same(top, expected))
     contenders = [ours]
-    if card.torch:
+    if card.torch and "torch" in card.peers:
         tensor = card.torch.from_dlpack(there)
         contenders.append(
             Contender(
                 "torch.topk", lambda: card.torch.topk(tensor, 100), lambda pair: _share(pair[1], expected)
             )
         )
-    return Case(f"{q:,} x {n:,}", contenders, count=q * n, unit="scores", bytes=4.0 * q * n)
+    return Case(f"{q:,} x {n:,}", contenders, count=q * n, unit="scores", bytes=4.0 * q * n,
+                goal="4,096 x 200,000: 2 ms")  # fmt: skip
+
+
+@card_case(
+    "rank/streamed-k100",
+    "top-100 of an index that stays in the host's memory, as one larger than the card does",
+)
+def streamed(card: Card) -> Case:
+    xp, d, k = card.xp, 128, 100
+    q, n = card.size((64, 20_000), (1024, 300_000), (4096, 1_000_000))
+    rng = card.rng(12)
+    items, queries = rng.standard_normal((n, d), np.float32), rng.standard_normal((q, d), np.float32)
+    host, there = fr.Index(items), xp.asarray(queries)
+    expected = host.topk(queries[:_SAMPLE], k)
+    with mock.patch.object(cuda, "free_bytes", return_value=0):
+        index = host.to("cuda")
+    resident = host.to("cuda")
+    contenders = [
+        Contender(name, lambda index=index: index.topk(there, k), lambda top: _same(top, expected))  # type: ignore[misc]
+        for name, index in ((OURS, index), (f"{OURS}, all of it on the card", resident))
+    ]
+    return Case(f"Q={q:,} N={n:,} d={d} k={k}", contenders, count=float(q) * n, unit="scores", bytes=5.0 * n * d,
+                goal="1 M: 64 ms")  # fmt: skip
 
 
 def _search(
@@ -104,7 +129,7 @@ def _search(
             )
         )
     else:
-        for mode in (False, True) if card.torch else ():
+        for mode in (False, True) if card.torch and "torch" in card.peers else ():
             contenders.append(_torch(card.torch, there, there_items, k, mode, expected))
         contenders += peers(
             card,

@@ -10,21 +10,31 @@ from typing import Any
 import numpy as np
 
 import fastrec as fr
+from fastrec._core import cuda
 from fastrec.benchmarks.card import Card, Case, Contender, card_case
-from fastrec.benchmarks.harness import OURS, Verdict
+from fastrec.benchmarks.harness import OURS, Skip, Verdict
 from fastrec.evaluation.rank_metrics import rank_metrics
 from fastrec.evaluation.resample import bootstrap_sums
 
 METRICS = ["ndcg@10", "ndcg@100", "map", "mrr", "recall@10", "recall@100", "precision@10", "hit_rate@10"]
 
 
+def _lists(rng: np.random.Generator, queries: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of 100, and 10 judged items each, of which two or so are listed."""
+    pool = np.argsort(rng.random((queries, 400)), axis=1).astype(np.int32)
+    return np.ascontiguousarray(pool[:, :100]), np.ascontiguousarray(pool[:, 60:400:34])
+
+
+def _close(got: Any, expected: Any, tolerance: float) -> Verdict:
+    same = np.allclose(got, expected, rtol=tolerance, atol=0)
+    return Verdict(bool(same), f"values to {tolerance:g}" if same else "differs")
+
+
 @card_case("measure/lists-8-metrics", "eight metrics of lists of 100, 10 judgements a query")
 def lists(card: Card) -> Case:
     xp = card.xp
     block, times = card.size((20, 2), (10_000, 100), (10_000, 1000))
-    rng = card.rng(21)
-    pool = np.argsort(rng.random((block, 400)), axis=1).astype(np.int32)
-    ids, judged = np.ascontiguousarray(pool[:, :100]), np.ascontiguousarray(pool[:, 60:400:34])
+    ids, judged = _lists(card.rng(21), block)
     expected = fr.evaluate(ids, judged, METRICS)
     run, truth = xp.tile(xp.asarray(ids), (times, 1)), fr.Truth(xp.tile(xp.asarray(judged), (times, 1)))
     arguments = {
@@ -33,8 +43,7 @@ def lists(card: Card) -> Case:
     }  # fmt: skip
 
     def close(values: Any) -> Verdict:
-        same = np.allclose(values[:block].get(), expected.values, rtol=1e-12, atol=0)
-        return Verdict(bool(same), "values to 1e-12" if same else "differs")
+        return _close(values[:block].get(), expected.values, 1e-12)
 
     contenders = [
         Contender(
@@ -47,6 +56,73 @@ def lists(card: Card) -> Case:
     return Case(shape, contenders, count=queries, unit="queries", bytes=588.0 * queries, goal="10 M: 100 ms")
 
 
+@card_case("measure/users-metric", "a metric of one's own beside NDCG, of lists of 100")
+def users_metric(card: Card) -> Case:
+    try:
+        cuda.require_numba()
+    except (ImportError, RuntimeError) as why:
+        raise Skip(str(why)) from None
+    xp, k = card.xp, 10
+
+    @fr.metric("bench_discounted@k")
+    def discounted(gains, ideal, k):
+        total = 0.0
+        for i in range(min(k, len(gains))):
+            total += gains[i] / (i + 1)
+        return total
+
+    block, times = card.size((20, 2), (10_000, 100), (10_000, 1000))
+    ids, judged = _lists(card.rng(21), block)
+    run, truth = xp.tile(xp.asarray(ids), (times, 1)), fr.Truth(xp.tile(xp.asarray(judged), (times, 1)))
+    contenders = []
+    for name, metrics in (
+        (OURS, [f"ndcg@{k}", f"bench_discounted@{k}"]),
+        (f"{OURS}, without it", [f"ndcg@{k}"]),
+    ):
+        expected = fr.evaluate(ids, judged, metrics)
+        contenders.append(
+            Contender(
+                name,
+                lambda metrics=metrics: fr.evaluate(run, truth, metrics),  # type: ignore[misc]
+                lambda got, expected=expected: _close(got.values[:block].get(), expected.values, 1e-12),  # type: ignore[misc]
+            )
+        )
+    queries = block * times
+    return Case(
+        f"{queries:,} x 100", contenders, count=queries, unit="queries", goal="10 M: 12 ms more than without"
+    )
+
+
+@card_case("measure/catalogue", "coverage, concentration, novelty and personalisation of lists of 20")
+def catalogue(card: Card) -> Case:
+    return _catalogue(card, ["coverage", "gini", "entropy", "novelty", "personalization"], "1 M: 20 ms")
+
+
+@card_case("measure/diversity", "the same lists' mean distance of their items, d = 64")
+def diversity(card: Card) -> Case:
+    return _catalogue(card, ["ild"], "1 M: 20 ms")
+
+
+def _catalogue(card: Card, metrics: list[str], goal: str) -> Case:
+    lists, items, k = card.size((60, 400, 20), (100_000, 10_000, 20), (1_000_000, 100_000, 20))
+    rng = card.rng(24)
+    steps = rng.integers(1, items // k, (lists, k)).cumsum(axis=1)  # so that no list repeats an item
+    ids = ((rng.integers(0, items, (lists, 1)) + steps) % items).astype(np.int32)
+    known = {"n_items": items, "popularity": rng.integers(0, lists, items), "n_users": lists}
+    if "ild" in metrics:
+        known["vectors"] = rng.standard_normal((items, 64))
+    expected = fr.evaluate_catalog(ids, metrics=metrics, **known)
+    there = card.xp.asarray(ids)
+    ours = Contender(
+        OURS,
+        lambda: fr.evaluate_catalog(there, metrics=metrics, **known),
+        lambda got: _close(list(got.values), list(expected.values), 1e-12),
+    )
+    return Case(
+        f"{lists:,} x {k} of {items:,}", [ours], count=lists, unit="lists", bytes=4.0 * ids.size, goal=goal
+    )
+
+
 @card_case("measure/auc", "AUC and log-loss of float32 probabilities")
 def auc(card: Card) -> Case:
     return _clicks(card, ["auc", "logloss"], False, "100 M: 200 ms")
@@ -54,10 +130,20 @@ def auc(card: Card) -> Case:
 
 @card_case("measure/gauc", "the same, and the AUC of every user, 50 rows each")
 def gauc(card: Card) -> Case:
-    return _clicks(card, ["auc", "logloss", "gauc", "ece"], True, "")
+    return _clicks(card, ["auc", "logloss", "gauc", "ece"], True, "100 M: 45 ms")
 
 
-def _clicks(card: Card, metrics: list[str], grouped: bool, goal: str) -> Case:
+@card_case("measure/weighted-auc", "AUC and log-loss of rows that have weights")
+def weighted_auc(card: Card) -> Case:
+    return _clicks(card, ["auc", "logloss"], False, "100 M: 45 ms", weighted=True)
+
+
+@card_case("measure/weighted-gauc", "the same, and the AUC of every user, 50 rows each")
+def weighted_gauc(card: Card) -> Case:
+    return _clicks(card, ["auc", "logloss", "gauc"], True, "100 M: 85 ms", weighted=True)
+
+
+def _clicks(card: Card, metrics: list[str], grouped: bool, goal: str, *, weighted: bool = False) -> Case:
     xp = card.xp
     block, times = card.size((1000, 2), (1_000_000, 10), (1_000_000, 100))
     rng = card.rng(22)
@@ -65,17 +151,20 @@ def _clicks(card: Card, metrics: list[str], grouped: bool, goal: str) -> Case:
     columns: dict[str, Any] = {"y_true": (rng.random(block) < p).astype(np.uint8), "y_prob": p}
     if grouped:
         columns["groups"] = rng.integers(0, max(block // 50, 1), block).astype(np.int32)
+    if weighted:
+        columns["weights"] = rng.random(block)
     expected = fr.evaluate_clicks(**columns, metrics=metrics)
     # Repeating the rows changes no metric.
     there = {name: xp.tile(xp.asarray(column), times) for name, column in columns.items()}
 
-    def check(got: Any) -> Verdict:
-        same = np.allclose(list(got.values), list(expected.values), rtol=1e-10, atol=0)
-        return Verdict(bool(same), "values to 1e-10" if same else "differs")
-
-    ours = Contender(OURS, lambda: fr.evaluate_clicks(**there, metrics=metrics), check)
+    ours = Contender(
+        OURS,
+        lambda: fr.evaluate_clicks(**there, metrics=metrics),
+        lambda got: _close(list(got.values), list(expected.values), 1e-10),
+    )
     rows = block * times
-    return Case(f"{rows:,} rows", [ours], count=rows, unit="rows", bytes=5.0 * rows, goal=goal)
+    read = 5.0 + 4.0 * grouped + 8.0 * weighted
+    return Case(f"{rows:,} rows", [ours], count=rows, unit="rows", bytes=read * rows, goal=goal)
 
 
 @card_case("measure/bootstrap", "bootstrap sums of eight metrics")
@@ -91,4 +180,6 @@ def bootstrap(card: Card) -> Case:
 
     ours = Contender(OURS, lambda: bootstrap_sums(there, replicates, 5), check)
     shape = f"{replicates:,} x {queries:,} x 8"
-    return Case(shape, [ours], count=8.0 * replicates * queries, unit="products")
+    return Case(
+        shape, [ours], count=8.0 * replicates * queries, unit="products", goal="10,000 x 100,000: 60 ms"
+    )

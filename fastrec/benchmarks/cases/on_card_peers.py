@@ -21,13 +21,15 @@ Search = Callable[[], Any]  # ids, (Q, k) on the card or the host
 def peers(
     card: Card, queries: Any, items: Any, k: int, check: Callable[[Any], Verdict]
 ) -> list[Contender]:  # fmt: skip
-    """What is installed and takes these sizes.  One that is there and does not work says so in its row."""
+    """What is asked for, installed and takes these sizes.  One that is there and does not work says so in its row."""
     found = []
-    for name, prepare, waits in (
-        ("cuVS brute force", _cuvs, False),
-        ("faiss GpuIndexFlatIP", _faiss, False),
-        ("implicit KnnQuery (ids to the host)", _implicit, True),
+    for peer, name, prepare, waits in (
+        ("cuvs", "cuVS brute force", _cuvs, False),
+        ("faiss", "faiss GpuIndexFlatIP", _faiss, False),
+        ("implicit", "implicit KnnQuery (ids to the host)", _implicit, True),
     ):
+        if peer not in card.peers:
+            continue
         try:
             build = prepare(card, queries, items, k)
         except ImportError:

@@ -54,7 +54,8 @@ def grad_norm(card: Card) -> Case:
         Contender("CuPy, float32", textbook, near),
     ]  # fmt: skip
     rows = block * times
-    return Case(f"{rows:,} x 64", contenders, count=rows, unit="samples", bytes=268.0 * rows)
+    return Case(f"{rows:,} x 64", contenders, count=rows, unit="samples", bytes=268.0 * rows,
+                goal="10 M: 1.9 ms")  # fmt: skip
 
 
 @card_case("weigh/select", "the 10% with the largest scores within each of two classes")
@@ -67,20 +68,20 @@ def select(card: Card) -> Case:
     ours = Contender(
         OURS, lambda: fr.select(there, 0.1, y=there_y), lambda kept: _bits(kept.index.get(), expected)
     )
-    return Case(f"{rows:,} rows", [ours], count=rows, unit="rows", bytes=8.0 * rows)
+    return Case(f"{rows:,} rows", [ours], count=rows, unit="rows", bytes=8.0 * rows, goal="100 M: 25 ms")
 
 
 @card_case("train/logistic-epoch", "an epoch of Adam for a logistic model, d = 64, batches of 4,096 at most")
 def epoch(card: Card) -> Case:
-    return _fit(card, "an epoch", solver="adam", epochs=1)
+    return _fit(card, "an epoch", "2 M: 8 ms", solver="adam", epochs=1)
 
 
 @card_case("train/logistic-lbfgs", "ten iterations of L-BFGS for a logistic model, d = 64")
 def lbfgs(card: Card) -> Case:
-    return _fit(card, "10 iterations", solver="lbfgs", max_iter=10)
+    return _fit(card, "10 iterations", "2 M: 14 ms", solver="lbfgs", max_iter=10)
 
 
-def _fit(card: Card, what: str, **settings: Any) -> Case:
+def _fit(card: Card, what: str, goal: str, **settings: Any) -> Case:
     import warnings
 
     rows = card.size(1000, 200_000, 2_000_000)
@@ -94,4 +95,4 @@ def _fit(card: Card, what: str, **settings: Any) -> Case:
 
     expected = fit(X, y).coef_
     ours = Contender(OURS, lambda: fit(there_X, there_y), lambda model: _bits(model.coef_.get(), expected))
-    return Case(f"{rows:,} x 64, {what}", [ours], count=rows, unit="samples", bytes=256.0 * rows)
+    return Case(f"{rows:,} x 64, {what}", [ours], count=rows, unit="samples", bytes=256.0 * rows, goal=goal)
