@@ -277,8 +277,8 @@ def test_torch(cupy: Any, torch: Any) -> None:
     items, queries = draw("normal", rng, 30_000, 48), draw("normal", rng, 100, 48)
     with torch.cuda.stream(torch.cuda.Stream()):
         top = fr.topk(torch.tensor(queries, device="cuda"), torch.tensor(items, device="cuda"), 10)
-        rows = torch.from_dlpack(top.rows)
-    np.testing.assert_array_equal(rows.cpu().numpy(), fr.topk(queries, items, 10).rows)
+        rows = torch.from_dlpack(top.rows).cpu()  # on the stream where they are made: others do not wait for it
+    np.testing.assert_array_equal(rows.numpy(), fr.topk(queries, items, 10).rows)
     half = torch.tensor(items, device="cuda").bfloat16()
     top = fr.Index(half).topk(torch.tensor(queries, device="cuda"), 10)
     np.testing.assert_array_equal(top.rows.get(), fr.topk(queries, half.float().cpu().numpy(), 10).rows)
