@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from fastrec._core import arrays, cuda
 from fastrec.evaluation.click_columns import MAX_ROWS
 from fastrec.evaluation.click_evaluation import ClickEvaluation
-from fastrec.evaluation.click_request import DEFAULT_METRICS, read_request
+from fastrec.evaluation.click_request import DEFAULT_METRICS, Request, read_request
 from fastrec.evaluation.click_rows import Rows, group_codes, read_rows
-from fastrec.evaluation.clicks import evaluate_rows
+from fastrec.evaluation.clicks import evaluate_on_card, evaluate_rows, is_on_card
 
 
 class ClickAccumulator:
@@ -23,7 +24,8 @@ class ClickAccumulator:
 
     An exact AUC needs every score, so the rows are kept, as narrow as they came: 1 byte a label (8 where not all are 0
     or 1), 4 or 8 a score, 8 a weight and 4 a group.  Each batch is checked when it comes.  Can be pickled, to be merged
-    in another process; ``len()`` is the number of rows.
+    in another process; ``len()`` is the number of rows.  Rows on a card are kept and evaluated there, all of them on
+    one.
 
     Examples
     --------
@@ -43,6 +45,10 @@ class ClickAccumulator:
 
     def update(self, y_true: Any, y_prob: Any, groups: Any = None, weights: Any = None) -> ClickAccumulator:
         """Read one batch, which may be empty, and return this accumulator."""
+        if is_on_card(y_true, y_prob, groups, weights):
+            with arrays.stream_of(y_true, y_prob, groups, weights):
+                self._append(_rows_there(y_true, y_prob, groups, weights, self._request))
+            return self
         rows = read_rows(y_true, y_prob, groups, weights, self._request, least=0)
         kept = (rows.y, rows.p) if rows.w is None else (rows.y, rows.p, rows.w)
         own = [array.copy() if _shares(array, y_true, y_prob, weights) else array for array in kept]
@@ -68,9 +74,13 @@ class ClickAccumulator:
             raise ValueError("no rows have come; call update() with some before result()")
         if len(self) > MAX_ROWS:
             raise ValueError(f"at most {MAX_ROWS} rows can be evaluated; got {len(self)}")
-        if len(self._parts) > 1:
-            self._parts = [_joined(self._parts)]
-        return evaluate_rows(self._parts[0], self._request)
+        with arrays.current(self._parts[0].y):
+            if len(self._parts) > 1:
+                self._parts = [_joined(self._parts)]
+            rows = self._parts[0]
+            if arrays.device(rows.y) != arrays.CPU:
+                return evaluate_on_card(rows.y, rows.p, rows.codes, rows.w, self._request)
+            return evaluate_rows(rows, self._request)
 
     @property
     def _settings(self) -> tuple[Any, ...]:
@@ -82,6 +92,7 @@ class ClickAccumulator:
             return
         if self._parts:
             first = self._parts[0]
+            arrays.common_device(**{"the batches before": first.y, "this batch": rows.y})
             for name, here, there in (("weights", rows.w, first.w), ("groups", rows.codes, first.codes)):
                 if (here is None) != (there is None):
                     raise ValueError(f"some batches have `{name}` and some have none")
@@ -93,12 +104,25 @@ def _shares(array: np.ndarray, *given: Any) -> bool:
     return array.base is not None or any(array is one for one in given)
 
 
+def _rows_there(y_true: Any, y_prob: Any, groups: Any, weights: Any, request: Request) -> Rows:
+    """Rows on a card, checked, in memory of their own; groups as they came, numbered when all of them are there."""
+    from fastrec.evaluation import clicks_on_device
+
+    y, p, codes, w = clicks_on_device.adopted(y_true, y_prob, groups, weights)
+    with cuda.on(y), cuda.room_for(f"{len(y)} rows more"):
+        rows = clicks_on_device.read_rows(y, p, codes, w, request.wanted, request.needs, whole=False)
+        w, codes = (None if column is None else column.copy() for column in (rows.w, codes))
+        kept = Rows(rows.targets if rows.labels is None else rows.labels, rows.p.copy(), w, codes, None)
+        cuda.settle()
+    return kept
+
+
 def _joined(parts: list[Rows]) -> Rows:
-    first = parts[0]
+    first, xp = parts[0], arrays.namespace(parts[0].y)
     columns = {
         name: None
         if getattr(first, name) is None
-        else np.concatenate([getattr(part, name) for part in parts])
+        else xp.concatenate([getattr(part, name) for part in parts])
         for name in ("y", "p", "w")
     }
     y, p = columns["y"], columns["p"]
@@ -106,6 +130,8 @@ def _joined(parts: list[Rows]) -> Rows:
     assert p is not None
     if first.codes is None:
         return Rows(y, p, columns["w"], None, None)
+    if xp is not np:
+        return Rows(y, p, columns["w"], xp.concatenate([part.codes for part in parts]), None)
     # The labels of all batches, factorised as one call factorises those of all rows.
     labels = [part.labels.append([]) for part in parts]
     every = labels[0].append(labels[1:])

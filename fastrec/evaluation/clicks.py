@@ -137,13 +137,13 @@ def evaluate_clicks(
         undefined=undefined,
         threads=threads,
     )
-    if _is_on_card(y_true, y_prob, groups, weights):
+    if is_on_card(y_true, y_prob, groups, weights):
         with arrays.stream_of(y_true, y_prob, groups, weights):
-            return _on_card(y_true, y_prob, groups, weights, request)
+            return evaluate_on_card(y_true, y_prob, groups, weights, request)
     return evaluate_rows(read_rows(y_true, y_prob, groups, weights, request), request, stacklevel=3)
 
 
-def _is_on_card(*values: Any) -> bool:
+def is_on_card(*values: Any) -> bool:
     """Whether any of the arguments is an array on a card."""
     for value in values:
         if type(value) is np.ndarray or value is None:
@@ -157,7 +157,8 @@ def _is_on_card(*values: Any) -> bool:
     return False
 
 
-def _on_card(y_true: Any, y_prob: Any, groups: Any, weights: Any, request: Request) -> Any:
+def evaluate_on_card(y_true: Any, y_prob: Any, groups: Any, weights: Any, request: Request) -> Any:
+    """``evaluate_clicks`` of columns on a card, its other arguments having been read."""
     from fastrec.evaluation import clicks_on_device
 
     sums = Sums()

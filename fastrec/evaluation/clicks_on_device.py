@@ -69,6 +69,36 @@ def _column(value: Any, name: str, size: int | None = None) -> Any:
     return checks.contiguous(array, array.dtype)
 
 
+def adopted(y_true: Any, y_prob: Any, groups: Any, weights: Any) -> tuple[Any, Any, Any, Any]:
+    """The columns as arrays of one card."""
+    y, p = _column(y_true, "y_true"), _column(y_prob, "y_prob")
+    codes = None if groups is None else arrays.adopt(groups, "groups")
+    w = None if weights is None else arrays.adopt(weights, "weights")
+    arrays.common_device(y_true=y, y_prob=p, groups=codes, weights=w)
+    return y, p, codes, w
+
+
+def read_rows(
+    y: Any, p: Any, codes: Any, w: Any, wanted: list[Any], needs: Set[str], *, whole: bool = True
+) -> _Rows:
+    """Adopted columns, checked, on the current card; without ``whole`` they may be empty or weigh nothing."""
+    xp, n = arrays.namespace(y), len(y)
+    if len(p) != n:
+        raise ValueError(f"`y_prob` must have shape ({n},) to match `y_true`; got {p.shape}.")
+    if not int(whole) <= n <= MAX_ROWS:
+        raise ValueError(f"`y_true` must have between 1 and {MAX_ROWS} rows; got {n}")
+    if codes is None and "groups" in needs:
+        which = ", ".join(repr(one.name) for one in wanted if "groups" in one.definition.needs)
+        raise ValueError(f"`groups` must be given for {which}: the group (user, query, ...) of each row")
+    if p.dtype not in (np.float32, np.float64):
+        p = p.astype(np.float32 if p.dtype.itemsize < 3 else np.float64)
+    w = None if w is None else checks.contiguous(_column(w, "weights", n), np.float64)
+    if codes is not None:
+        _check_groups(codes, n)
+    labels, targets = _labels(xp, y, p, w, wanted, whole) if n else (y.astype(np.uint8), None)
+    return _Rows(xp, labels, targets, p, w)
+
+
 def sums_of(
     y_true: Any,
     y_prob: Any,
@@ -80,28 +110,16 @@ def sums_of(
     eps: float | None,
 ) -> Found:
     """The sums that metrics need of rows on a card; refuses what the CPU does, and more."""
-    y, p = _column(y_true, "y_true"), _column(y_prob, "y_prob")
-    codes = None if groups is None else arrays.adopt(groups, "groups")
-    w = None if weights is None else arrays.adopt(weights, "weights")
-    arrays.common_device(y_true=y, y_prob=p, groups=codes, weights=w)
+    y, p, codes, w = adopted(y_true, y_prob, groups, weights)
     n = len(y)
-    if len(p) != n:
-        raise ValueError(f"`y_prob` must have shape ({n},) to match `y_true`; got {p.shape}.")
-    if not 1 <= n <= MAX_ROWS:
-        raise ValueError(f"`y_true` must have between 1 and {MAX_ROWS} rows; got {n}")
-    if groups is None and "groups" in needs:
-        which = ", ".join(repr(one.name) for one in wanted if "groups" in one.definition.needs)
-        raise ValueError(f"`groups` must be given for {which}: the group (user, query, ...) of each row")
     with cuda.on(y) as xp, cuda.room_for(f"the click metrics of {n} rows"):
-        if p.dtype not in (np.float32, np.float64):
-            p = p.astype(np.float32 if p.dtype.itemsize < 3 else np.float64)
-        w = None if w is None else checks.contiguous(_column(w, "weights", n), np.float64)
-        rows = _Rows(xp, *_labels(xp, y, p, w, wanted), p, w)
+        rows = read_rows(y, p, codes, w, wanted, needs)
+        p, w = rows.p, rows.w
         counts = {"rows": n}
         if rows.labels is not None:
             counts["positives"] = int(rows.labels.sum(dtype=np.int64))
             counts["negatives"] = n - counts["positives"]
-        dense, n_groups = (None, 0) if codes is None else _dense(xp, codes, n)
+        dense, n_groups = (None, 0) if codes is None else _dense(xp, codes)
         if dense is not None:
             counts["groups"] = n_groups
             if rows.labels is not None:
@@ -155,11 +173,11 @@ def _sort(found: Found, rows: _Rows, needs: Set[str], parameters: Any, dense: An
     )  # fmt: skip
 
 
-def _labels(xp: ModuleType, y: Any, p: Any, w: Any, wanted: list[Any]) -> tuple[Any, Any]:
+def _labels(xp: ModuleType, y: Any, p: Any, w: Any, wanted: list[Any], whole: bool) -> tuple[Any, Any]:
     """(labels as bytes, None) where all are 0 or 1, else (None, targets as float64); waits for the card, once.
 
     Refuses, as the CPU does, what the metrics cannot do with: labels of other values, NaN, scores out of 0..1 or
-    infinite, bad weights.
+    infinite, bad weights; with ``whole``, weights that are all 0.
     """
     first = {
         kind: next((one.name for one in wanted if one.definition.labels == kind), None) for kind in KINDS
@@ -172,7 +190,8 @@ def _labels(xp: ModuleType, y: Any, p: Any, w: Any, wanted: list[Any]) -> tuple[
     if w is not None:
         faults["weight"] = ~(xp.isfinite(w) & (w >= 0))
         faults["extreme"] = ((w > 0) & (w < LIGHT)) | (w > HEAVY)
-        faults["nothing"] = (w == 0).all().reshape(1)
+        if whole:
+            faults["nothing"] = (w == 0).all().reshape(1)
     rows = xp.stack([xp.where(fault.any(), fault.argmax(), -1) for fault in faults.values()]).get().tolist()
     bad = {name: row for name, row in zip(faults, rows) if row >= 0}
 
@@ -200,14 +219,17 @@ def _labels(xp: ModuleType, y: Any, p: Any, w: Any, wanted: list[Any]) -> tuple[
     return ((y != 0).astype(np.uint8), None) if "binary" not in bad else (None, y.astype(np.float64))
 
 
-def _dense(xp: ModuleType, groups: Any, n: int) -> tuple[Any, int]:
+def _dense(xp: ModuleType, groups: Any) -> tuple[Any, int]:
     """Codes 0..G-1 of integer groups, and how many there are; waits for the card."""
+    labels, codes = xp.unique(groups, return_inverse=True)
+    return codes.astype(np.int32), len(labels)
+
+
+def _check_groups(groups: Any, n: int) -> None:
     if groups.shape != (n,):
         raise ValueError(f"`groups` must have shape ({n},) to match `y_true`; got {groups.shape}")
     if groups.dtype.kind not in "iu":
         raise TypeError(f"`groups` must hold integers on a card; got dtype {groups.dtype}")
-    labels, codes = xp.unique(groups, return_inverse=True)
-    return codes.astype(np.int32), len(labels)
 
 
 def _blocks_of_ties(xp: ModuleType, words: Any) -> tuple[Any, Any]:

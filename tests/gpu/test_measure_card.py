@@ -95,7 +95,7 @@ def test_catalogues(cupy: Any) -> None:
 
 
 def test_batches(cupy: Any) -> None:
-    """Accumulators of lists and of catalogues, made on streams of their own, pickled and merged."""
+    """Accumulators of lists, catalogues and clicks, filled on streams of their own, pickled and merged."""
     rng = np.random.default_rng(12)
     ids = np.argsort(rng.random((300, 200)), axis=1)[:, :20]
     judged = [rng.choice(200, 5, replace=False).tolist() for _ in range(300)]
@@ -116,6 +116,20 @@ def test_batches(cupy: Any) -> None:
     np.testing.assert_allclose(got.per_list, expected.per_list, rtol=1e-12, atol=1e-15)
     lists = fr.evaluate(ids, fr.Truth(judged), METRICS)
     np.testing.assert_allclose(ranked.result().per_query, lists.per_query, rtol=1e-12)
+    p, users = rng.random(20_000, np.float32), rng.integers(0, 300, 20_000)
+    columns, metrics = (
+        ((rng.random(20_000) < p).astype(np.int64), p, users, rng.random(20_000)),
+        ["auc", "gauc", "ece"],
+    )
+    total = fr.evaluation.ClickAccumulator(metrics)
+    for rows in (slice(0, 9000), slice(9000, 20_000)):
+        with cupy.cuda.Stream(non_blocking=True):
+            batch = [cupy.asarray(column[rows]) for column in columns]
+            total.update(*batch)
+            for column in batch:
+                column.fill(0)
+    clicks = fr.evaluate_clicks(*columns, metrics=metrics)
+    np.testing.assert_allclose(list(total.result().values), list(clicks.values), rtol=1e-12)
 
 
 def test_a_top_k_of_an_index_on_the_card(cupy: Any) -> None:

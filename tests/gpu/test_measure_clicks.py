@@ -114,6 +114,52 @@ def test_scores_of_any_size_and_sign(cupy: fake_cupy.Fake) -> None:
         np.testing.assert_allclose(list(got.values), list(expected.values), rtol=1e-12)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_batches_equal_one_call(cupy: fake_cupy.Fake, weighted: bool) -> None:
+    """On a card that is not the current one, one of them empty and one that weighs nothing; copies are kept."""
+    cupy.devices = 2
+    y, p, groups = rows(400, 2, np.float32)
+    columns = [y, p, groups, np.random.default_rng(4).random(400) * (np.arange(400) >= 90)]
+    columns = columns if weighted else columns[:3]
+    metrics = ["auc", "gauc", "logloss", "ece", "ks", "field_ece"]
+    with cupy.cuda.Device(1):
+        expected = fr.evaluate_clicks(*map(cupy.asarray, columns), metrics=metrics)
+        one, other = (fr.evaluation.ClickAccumulator(metrics) for _ in range(2))
+    for total, begin, end in ((one, 0, 90), (one, 90, 90), (other, 90, 91), (other, 91, 400)):
+        with cupy.cuda.Device(1):
+            batch = [cupy.asarray(column[begin:end]) for column in columns]
+        total.update(batch[0], batch[1], batch[2], batch[3] if weighted else None)
+        for column in batch:
+            column.fill(0)
+    got = one.merge(other).result()
+    assert len(one) == 400
+    assert dict(got) == dict(expected)
+    assert got.counts == expected.counts
+    assert cupy.cuda.runtime.getDevice() == 0
+    if weighted:
+        nothing = fr.evaluation.ClickAccumulator(["auc"])
+        with pytest.raises(ValueError, match="`weights` must not be all 0"):
+            nothing.update(cupy.asarray(y), cupy.asarray(p), weights=cupy.asarray(0 * p)).result()
+
+
+def test_batches_that_are_refused(cupy: fake_cupy.Fake) -> None:
+    y, p, groups = rows(50, 0, np.float32)
+    there = [cupy.asarray(column) for column in (y, p, groups)]
+    total = fr.evaluation.ClickAccumulator("logloss").update(*there)
+    for batch, kind, message in (
+        ((y, p, groups), TypeError, "got `the batches before` on cuda:0, `this batch` on cpu"),
+        ((*there[:2],), ValueError, "some batches have `groups` and some have none"),
+        ((there[0], there[1] + 1, there[2]), ValueError, "`y_prob` must lie in 0..1"),
+        ((*there[:2], there[2][:7]), ValueError, "`groups` must have shape"),
+    ):
+        with pytest.raises(kind, match=message):
+            total.update(*batch)
+    soft = cupy.asarray(p)  # after labels of 0 and 1
+    expected = fr.evaluate_clicks(np.append(y, p), np.append(p, p), metrics="logloss")
+    got = total.update(soft, there[1], there[2]).result()
+    assert got["logloss"] == pytest.approx(expected["logloss"], 1e-12)
+
+
 def test_refusals(cupy: fake_cupy.Fake) -> None:
     y, p, groups = rows(50, 0, np.float32)
     there = [cupy.asarray(a) for a in (y, p, groups)]
