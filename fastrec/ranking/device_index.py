@@ -14,11 +14,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from fastrec._core import arrays, checks, cuda
+from fastrec._core.threads import get_threads
 from fastrec.ranking import device, lists
 from fastrec.ranking.canonical import METRICS
 from fastrec.ranking.device import ITEM_CODES, THREADS, width
@@ -27,7 +29,8 @@ from fastrec.ranking.result import TopK
 
 PANEL, META = 32, 8
 STATE = 80  # bytes of fr_query (kernels/cuda/query.cuh)
-SMALL = 4096  # items that are scored canonically, all of them, sooner than they are screened
+SMALL = 32_768  # items that are scored canonically, all of them, sooner than they are screened,
+_CANONICAL = 1 << 27  # and how many products that may take: bench/results/gpu.md
 MAX_DIM = 12_288  # for the codes of eight queries in shared memory; beyond it, the float screen
 MAX_DIM_HALF = 6_144  # the same for bfloat16
 LIMIT_DIM = 16_384  # the bounds of the proof; beyond it, everything is scored canonically
@@ -230,7 +233,8 @@ class DeviceIndex:
     ) -> None:
         """The best of each query into ``rows`` and ``values`` (Q, k): fewer queries at a time where memory is short."""
         n, d = self.shape
-        if self.host is None and (n <= SMALL or d > LIMIT_DIM):
+        few = n <= SMALL and len(queries) * n * d <= _CANONICAL
+        if self.host is None and (few or d > LIMIT_DIM):
             everything = xp.arange(n, dtype=xp.int64)
             device.topk_among(
                 xp, queries, self.items, self.dtype, self.metric, self.bias, (None, everything), n, banned, floor, rows,
@@ -494,9 +498,9 @@ def _by_panel(codes: np.ndarray, d: int) -> np.ndarray:
 class _Stages:
     """Two places on the card, and two in pinned memory, through which stretches of a host's index pass in turn.
 
-    While the card works on one stretch, the host gathers the next into pinned memory, and a stream of its own copies
-    it.  A place on the card is written again only after the kernels that read it (an event of theirs, which the copy
-    waits for), and a place in pinned memory only after the copy out of it (an event that the host waits for, two
+    While the card works on one stretch, the host's threads gather the next into pinned memory, and a stream of its own
+    copies it.  A place on the card is written again only after the kernels that read it (an event of theirs, which the
+    copy waits for), and a place in pinned memory only after the copy out of it (an event that the host waits for, two
     stretches late).  Nothing waits for the kernels.
     """
 
@@ -510,6 +514,8 @@ class _Stages:
         self._copied: list[Any] = [None, None]
         self._read: list[Any] = [None, None]
         self._turn = 0
+        self._threads = get_threads()
+        self._pool = ThreadPoolExecutor(self._threads, "fastrec-gather")
         # The card's places were somebody else's before, in the order of the stream that works.
         self._copies.wait_event(self._work.record())
 
@@ -533,8 +539,7 @@ class _Stages:
                 continue
             pinned, there = (half[: len(rows) if which == 0 else end - begin] for half in pair)
             if which == 0:
-                chosen = np.where(rows == 0xFFFFFFFF, 0, rows).astype(np.intp)
-                np.take(self._items, chosen, axis=0, out=pinned, mode="clip")
+                self._gather(np.where(rows == 0xFFFFFFFF, 0, rows).astype(np.intp), pinned)
             else:
                 np.copyto(pinned, self._codes[begin:end])
             there.set(pinned, stream=self._copies)
@@ -543,6 +548,14 @@ class _Stages:
         self._work.wait_event(self._copied[turn])
         return found[0], found[1]
 
+    def _gather(self, rows: np.ndarray, to: np.ndarray) -> None:
+        def part(begin: int, end: int) -> None:
+            np.take(self._items, rows[begin:end], axis=0, out=to[begin:end], mode="clip")
+
+        edges = [len(rows) * i // self._threads for i in range(self._threads + 1)]
+        for _ in self._pool.map(part, edges, edges[1:]):
+            pass
+
     def used(self) -> None:
         """What reads the last stretch has been launched."""
         self._read[self._turn] = self._work.record()
@@ -550,6 +563,7 @@ class _Stages:
 
     def close(self) -> None:
         """Before the pinned memory goes back: its last copies."""
+        self._pool.shutdown()
         for copied in self._copied:
             if copied is not None:
                 copied.synchronize()
@@ -649,6 +663,10 @@ class Shards:
         min_score: float | None = None,
     ) -> TopK:
         """As `Index.topk`, for queries on any of the cards; lists are SciPy matrices, or NumPy arrays."""
+        with arrays.stream_of(queries):
+            return self._topk(queries, k, exclude, candidates, min_score)
+
+    def _topk(self, queries: Any, k: int, exclude: Any, candidates: Any, min_score: float | None) -> TopK:
         queries = checks.matrix(
             queries, "queries", columns=self.shape[1], like=f"to match `items` {self.shape}"
         )
@@ -668,7 +686,13 @@ class Shards:
                 if per_query
                 else lists.repeated(lists.shared(candidates, "candidates", items=n), q)
             )
-        tops = []
+        with arrays.current(queries):
+            xp = arrays.namespace(queries)
+            home = xp.cuda.get_current_stream()
+            ready = home.record()
+        # Streams of several cards do not wait for each other: a card's for the queries, that of the queries for every
+        # card's best, and a card's again for the copy of its best, before their memory serves something else.
+        tops, streams = [], []
         for part, low, high in zip(self.parts, self._edges, self._edges[1:]):
             own = {
                 name: _within(pair, low, high)
@@ -676,12 +700,19 @@ class Shards:
                 if pair is not None
             }
             with cuda.on(int(part._device.partition(":")[2])) as xp:
+                stream = xp.cuda.get_current_stream()
+                stream.wait_event(ready)
                 there = {name: tuple(xp.asarray(a) for a in pair) for name, pair in own.items()}
                 tops.append(part.topk(xp.asarray(queries), k, min_score=min_score, **there))
+                streams.append((stream, stream.record()))
         with arrays.current(queries):
-            xp = arrays.namespace(queries)
-            home = [TopK(xp.asarray(top.rows), xp.asarray(top.scores)) for top in tops]
-            merged = merge_topk(home, k, offsets=self._edges[:-1])
+            for _, done in streams:
+                home.wait_event(done)
+            brought = [TopK(xp.asarray(top.rows), xp.asarray(top.scores)) for top in tops]
+            copied = home.record()
+            merged = merge_topk(brought, k, offsets=self._edges[:-1])
+        for stream, _ in streams:
+            stream.wait_event(copied)
         return TopK(merged.rows, merged.scores, self._labels)
 
 

@@ -283,9 +283,10 @@ class Index:
         Cost: at most O(Q N d) byte operations, less where norms fall and the scan stops early, plus O(d) for each of
         the few items that survive it.  Memory: the output, and at most 64 MB; never a (Q, N) matrix.
 
-        On a card a search may be captured in a CUDA graph, into ``out``, once the same search has run.  What is wrong
-        with ``exclude`` there cannot be raised while the graph runs: rows are -1 and scores NaN then, and lists out of
-        order are wrong, too.  ``candidates`` there are refused.
+        On a card a search may be captured in a CUDA graph, into ``out``, once the same search has run.  Its scratch
+        lies where CuPy's pool put it, so that both need a pool of their own (``cupy.cuda.using_allocator``) that lives
+        as long as the graph.  What is wrong with ``exclude`` there cannot be raised while the graph runs: rows are -1
+        and scores NaN then, and lists out of order are wrong, too.  ``candidates`` there are refused.
         """
         if self._device != arrays.CPU:
             with arrays.stream_of(queries):

@@ -16,6 +16,22 @@ from fastrec.ranking import device_index
 pytestmark = pytest.mark.gpu
 
 
+@pytest.fixture(autouse=True)
+def screened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Indexes of a few thousand items are screened, though it may be quicker to score all of their items."""
+    monkeypatch.setattr(device_index, "SMALL", 4096)
+
+
+def test_the_quicker_way(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything scored canonically, up to a number of items and of products."""
+    monkeypatch.undo()
+    rng = np.random.default_rng(6)
+    items, queries = draw("normal", rng, 32_768, 64), draw("normal", rng, 70, 64)
+    index, here = fr.Index(cupy.asarray(items)), fr.Index(items)
+    for q in (1, 64, 65, 70):
+        assert_same(index.topk(cupy.asarray(queries[:q]), 100), here.topk(queries[:q], 100), f"{q}")
+
+
 def assert_same(there: fr.TopK, here: fr.TopK, what: str = "") -> None:
     np.testing.assert_array_equal(there.rows.get(), here.rows, err_msg=what)
     np.testing.assert_array_equal(
@@ -277,7 +293,9 @@ def test_torch(cupy: Any, torch: Any) -> None:
     items, queries = draw("normal", rng, 30_000, 48), draw("normal", rng, 100, 48)
     with torch.cuda.stream(torch.cuda.Stream()):
         top = fr.topk(torch.tensor(queries, device="cuda"), torch.tensor(items, device="cuda"), 10)
-        rows = torch.from_dlpack(top.rows).cpu()  # on the stream where they are made: others do not wait for it
+        rows = torch.from_dlpack(
+            top.rows
+        ).cpu()  # on the stream where they are made: others do not wait for it
     np.testing.assert_array_equal(rows.numpy(), fr.topk(queries, items, 10).rows)
     half = torch.tensor(items, device="cuda").bfloat16()
     top = fr.Index(half).topk(torch.tensor(queries, device="cuda"), 10)

@@ -347,6 +347,19 @@ def test_seeds_of_panels(
             assert_top(top, expected, f"{kind} {loose}")
 
 
+def test_few_products_are_not_screened(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_index, "SMALL", 300)
+    monkeypatch.setattr(device_index, "_CANONICAL", 300 * 8 * 4)
+    rng = np.random.default_rng(12)
+    queries, ways = draw("normal", rng, 5, 8), []
+    for n, q in ((300, 4), (300, 5), (301, 3)):
+        items, before = draw("normal", rng, n, 8), len(cupy.launches())
+        index = fr.Index(cupy.asarray(items), precision="int8")
+        assert_top(index.topk(cupy.asarray(queries[:q]), 7), oracle(queries[:q], items, 7))
+        ways.append("fr_screen" in cupy.launches()[before:])
+    assert ways == [False, True, True]
+
+
 def test_blocks_of_the_screen_fill_a_card(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Warps of a block, by what its queries' codes leave of the shared memory; and no more than a card has."""
     card = fr.Index(cupy.asarray(np.ones((100, 4), np.float32)), precision="int8")._card
@@ -431,8 +444,12 @@ def test_several_cards(cupy: fake_cupy.Fake) -> None:
         top = shards.topk(there, 6, exclude=csr_of(mask), min_score=-3.0)
         assert_top(top, oracle(queries, items, 6, allowed=~mask, min_score=-3.0))
         assert top.rows.device.id == there.device.id
+        before = len(cupy.log)
         top = shards.topk(there, 6, candidates=csr_of(mask))
         assert_top(top, oracle(queries, items, 6, allowed=mask))
+        assert [what[0] for what in cupy.log[before:]].count("wait") == 9, (
+            "three a part: queries, its best, the copy"
+        )
     np.testing.assert_array_equal(top.ids, np.where(top.rows.get() < 0, -1, top.rows.get() + 7))
     with pytest.raises(TypeError, match="`queries` must be on a card like the index; got cpu"):
         shards.topk(queries)

@@ -145,17 +145,19 @@ def _search(
 def _captured(xp: Any, index: fr.Index, queries: Any, k: int) -> Callable[[], fr.TopK]:
     """A search whose launches are replayed: what a service that answers one query at a time would run."""
     graph: Any = None
+    pool = xp.cuda.MemoryPool()  # the graph's scratch must stay its own
     top = fr.TopK(xp.empty((len(queries), k), np.int64), xp.empty((len(queries), k), np.float32))
 
     def run() -> fr.TopK:
         nonlocal graph
         stream = xp.cuda.get_current_stream()
         if graph is None:
-            for _ in range(2):  # memory that a capture asks for must be in the pool
+            with xp.cuda.using_allocator(pool.malloc):
+                for _ in range(2):  # memory that a capture asks for must be in the pool
+                    index.topk(queries, k, out=(top.rows, top.scores))
+                stream.begin_capture()
                 index.topk(queries, k, out=(top.rows, top.scores))
-            stream.begin_capture()
-            index.topk(queries, k, out=(top.rows, top.scores))
-            graph = stream.end_capture()
+                graph = stream.end_capture()
         graph.launch(stream)
         return top
 
