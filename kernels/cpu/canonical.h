@@ -132,16 +132,31 @@ FR_INLINE __m512d add_term(__m512d sum, __m512d a, __m512d b) {
   const __m512d diff = _mm512_sub_pd(a, b);
   return _mm512_add_pd(sum, _mm512_mul_pd(diff, diff));
 }
+// The trees of four sums at once.
+FR_INLINE __m256d trees(const __m512d sum[4]) {
+  __m256d half[4];  // 0+4 1+5 2+6 3+7
+  for (int j = 0; j < 4; ++j) half[j] = _mm256_add_pd(_mm512_castpd512_pd256(sum[j]), _mm512_extractf64x4_pd(sum[j], 1));
+  const __m256d even = _mm256_add_pd(_mm256_permute2f128_pd(half[0], half[2], 0x20),
+                                     _mm256_permute2f128_pd(half[0], half[2], 0x31));  // 04+26 15+37, twice
+  const __m256d odd = _mm256_add_pd(_mm256_permute2f128_pd(half[1], half[3], 0x20),
+                                    _mm256_permute2f128_pd(half[1], half[3], 0x31));
+  return _mm256_add_pd(_mm256_unpacklo_pd(even, odd), _mm256_unpackhi_pd(even, odd));
+}
 template <bool DISTANCE, class Left>
-FR_INLINE void sums64(const Left &left, const float *const b[4], int64_t d, double out[4]) {
+FR_INLINE __m256d sums64(const Left &left, const float *const b[4], int64_t d) {
   __m512d sum[4] = {_mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd()};
-  int64_t t = 0;
-  for (; t + 8 <= d; t += 8)
+  const auto add = [&](int64_t t) {
     for (int j = 0; j < 4; ++j) sum[j] = add_term<DISTANCE>(sum[j], left.at(j, t), widen(b[j] + t));
-  for (int j = 0; j < 4; ++j) {
-    if (t < d) sum[j] = add_term<DISTANCE>(sum[j], left.tail(j, t, d), widen_tail(b[j] + t, d - t));
-    out[j] = tree(sum[j]);
+  };
+  int64_t t = 0;
+  for (; t + 64 <= d; t += 64) {
+    add(t), add(t + 8), add(t + 16), add(t + 24);
+    add(t + 32), add(t + 40), add(t + 48), add(t + 56);
   }
+  for (; t + 8 <= d; t += 8) add(t);
+  if (t < d)
+    for (int j = 0; j < 4; ++j) sum[j] = add_term<DISTANCE>(sum[j], left.tail(j, t, d), widen_tail(b[j] + t, d - t));
+  return trees(sum);
 }
 #elif defined(FR_AVX2)
 FR_INLINE double tree(__m256d low, __m256d high) {
@@ -226,16 +241,33 @@ FR_INLINE float canonical(const fr_items &items, const float *query, double quer
 }
 
 #if defined(FR_AVX512)
+// The same for four sums.
+template <int METRIC, class Row>
+FR_INLINE void scores_of(const fr_items &items, __m256d sums, __m256d query_norms, __m256d item_squares, const Row rows[4],
+                         float out[4]) {
+  const __m256d zero = _mm256_setzero_pd();
+  __m256d scores = METRIC == FR_L2 ? _mm256_xor_pd(sums, _mm256_set1_pd(-0.0)) : sums;
+  if (METRIC == FR_COSINE) {
+    const __m256d norms = _mm256_mul_pd(query_norms, _mm256_sqrt_pd(item_squares));
+    const __mmask8 null = _mm256_cmp_pd_mask(norms, zero, _CMP_EQ_OQ) & _mm256_cmp_pd_mask(sums, sums, _CMP_ORD_Q);
+    scores = _mm256_mask_mov_pd(_mm256_div_pd(scores, norms), null, zero);
+  }
+  if (items.bias)
+    scores = _mm256_add_pd(scores, _mm256_cvtps_pd(_mm_setr_ps(items.bias[rows[0]], items.bias[rows[1]],
+                                                               items.bias[rows[2]], items.bias[rows[3]])));
+  _mm_storeu_ps(out, _mm_add_ps(_mm256_cvtpd_ps(scores), _mm_setzero_ps()));
+}
+
 // Four rows of a float32 matrix at once; `wide` is the query in float64, padded with zeros to a multiple of eight.
 template <int METRIC>
 FR_INLINE void canonical_four(const fr_items &items, const double *wide, double query_norm, const uint32_t *rows,
                               float out[4]) {
   const float *item[4];
-  double sums[4], squares[4] = {};
   for (int j = 0; j < 4; ++j) item[j] = static_cast<const float *>(items.data) + int64_t(rows[j]) * items.stride;
-  sums64<METRIC == FR_L2>(Same{wide}, item, items.d, sums);
-  if (METRIC == FR_COSINE) sums64<false>(Each{{item[0], item[1], item[2], item[3]}}, item, items.d, squares);
-  for (int j = 0; j < 4; ++j) out[j] = score_of<METRIC>(items, sums[j], query_norm, squares[j], rows[j]);
+  const __m256d sums = sums64<METRIC == FR_L2>(Same{wide}, item, items.d);
+  const __m256d squares = METRIC == FR_COSINE ? sums64<false>(Each{{item[0], item[1], item[2], item[3]}}, item, items.d)
+                                              : _mm256_setzero_pd();
+  scores_of<METRIC>(items, sums, _mm256_set1_pd(query_norm), squares, rows, out);
 }
 FR_INLINE void canonical_four(const fr_items &items, const double *wide, double query_norm, const uint32_t *rows,
                               float out[4]) {

@@ -12,53 +12,94 @@ FR_INLINE void measure(const fr_candidates &args, int64_t *kept, int64_t *room) 
   if (*room > args.longest + 1) *room = args.longest + 1;
 }
 
-// Ask for what the pairs after pair `i` will read.  Always inlined: GCC drops calls of functions that only prefetch.
+// Ask for what pair `i` and the pairs after it will read.  Always inlined: GCC drops calls of functions that only prefetch.
 FR_INLINE void ask(const fr_pairs &pairs, const fr_items &queries, int64_t i, int64_t end) {
   if (i + FR_EARLY < end) touch(pairs.items, pairs.cols[i + FR_EARLY]);
   if (i + FR_AHEAD >= end) return;
   fetch<2>(pairs.items, pairs.cols[i + FR_AHEAD]);
   if (pairs.rows[i + FR_AHEAD] != pairs.rows[i + FR_AHEAD - 1]) fetch<2>(queries, pairs.rows[i + FR_AHEAD]);
 }
+FR_INLINE void ask_first(const fr_pairs &pairs, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < begin + FR_AHEAD && i < end; ++i) fetch<2>(pairs.items, pairs.cols[i]);
+}
 
 #if defined(FR_AVX512)
+// Rows of two to a dozen lines of the cache.  The lines of one, read in order, look like a stream to the hardware, which
+// then fetches others behind it that nobody will read: half of all that memory delivers.  So lines are asked for across
+// N rows, the first of each, then the second, and rows are copied to where they stay in the first cache from their ends.
+// (One line is no stream, and what is longer gains more by streams than it loses.)
+enum { SHORT = 64, MIDDLE = 384, LONG = 768 };  // bytes
+enum { SOON = 16 };                             // pairs asked for ahead of their scores
+template <int N>
+FR_INLINE void ask_across(const fr_pairs &pairs, const fr_items &queries, int64_t first, int64_t end) {
+  if (first + N > end) return;  // the last few are not worth it
+  for (int64_t ahead = 0; ahead < N; ahead += 8) {  // these are streams, but are not seen as such among the rest
+    __builtin_prefetch(pairs.rows + first + 6 * SOON + ahead);
+    __builtin_prefetch(pairs.cols + first + 6 * SOON + ahead);
+  }
+  const char *row[N];
+  for (int j = 0; j < N; ++j) {
+    row[j] = static_cast<const char *>(pairs.items.data) + pairs.cols[first + j] * pairs.items.stride * 4;
+    asm("" : "+r"(row[j]));  // or GCC 12 multiplies vectors, which takes longer
+  }
+  for (int64_t at = 0; at < pairs.items.d * 4 + 64; at += 64)
+    for (int j = 0; j < N; ++j) __builtin_prefetch(row[j] + at, 0, 2);
+  int64_t last = first ? pairs.rows[first - 1] : -1;
+  for (int j = 0; j < N; ++j)
+    if (pairs.rows[first + j] != last) last = pairs.rows[first + j], fetch<2>(queries, last);
+}
+FR_INLINE void copy_row(const float *from, int64_t d, float *to) {
+  const auto copy = [&](int64_t t) { _mm512_storeu_ps(to + t, _mm512_loadu_ps(from + t)); };
+  int64_t t = d;
+  for (; t >= 64; t -= 64) copy(t - 16), copy(t - 32), copy(t - 48), copy(t - 64);
+  for (; t >= 16; t -= 16) copy(t - 16);
+  if (t) _mm512_mask_storeu_ps(to, __mmask16((1u << t) - 1), _mm512_maskz_loadu_ps(__mmask16((1u << t) - 1), from));
+}
+
 // Scores of pairs `begin` to `end` of a float32 matrix, four at a time; returns where it ended.  To widen a query is half
 // of the work of a score, which pairs of one query, side by side, share.
 template <int METRIC>
-FR_INLINE int64_t score_fours(const fr_pairs &pairs, const fr_items &queries, int64_t begin, int64_t end) {
+FR_NOINLINE int64_t score_fours(const fr_pairs &pairs, const fr_items &queries, int64_t begin, int64_t end) {
   enum { WIDE = 2048 };
   const fr_items &items = pairs.items;
+  const int64_t d = items.d, bytes = d * 4, apart = (d + 15) & ~int64_t(15);
+  const int across = bytes <= SHORT || bytes > LONG ? 0 : bytes > MIDDLE ? 4 : 8;
   alignas(64) double wide[WIDE];
+  alignas(64) float near[LONG];  // four rows
   double norm = 0.0;
   int64_t last = -1, i = begin;
+  if (!across) ask_first(pairs, begin, end);
+  else
+    for (int64_t first = begin; first < begin + SOON; first += 4) ask_across<4>(pairs, queries, first, end);
   for (; i + 4 <= end; i += 4) {
     const int64_t *rows = pairs.rows + i, *cols = pairs.cols + i;
     const float *item[4];
-    double sums[4], norms[4] = {norm, norm, norm, norm}, squares[4] = {};
-    for (int j = 0; j < 4; ++j) ask(pairs, queries, i + j, end);
-    for (int j = 0; j < 4; ++j) item[j] = static_cast<const float *>(items.data) + cols[j] * items.stride;
-    if (rows[0] == rows[1] && rows[0] == rows[2] && rows[0] == rows[3] && items.d <= WIDE) {
+    if (across == 4) ask_across<4>(pairs, queries, i + SOON, end);
+    else if (across && (i - begin) % 8 == 0) ask_across<8>(pairs, queries, i + SOON, end);
+    for (int j = 0; j < 4; ++j) {
+      if (!across) ask(pairs, queries, i + j, end);
+      item[j] = static_cast<const float *>(items.data) + cols[j] * items.stride;
+      if (across) copy_row(item[j], d, near + j * apart), item[j] = near + j * apart;
+    }
+    __m256d sums, norms = _mm256_setzero_pd(), squares = norms;
+    if (rows[0] == rows[1] && rows[0] == rows[2] && rows[0] == rows[3] && d <= WIDE) {
       if (rows[0] != last) {
         last = rows[0];
-        const float *query = pairs.queries + last * items.d;
-        for (int64_t t = 0; t < items.d; ++t) wide[t] = query[t];
-        for (int64_t t = items.d; t % 8; ++t) wide[t] = 0.0;
-        if (METRIC == FR_COSINE) {
-          norm = sqrt(dot64(query, query, items.d));
-          for (int j = 0; j < 4; ++j) norms[j] = norm;
-        }
+        const float *query = pairs.queries + last * d;
+        for (int64_t t = 0; t < d; ++t) wide[t] = query[t];
+        for (int64_t t = d; t % 8; ++t) wide[t] = 0.0;
+        if (METRIC == FR_COSINE) norm = sqrt(dot64(query, query, d));
       }
-      sums64<METRIC == FR_L2>(Same{wide}, item, items.d, sums);
+      sums = sums64<METRIC == FR_L2>(Same{wide}, item, d);
+      if (METRIC == FR_COSINE) norms = _mm256_set1_pd(norm);
     } else {
       Each query;
-      for (int j = 0; j < 4; ++j) query.a[j] = pairs.queries + rows[j] * items.d;
-      sums64<METRIC == FR_L2>(query, item, items.d, sums);
-      if (METRIC == FR_COSINE) {
-        sums64<false>(query, query.a, items.d, norms);
-        for (int j = 0; j < 4; ++j) norms[j] = sqrt(norms[j]);
-      }
+      for (int j = 0; j < 4; ++j) query.a[j] = pairs.queries + rows[j] * d;
+      sums = sums64<METRIC == FR_L2>(query, item, d);
+      if (METRIC == FR_COSINE) norms = _mm256_sqrt_pd(sums64<false>(query, query.a, d));
     }
-    if (METRIC == FR_COSINE) sums64<false>(Each{{item[0], item[1], item[2], item[3]}}, item, items.d, squares);
-    for (int j = 0; j < 4; ++j) pairs.out[i + j] = score_of<METRIC>(items, sums[j], norms[j], squares[j], cols[j]);
+    if (METRIC == FR_COSINE) squares = sums64<false>(Each{{item[0], item[1], item[2], item[3]}}, item, d);
+    scores_of<METRIC>(items, sums, norms, squares, cols, pairs.out + i);
   }
   return i;
 }
@@ -72,26 +113,22 @@ void FR_FN(fr_pairs_task)(const fr_pairs *pairs, int64_t task) {
   const fr_items &items = pairs->items;
   const int64_t begin = task * pairs->chunk, end = begin + pairs->chunk < pairs->n ? begin + pairs->chunk : pairs->n;
   const fr_items queries = {pairs->queries, pairs->q, items.d, items.d, FR_F32, FR_DOT, nullptr};
-  const int64_t *rows = pairs->rows, *cols = pairs->cols;
   float line[FR_LINE];
-  int64_t last = -1;
+  int64_t last = -1, i = begin;
   double norm = 0.0;
-  for (int64_t i = begin; i < begin + FR_AHEAD && i < end; ++i) fetch<2>(items, cols[i]);
-  int64_t i = begin;
 #if defined(FR_AVX512)
   if (items.dtype == FR_F32)
     i = items.metric == FR_DOT      ? score_fours<FR_DOT>(*pairs, queries, begin, end)
         : items.metric == FR_COSINE ? score_fours<FR_COSINE>(*pairs, queries, begin, end)
                                     : score_fours<FR_L2>(*pairs, queries, begin, end);
 #endif
+  if (i == begin) ask_first(*pairs, begin, end);
   for (; i < end; ++i) {
     ask(*pairs, queries, i, end);
-    const float *query = pairs->queries + rows[i] * items.d;
-    if (items.metric == FR_COSINE && rows[i] != last) {
-      last = rows[i];
-      norm = sqrt(dot64(query, query, items.d));
-    }
-    pairs->out[i] = canonical(items, query, norm, cols[i], line);
+    const int64_t row = pairs->rows[i];
+    const float *query = pairs->queries + row * items.d;
+    if (items.metric == FR_COSINE && row != last) last = row, norm = sqrt(dot64(query, query, items.d));
+    pairs->out[i] = canonical(items, query, norm, pairs->cols[i], line);
   }
 }
 

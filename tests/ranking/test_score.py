@@ -42,9 +42,10 @@ def test_equals_the_oracle(kind: str, metric: str) -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_pairs_of_one_query_side_by_side(metric: str) -> None:
-    """Runs of every length, on both sides of four and of a task, at odd dimensions and beyond the widened query's."""
+    """Runs of every length, on both sides of four and of a task; rows of every length that is read in its own way."""
     rng = np.random.default_rng(8)
-    for d, pairs in ((3, 9000), (64, 9000), (67, 4099), (2047, 300), (2049, 300)):
+    for d in (3, 16, 17, 64, 67, 96, 97, 192, 193, 2047, 2049):
+        pairs = 9000 if d < 96 else 300
         queries, items = draw("normal", rng, 50, d), draw("normal", rng, 90, d)
         queries[7], items[11] = 0, 0
         queries[9, 0], items[13, -1] = np.inf, np.nan
