@@ -25,9 +25,9 @@ FR_INLINE void ask_first(const fr_pairs &pairs, int64_t begin, int64_t end) {
 
 #if defined(FR_AVX512)
 // Rows of two to a dozen lines of the cache.  The lines of one, read in order, look like a stream to the hardware, which
-// then fetches others behind it that nobody will read: half of all that memory delivers.  So lines are asked for across
-// N rows, the first of each, then the second, and rows are copied to where they stay in the first cache from their ends.
-// (One line is no stream, and what is longer gains more by streams than it loses.)
+// then fetches what lies behind it and nobody will read: up to two lines for every five (bench/results/rank.md).  So
+// lines are asked for across N rows, the first of each, then the second, and rows are copied to where they stay in the
+// first cache from their ends.  (One line is no stream, and what is longer gains more by streams than it loses.)
 enum { SHORT = 64, MIDDLE = 384, LONG = 768 };  // bytes
 enum { SOON = 16 };                             // pairs asked for ahead of their scores
 template <int N>
