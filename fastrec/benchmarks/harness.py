@@ -171,6 +171,7 @@ class Result:
             "int8": (self.work.operations, roofs.int8),
             "read": (self.work.bytes, roofs.read),
             "random": (self.work.random_bytes, roofs.random),
+            "rows": (self.work.random_bytes, roofs.rows),
         }
         return {
             roof: amount / timing.median / 1e9 / most

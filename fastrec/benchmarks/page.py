@@ -111,7 +111,7 @@ def _table(case: dict[str, Any]) -> str:
             record.rate_text(timing["rate_per_s"], case["work"]["unit"]),
             record.share_text(shares.get("fp32")),
             record.share_text(shares.get("int8")),
-            record.share_text(shares.get("random", shares.get("read"))),
+            record.share_text(shares.get("rows", shares.get("read"))),
             record.bytes_text(timing["extra_bytes"]),
         ]
         css = "soft" if timing["agrees"] else "bad" if ours else "warn"

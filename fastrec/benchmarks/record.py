@@ -187,12 +187,14 @@ def machine_lines(run: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "measured roofs",
             f"fp32 {digits(roofs['fp32'])} GFLOP/s, int8 {digits(roofs['int8'])} GOP/s, "
-            f"reads {digits(roofs['read'])} GB/s, random 256-byte reads {digits(roofs['random'])} GB/s",
+            f"reads {digits(roofs['read'])} GB/s, random 256-byte reads {digits(roofs['random'])} GB/s, "
+            f"of NumPy's rows {digits(roofs['rows'])} GB/s",
         ),
         (
             "on one thread",
             f"fp32 {digits(roofs['single']['fp32'])} GFLOP/s, int8 {digits(roofs['single']['int8'])} GOP/s, "
-            f"reads {digits(roofs['single']['read'])} GB/s, random {digits(roofs['single']['random'])} GB/s",
+            f"reads {digits(roofs['single']['read'])} GB/s, random {digits(roofs['single']['random'])} GB/s, "
+            f"NumPy's rows {digits(roofs['single']['rows'])} GB/s",
         ),
         (
             "by instruction set",

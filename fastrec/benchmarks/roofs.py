@@ -31,10 +31,13 @@ class Roofs:
         Arithmetic operations (a multiply-add is two) of the best instruction set that the machine can run.
     read, random : float
         Bytes read in order, and in rows of 256 bytes at random, from memory larger than the caches.
+    rows : float
+        The same at random where rows begin 16 bytes into a cache line, as those of NumPy's matrices do: five lines a
+        row and not four.  What random reads of such a matrix can reach.
     by_isa : dict
         ``{instruction set: {"fp32": ..., "int8": ...}}`` for every usable one.
     single : dict
-        The same four rates on one thread.
+        The same rates on one thread.
     """
 
     threads: int
@@ -42,6 +45,7 @@ class Roofs:
     int8: float
     read: float
     random: float
+    rows: float
     by_isa: dict[str, dict[str, float]] = field(default_factory=dict)
     single: dict[str, float] = field(default_factory=dict)
 
@@ -53,6 +57,7 @@ class Roofs:
             int8=max(self.int8, other.int8),
             read=max(self.read, other.read),
             random=max(self.random, other.random),
+            rows=max(self.rows, other.rows),
             by_isa={
                 name: {
                     kind: max(rate, other.by_isa.get(name, {}).get(kind, 0.0)) for kind, rate in rates.items()
@@ -70,17 +75,21 @@ def measure(threads: int, *, quick: bool = False, progress: Callable[[str], None
     """Measure every roof on ``threads`` threads and on one; about 3 s, or 1 s where ``quick``."""
     repeats = 4 if quick else 10
     data = _aligned(_buffer_bytes(quick))
+    shifted = data[2:]  # 16 bytes on
     data.fill(1)  # memory that was never written to is one shared page of zeros
 
     def arithmetic(kernel: Callable[..., int], level: int, count: int) -> float:
         return best(lambda steps: kernel(steps, count, level), repeats, steps=20_000 * count)
 
-    def memory(count: int) -> tuple[float, float]:
-        reads = len(data) * 8 // ROW_BYTES // 4
-        return (
-            best(lambda _: kernels.read_all(data, count), max(3, repeats // 3)),
-            best(lambda _: kernels.read_random(data, reads, count), max(3, repeats // 3)),
-        )
+    def memory(count: int) -> dict[str, float]:
+        reads, times = len(data) * 8 // ROW_BYTES // 4, max(3, repeats // 3)
+
+        def random(rows: np.ndarray) -> float:  # whichever way of reading does better here
+            ways = (kernels.read_random, kernels.read_apart)
+            return max(best(lambda _, way=way: way(rows, reads, count), times) for way in ways)  # type: ignore[misc]
+
+        read = best(lambda _: kernels.read_all(data, count), times)
+        return {"read": read, "random": random(data), "rows": random(shifted)}
 
     by_isa = {}
     for name in isa.usable():
@@ -92,20 +101,17 @@ def measure(threads: int, *, quick: bool = False, progress: Callable[[str], None
         }
     fp32, int8 = (max(by_isa, key=lambda name: by_isa[name][kind]) for kind in ("fp32", "int8"))
     progress("memory")
-    read, random = memory(threads)
-    single_read, single_random = (read, random) if threads == 1 else memory(1)
+    all_threads = memory(threads)
     return Roofs(
         threads=threads,
         fp32=by_isa[fp32]["fp32"],
         int8=by_isa[int8]["int8"],
-        read=read,
-        random=random,
+        **all_threads,
         by_isa=by_isa,
         single={
             "fp32": arithmetic(kernels.fp32_peak, isa.NAMES.index(fp32), 1),
             "int8": arithmetic(kernels.int8_peak, isa.NAMES.index(int8), 1),
-            "read": single_read,
-            "random": single_random,
+            **(all_threads if threads == 1 else memory(1)),
         },
     )
 
@@ -139,7 +145,8 @@ def best(run: Callable[[int], int], repeats: int, *, steps: int = 0, least_secon
 
 
 def _buffer_bytes(quick: bool) -> int:
-    """Four times the last-level cache, at least 128 MiB, at most 512 MiB (128 MiB where quick) or an eighth of RAM."""
+    """Sixteen times the last-level cache, so that hardly any of it is there, at least 128 MiB, at most 512 MiB (256 MiB
+    where quick) or an eighth of RAM."""
     cache = 0
     for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         text = path.read_text().strip()
@@ -150,4 +157,4 @@ def _buffer_bytes(quick: bool) -> int:
     except (AttributeError, ValueError, OSError):  # not on this platform
         memory = 8 << 30
     high = 256 << 20 if quick else 512 << 20
-    return max(64 << 20, min(max(4 * cache, 128 << 20), high, memory // 8))
+    return max(64 << 20, min(max(16 * cache, 128 << 20), high, memory // 8))

@@ -100,7 +100,7 @@ def _cells(case: dict[str, Any], timing: dict[str, Any]) -> dict[str, Text]:
         "rate": Text(record.rate_text(timing["rate_per_s"], case["work"]["unit"])),
         "fp32": Text(record.share_text(shares.get("fp32"))),
         "int8": Text(record.share_text(shares.get("int8"))),
-        "memory": Text(record.share_text(shares.get("random", shares.get("read")))),
+        "memory": Text(record.share_text(shares.get("rows", shares.get("read")))),
         "extra RAM": Text(record.bytes_text(timing["extra_bytes"]), style="dim"),
         "answer": Text(
             timing["answer"], style="dim" if timing["agrees"] else "bold red" if ours else "yellow"
@@ -148,7 +148,7 @@ def _summary(run: dict[str, Any]) -> Text:
         "interquartile range. `fastrec is` how many times faster than that row (on fastrec's own row: than the best "
         "peer whose answer agrees, marked *). fp32, int8: the plain algorithm's operations against the measured "
         "arithmetic peak; memory: the bytes that must be read against the measured read rate (rank/pairs: random "
-        "reads).\n",
+        "reads of rows that lie as NumPy lays them).\n",
         style="dim",
     )
     for case in lost:

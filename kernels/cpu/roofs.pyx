@@ -19,6 +19,8 @@ cdef extern from "roofs_table.h" nogil:
         int64_t (*fr_read_all)(const uint64_t *data, int64_t lines, uint64_t *sink) noexcept nogil
         int64_t (*fr_read_random)(const uint64_t *data, int64_t rows, int64_t reads, uint64_t seed,
                                   uint64_t *sink) noexcept nogil
+        int64_t (*fr_read_apart)(const uint64_t *data, int64_t rows, int64_t reads, uint64_t seed,
+                                  uint64_t *sink) noexcept nogil
     const fr_roofs_functions *fr_roofs_table(int level)
 
 cdef fr_parallel_for_type parallel_for = <fr_parallel_for_type>PyCapsule_GetPointer(
@@ -28,7 +30,7 @@ cdef enum:
     TASKS_A_THREAD = 8  # so that a thread which starts late leaves little undone
 
 cdef enum Kind:
-    FP32, INT8, READ, RANDOM
+    FP32, INT8, READ, RANDOM, APART
 
 cdef struct Job:
     const fr_roofs_functions *kernels
@@ -50,8 +52,11 @@ cdef void _work(void *context, int64_t task, int worker) noexcept nogil:
         job.done[task] = job.kernels.fr_int8_peak(job.amount, sink)
     elif job.kind == READ:
         job.done[task] = job.kernels.fr_read_all(job.data + task * lines * FR_LINE_WORDS, lines, sink)
-    else:
+    elif job.kind == RANDOM:
         job.done[task] = job.kernels.fr_read_random(
+            job.data, job.lines * FR_LINE_WORDS // FR_ROW_WORDS, job.amount, <uint64_t>task, sink)
+    else:
+        job.done[task] = job.kernels.fr_read_apart(
             job.data, job.lines * FR_LINE_WORDS // FR_ROW_WORDS, job.amount, <uint64_t>task, sink)
 
 
@@ -99,5 +104,10 @@ def read_all(const uint64_t[::1] data, int threads, int level=LEVEL) -> int:
 
 
 def read_random(const uint64_t[::1] data, int64_t reads, int threads, int level=LEVEL) -> int:
-    """Read about ``reads`` aligned 256-byte rows of ``data`` at random; return the bytes read."""
+    """Read about ``reads`` 256-byte rows of ``data`` at random, each in order; return the bytes read."""
     return _run(RANDOM, level, reads, data, threads)
+
+
+def read_apart(const uint64_t[::1] data, int64_t reads, int threads, int level=LEVEL) -> int:
+    """The same, the last line of each apart from the others; return the bytes read."""
+    return _run(APART, level, reads, data, threads)

@@ -239,7 +239,7 @@ def test_a_peer_in_a_process_of_its_own(cupy: fake_cupy.Fake, monkeypatch: pytes
     cases = {name: (name, case) for name in ("rank/one", "rank/two", "rank/alone")}
     monkeypatch.setattr(card, "CASES", cases)
     monkeypatch.setattr(card, "WITH_PEERS", {"rank/one", "rank/two"})
-    monkeypatch.setattr(card_peers.subprocess, "run", child)
+    monkeypatch.setattr(card_peers, "subprocess", types.SimpleNamespace(run=child))
     result = card_peers.compare(["rank"], "quick", 3, 1, lambda text: None, "cuvs,faiss")
     assert [(found["case"], found["contender"]) for found in result["rows"]] == [
         ("rank/one", "fastrec"), ("rank/one", "cuVS"), ("rank/two", "fastrec"), ("rank/two", "cuVS"),

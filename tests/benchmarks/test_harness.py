@@ -13,8 +13,8 @@ from fastrec.benchmarks.harness import OURS, Case, Contender, Lab, Plan, Skip, T
 from fastrec.benchmarks.peers import Peers
 from fastrec.benchmarks.roofs import Roofs
 
-ROOFS = Roofs(1, 100.0, 400.0, 10.0, 5.0, {"baseline": {"fp32": 100.0, "int8": 400.0}}, {
-    "fp32": 100.0, "int8": 400.0, "read": 10.0, "random": 5.0,
+ROOFS = Roofs(1, 100.0, 400.0, 10.0, 5.0, 4.0, {"baseline": {"fp32": 100.0, "int8": 400.0}}, {
+    "fp32": 100.0, "int8": 400.0, "read": 10.0, "random": 5.0, "rows": 4.0,
 })  # fmt: skip
 
 

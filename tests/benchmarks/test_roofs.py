@@ -32,6 +32,7 @@ def test_reading_all_reads_every_line(level: int) -> None:
 def test_random_reads_stay_inside(level: int) -> None:
     smallest = np.ones(32, np.uint64)  # one row of 256 bytes: anything else would be outside
     assert kernels.read_random(smallest, 1000, 2, level) >= 1000 * 256
+    assert kernels.read_apart(smallest, 1000, 2, level) >= 1000 * 256
 
 
 def test_a_level_that_does_not_exist_is_refused() -> None:
@@ -43,15 +44,15 @@ def test_measured_roofs_are_positive_and_say_what_they_are() -> None:
     found = roofs.measure(1, quick=True)
     assert found.threads == 1
     assert set(found.by_isa) == set(isa.usable())
-    assert min(found.fp32, found.int8, found.read, found.random) > 0
+    assert min(found.fp32, found.int8, found.read, found.random, found.rows) > 0
     assert found.fp32 == max(rates["fp32"] for rates in found.by_isa.values())
-    assert found.as_dict()["single"].keys() == {"fp32", "int8", "read", "random"}
+    assert found.as_dict()["single"].keys() == {"fp32", "int8", "read", "random", "rows"}
 
 
 def test_merging_keeps_the_higher_of_each() -> None:
-    low = roofs.Roofs(2, 1.0, 8.0, 3.0, 4.0, {"avx2": {"fp32": 1.0, "int8": 8.0}}, {"fp32": 1.0})
-    high = roofs.Roofs(2, 2.0, 4.0, 5.0, 1.0, {"avx2": {"fp32": 2.0, "int8": 4.0}}, {"fp32": 0.5})
+    low = roofs.Roofs(2, 1.0, 8.0, 3.0, 4.0, 2.0, {"avx2": {"fp32": 1.0, "int8": 8.0}}, {"fp32": 1.0})
+    high = roofs.Roofs(2, 2.0, 4.0, 5.0, 1.0, 3.0, {"avx2": {"fp32": 2.0, "int8": 4.0}}, {"fp32": 0.5})
     both = low.merged(high)
-    assert (both.fp32, both.int8, both.read, both.random) == (2.0, 8.0, 5.0, 4.0)
+    assert (both.fp32, both.int8, both.read, both.random, both.rows) == (2.0, 8.0, 5.0, 4.0, 3.0)
     assert both.by_isa == {"avx2": {"fp32": 2.0, "int8": 8.0}}
     assert both.single == {"fp32": 1.0}
