@@ -57,11 +57,7 @@ def rank(rng: np.random.Generator, rows: int) -> None:
     search(fr.Index(cp.asarray(items.astype(np.float16)), precision="float32"), 1, QUERIES)
     search(fr.Index(bits, precision="float32").to("cuda"), 1, QUERIES)
     search(fr.Index(cp.asarray(items), "l2", cp.asarray(items[:, 1]), precision="float32"), 1, QUERIES)
-    free, cuda.free_bytes = cuda.free_bytes, lambda number: 0
-    try:
-        search(fr.Index(items).to("cuda"), QUERIES)  # streamed from the host
-    finally:
-        cuda.free_bytes = free
+    search(device_index.moved(fr.Index(items), "cuda", stream=True), QUERIES)
     for given in (cp.asarray(items[:200]), cp.asarray(items[:200].astype(np.float16)), bits[:200]):
         index = fr.Index(given)
         (index if index._device != "cpu" else index.to("cuda")).topk(there, 10)  # so few are all scored

@@ -58,21 +58,9 @@ def compare(
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "rows.json")
             size = [] if scale == "default" else [f"--{scale}"]
-            command = [
-                "bench",
-                "--device",
-                "cuda",
-                *size,
-                "--seed",
-                str(seed),
-                "--peers",
-                peer,
-                "--json",
-                str(file),
-            ]
-            done = subprocess.run(
-                [sys.executable, "-m", "fastrec", *command, *cases], capture_output=True, text=True
-            )
+            options = ["--seed", str(seed), "--peers", peer, "--json", str(file), *size, *cases]
+            command = [sys.executable, "-m", "fastrec", "bench", "--device", "cuda", *options]
+            done = subprocess.run(command, capture_output=True, text=True)
             if not file.is_file():
                 last = (done.stderr or done.stdout).strip().splitlines()[-1:]
                 result["skipped"][peer] = ": ".join(

@@ -596,8 +596,8 @@ def _nearly_equal(xp: Any, lengths: Any) -> bool:
     return bool(ordered[-1] <= 2 * ordered[len(ordered) // 10])
 
 
-def moved(index: Any, where: str | int) -> Any:
-    """`Index.to`."""
+def moved(index: Any, where: str | int, *, stream: bool = False) -> Any:
+    """`Index.to`; with ``stream``, items stay on the host though the card had room for them."""
     place = cuda.place(where)
     if place == index._device:
         return index
@@ -609,7 +609,7 @@ def moved(index: Any, where: str | int) -> Any:
             items = items.view(np.float16 if index._dtype == "float16" else BFLOAT16_TYPE)
         bias = None if card.bias is None else card.bias.get()
         host = cls(items, index.metric, bias, index._labels, precision=index.precision)
-        return host if place == arrays.CPU else moved(host, where)
+        return host if place == arrays.CPU else moved(host, where, stream=stream)
     number = int(place.partition(":")[2])
     held = sum(a.nbytes for a in (index._items, index._codes) if a is not None)
     made = object.__new__(cls)
@@ -619,7 +619,7 @@ def moved(index: Any, where: str | int) -> Any:
     made._device = place
     with cuda.on(number) as xp:
         cuda.capability(number)
-        stream = held + _MEMORY + index.nbytes > cuda.free_bytes(number)
+        stream = stream or held + _MEMORY + index.nbytes > cuda.free_bytes(number)
         try:
             made._card = DeviceIndex.from_host(xp, number, index, stream)
         except Exception as error:

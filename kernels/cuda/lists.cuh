@@ -7,12 +7,12 @@ __device__ __forceinline__ fr_i64 fr_entry(const void *indices, int wide, fr_i64
   return wide ? ((const fr_i64 *)indices)[i] : (fr_i64)((const int *)indices)[i];
 }
 
-// Whether `row` is in the list of `query`; there are no lists where `indptr` is null.
-__device__ __forceinline__ bool fr_listed(const fr_i64 *indptr, const void *indices, int wide, fr_i64 query, fr_i64 row) {
-  if (!indptr) return false;
-  fr_i64 low = indptr[query], high = indptr[query + 1];
+// Whether `row` is among at(low) < ... < at(high - 1).
+template <class Index, class At>
+__device__ __forceinline__ bool fr_found(Index low, Index high, fr_i64 row, At at) {
   while (low < high) {
-    const fr_i64 middle = low + (high - low) / 2, here = fr_entry(indices, wide, middle);
+    const Index middle = low + (high - low) / 2;
+    const fr_i64 here = at(middle);
     if (here == row) return true;
     if (here < row) low = middle + 1;
     else high = middle;
@@ -20,16 +20,10 @@ __device__ __forceinline__ bool fr_listed(const fr_i64 *indptr, const void *indi
   return false;
 }
 
-// The same for a list that a block has brought to shared memory.
-__device__ __forceinline__ bool fr_is_among(const fr_u32 *rows, int count, fr_u32 row) {
-  int low = 0, high = count;
-  while (low < high) {
-    const int middle = (low + high) / 2;
-    if (rows[middle] == row) return true;
-    if (rows[middle] < row) low = middle + 1;
-    else high = middle;
-  }
-  return false;
+// Whether `row` is in the list of `query`; there are no lists where `indptr` is null.
+__device__ __forceinline__ bool fr_listed(const fr_i64 *indptr, const void *indices, int wide, fr_i64 query, fr_i64 row) {
+  if (!indptr) return false;
+  return fr_found(indptr[query], indptr[query + 1], row, [&](fr_i64 i) { return fr_entry(indices, wide, i); });
 }
 
 // The list that entry `i` belongs to: the last of the `lists` that begins at or before it and is not empty there.

@@ -234,7 +234,9 @@ __global__ void FR_BOUNDS fr_tighten(
       __syncthreads();
       for (fr_i64 i = q.held + threadIdx.x; i < n; i += FR_THREADS) {
         const fr_u32 row = order[fr_entry_position(own[i])];
-        if (close ? fr_is_among(nearby, (int)length, row) : fr_listed(banned, listed, wide, number + query, row)) own[i] = 0;
+        const bool out = close ? fr_found(0, (int)length, row, [&](int at) { return (fr_i64)nearby[at]; })
+                               : fr_listed(banned, listed, wide, number + query, row);
+        if (out) own[i] = 0;
       }
       __syncthreads();
     }

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
 import fastrec as fr
-from fastrec._core import cuda
 from fastrec.benchmarks.card import Card, Case, Contender, card_case
 from fastrec.benchmarks.cases.on_card_peers import peers
 from fastrec.benchmarks.harness import OURS, Verdict
+from fastrec.ranking.device_index import moved
 
 _SAMPLE = 32  # queries that are compared with the CPU's answer
 _CHUNK = 1024  # queries that torch scores at a time: the whole matrix of scores would not fit
@@ -81,9 +80,7 @@ def streamed(card: Card) -> Case:
     items, queries = rng.standard_normal((n, d), np.float32), rng.standard_normal((q, d), np.float32)
     host, there = fr.Index(items), xp.asarray(queries)
     expected = host.topk(queries[:_SAMPLE], k)
-    with mock.patch.object(cuda, "free_bytes", return_value=0):
-        index = host.to("cuda")
-    resident = host.to("cuda")
+    index, resident = moved(host, "cuda", stream=True), host.to("cuda")
     contenders = [
         Contender(name, lambda index=index: index.topk(there, k), lambda top: _same(top, expected))  # type: ignore[misc]
         for name, index in ((OURS, index), (f"{OURS}, all of it on the card", resident))

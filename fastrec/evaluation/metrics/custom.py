@@ -153,10 +153,8 @@ class Compiled:
         """Say so where it returns something else: Numba's own words are about types of its own."""
         try:
             value = self.function(*(np.ones(1), np.ones(1), 1)[: 3 if self.takes_k else 2])
-        except (
-            Exception
-        ):  # the user's function may raise anything; what Numba said is then all there is to say
-            return
+        except Exception:
+            return  # the user's function may raise anything; what Numba said is then all there is to say
         self._check(value)
 
     def _check(self, value: Any) -> None:
