@@ -68,8 +68,11 @@ def vector(value: Any, name: str, *, dtype: Any = np.float32, size: int | None =
     return contiguous(array, dtype)
 
 
-def indices(value: Any, name: str, *, below: int, what: str = "rows") -> Any:
-    """A 1-D int64 array of indices in ``0..below-1``; anything out of range is a ``ValueError`` that shows it."""
+def indices(value: Any, name: str, *, below: int | None, what: str = "rows") -> Any:
+    """A 1-D int64 array of indices in ``0..below-1``; anything out of range is a ``ValueError`` that shows it.
+
+    With ``below=None`` their range is left for a kernel to look at, while it reads them.
+    """
     array = arrays.adopt(value, name)
     if array.size == 0 and array.ndim == 1:
         return contiguous(array, np.int64)
@@ -78,11 +81,17 @@ def indices(value: Any, name: str, *, below: int, what: str = "rows") -> Any:
     if array.ndim != 1:
         raise ValueError(f"`{name}` must be one-dimensional; got shape {array.shape}")
     array = contiguous(array, np.int64)
-    if array.view(np.uint64).max() >= below:  # one pass over them: negative ones are the largest of all
+    if below is not None:
+        within(array, name, below=below, what=what)
+    return array
+
+
+def within(array: Any, name: str, *, below: int, what: str = "rows") -> None:
+    """Refuse indices outside ``0..below-1``, those of an int64 array."""
+    if array.size and array.view(np.uint64).max() >= below:  # one pass: negative ones are the largest of all
         low, high = array.min(), array.max()
         bad = low if low < 0 else high
         raise ValueError(f"`{name}` must lie in 0..{below - 1} (there are {below} {what}); got {int(bad)}")
-    return array
 
 
 def _bounds(low: float | None, high: float | None) -> str:

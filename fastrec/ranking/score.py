@@ -163,7 +163,7 @@ def score_pairs(
     Notes
     -----
     Cost O(P d), bound by the memory reads of the item vectors.  Pairs sorted by query are fastest.  Indices out of
-    range are a ``ValueError``.
+    range are a ``ValueError``; what ``out`` holds then is not defined.
 
     Examples
     --------
@@ -172,8 +172,8 @@ def score_pairs(
     array([ 2., 11.], dtype=float32)
     """
     queries, items, dtype, metric, bias = _vectors(queries, items, metric, bias)
-    rows = checks.indices(rows, "rows", below=len(queries), what="queries")
-    cols = checks.indices(cols, "cols", below=len(items), what="items")
+    rows = checks.indices(rows, "rows", below=None)
+    cols = checks.indices(cols, "cols", below=None)
     if rows.shape != cols.shape:
         raise ValueError(f"`rows` and `cols` must have the same length; got {rows.shape} and {cols.shape}")
     arrays.common_device(queries=queries, items=items, rows=rows, cols=cols)
@@ -192,10 +192,17 @@ def score_pairs(
     }
 
 
+def _within(queries: Any, items: Any, rows: Any, cols: Any) -> None:
+    """Refuse pairs of queries or items that are not there."""
+    checks.within(rows, "rows", below=len(queries), what="queries")
+    checks.within(cols, "cols", below=len(items), what="items")
+
+
 @score_pairs.reference
 def _(
     xp: Any, queries: Any, items: Any, dtype: str, rows: Any, cols: Any, metric: str, bias: Any, threads: int, out: Any,
 ) -> Any:  # fmt: skip
+    _within(queries, items, rows, cols)
     items = float32_matrix(items[cols], dtype)
     result = canonical.scores(xp, queries[rows], items, metric, None if bias is None else bias[cols])
     if out is None:
@@ -211,7 +218,8 @@ def _(
     from fastrec._kernels import ranking as kernels
 
     result = np.empty(len(rows), np.float32) if out is None else out
-    kernels.score_pairs(view(items, dtype, metric, bias), queries, rows, cols, result, threads)
+    if not kernels.score_pairs(view(items, dtype, metric, bias), queries, rows, cols, result, threads):
+        _within(queries, items, rows, cols)
     return result
 
 
@@ -221,6 +229,7 @@ def _(
 ) -> Any:  # fmt: skip
     from fastrec.ranking import device
 
+    _within(queries, items, rows, cols)
     xp = arrays.namespace(queries)
     result = xp.empty(len(rows), xp.float32) if out is None else out
     device.score_pairs(queries, items, dtype, metric, bias, rows, cols, result)

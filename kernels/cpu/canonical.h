@@ -52,14 +52,19 @@ FR_INLINE const float *item_row(const fr_items &items, int64_t row, float *scrat
   return scratch;
 }
 
+// Where a row begins, as a number: a row that is only asked for need not exist.
+FR_INLINE uintptr_t address(const fr_items &items, int64_t row) {
+  return reinterpret_cast<uintptr_t>(items.data) + uint64_t(row) * uint64_t(items.stride * (items.dtype == FR_F32 ? 4 : 2));
+}
+
 // Ask for a row, or its beginning, ahead of its use: what is scored lies in no order that the hardware foresees.
 // LOCALITY is __builtin_prefetch's: 3 brings it into the first cache, 2 into the second, where more requests may be open.
 // All its lines: NumPy's matrices begin 16 bytes into a line, so 256 bytes lie in five of them.
 template <int LOCALITY = 3>
 FR_INLINE void fetch(const fr_items &items, int64_t row) {
 #if defined(__GNUC__)
-  const int64_t width = items.dtype == FR_F32 ? 4 : 2, bytes = items.d * width;
-  const uintptr_t data = reinterpret_cast<uintptr_t>(items.data) + row * items.stride * width;
+  const int64_t bytes = items.d * (items.dtype == FR_F32 ? 4 : 2);
+  const uintptr_t data = address(items, row);
   const uintptr_t end = data + (bytes < 2048 ? bytes : 2048);
   for (uintptr_t line = data & ~uintptr_t(63); line < end; line += 64)
     __builtin_prefetch(reinterpret_cast<const char *>(line), 0, LOCALITY);
@@ -73,8 +78,7 @@ FR_INLINE void fetch(const fr_items &items, int64_t row) {
 enum { FR_AHEAD = 32, FR_EARLY = 64 };
 FR_INLINE void touch(const fr_items &items, int64_t row) {
 #if defined(__GNUC__)
-  const int64_t width = items.dtype == FR_F32 ? 4 : 2;
-  __builtin_prefetch(static_cast<const char *>(items.data) + row * items.stride * width, 0, 2);
+  __builtin_prefetch(reinterpret_cast<const char *>(address(items, row)), 0, 2);
 #else
   (void)items, (void)row;
 #endif

@@ -12,6 +12,9 @@ FR_INLINE void measure(const fr_candidates &args, int64_t *kept, int64_t *room) 
   if (*room > args.longest + 1) *room = args.longest + 1;
 }
 
+// Indices below zero are the largest of all.
+FR_INLINE bool exists(int64_t index, int64_t n) { return uint64_t(index) < uint64_t(n); }
+
 // Ask for what pair `i` and the pairs after it will read.  Always inlined: GCC drops calls of functions that only prefetch.
 FR_INLINE void ask(const fr_pairs &pairs, const fr_items &queries, int64_t i, int64_t end) {
   if (i + FR_EARLY < end) touch(pairs.items, pairs.cols[i + FR_EARLY]);
@@ -30,8 +33,13 @@ FR_INLINE void ask_first(const fr_pairs &pairs, int64_t begin, int64_t end) {
 // first cache from their ends.  (One line is no stream, and what is longer gains more by streams than it loses.)
 enum { SHORT = 64, MIDDLE = 384, LONG = 768 };  // bytes
 enum { SOON = 16 };                             // pairs asked for ahead of their scores
+// Bytes from the line in which a row begins to the end of its last: rows that begin on a line, all of them, have one less.
+FR_INLINE int64_t spread(const fr_items &items) {
+  const bool alike = items.stride % 16 == 0;  // then all rows begin where the first does within a line
+  return (alike ? reinterpret_cast<uintptr_t>(items.data) % 64 : 60) + items.d * 4;
+}
 template <int N>
-FR_INLINE void ask_across(const fr_pairs &pairs, const fr_items &queries, int64_t first, int64_t end) {
+FR_INLINE void ask_across(const fr_pairs &pairs, const fr_items &queries, int64_t bytes, int64_t first, int64_t end) {
   if (first + N > end) return;  // the last few are not worth it
   for (int64_t ahead = 0; ahead < N; ahead += 8) {  // these are streams, but are not seen as such among the rest
     __builtin_prefetch(pairs.rows + first + 6 * SOON + ahead);
@@ -39,14 +47,17 @@ FR_INLINE void ask_across(const fr_pairs &pairs, const fr_items &queries, int64_
   }
   const char *row[N];
   for (int j = 0; j < N; ++j) {
-    row[j] = static_cast<const char *>(pairs.items.data) + pairs.cols[first + j] * pairs.items.stride * 4;
+    row[j] = reinterpret_cast<const char *>(address(pairs.items, pairs.cols[first + j]));
     asm("" : "+r"(row[j]));  // or GCC 12 multiplies vectors, which takes longer
   }
-  for (int64_t at = 0; at < pairs.items.d * 4 + 64; at += 64)
+  for (int64_t at = 0; at < bytes; at += 64)
     for (int j = 0; j < N; ++j) __builtin_prefetch(row[j] + at, 0, 2);
   int64_t last = first ? pairs.rows[first - 1] : -1;
   for (int j = 0; j < N; ++j)
     if (pairs.rows[first + j] != last) last = pairs.rows[first + j], fetch<2>(queries, last);
+}
+FR_INLINE bool all_exist(const int64_t *four, int64_t n) {
+  return !_mm256_cmpge_epu64_mask(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(four)), _mm256_set1_epi64x(n));
 }
 FR_INLINE void copy_row(const float *from, int64_t d, float *to) {
   const auto copy = [&](int64_t t) { _mm512_storeu_ps(to + t, _mm512_loadu_ps(from + t)); };
@@ -63,6 +74,7 @@ FR_NOINLINE int64_t score_fours(const fr_pairs &pairs, const fr_items &queries, 
   enum { WIDE = 2048 };
   const fr_items &items = pairs.items;
   const int64_t d = items.d, bytes = d * 4, apart = (d + 15) & ~int64_t(15);
+  const int64_t spans = spread(items);
   const int across = bytes <= SHORT || bytes > LONG ? 0 : bytes > MIDDLE ? 4 : 8;
   alignas(64) double wide[WIDE];
   alignas(64) float near[LONG];  // four rows
@@ -70,12 +82,16 @@ FR_NOINLINE int64_t score_fours(const fr_pairs &pairs, const fr_items &queries, 
   int64_t last = -1, i = begin;
   if (!across) ask_first(pairs, begin, end);
   else
-    for (int64_t first = begin; first < begin + SOON; first += 4) ask_across<4>(pairs, queries, first, end);
+    for (int64_t first = begin; first < begin + SOON; first += 4) ask_across<4>(pairs, queries, spans, first, end);
   for (; i + 4 <= end; i += 4) {
     const int64_t *rows = pairs.rows + i, *cols = pairs.cols + i;
     const float *item[4];
-    if (across == 4) ask_across<4>(pairs, queries, i + SOON, end);
-    else if (across && (i - begin) % 8 == 0) ask_across<8>(pairs, queries, i + SOON, end);
+    if (FR_UNLIKELY(!all_exist(rows, pairs.q) || !all_exist(cols, items.n))) {
+      *pairs.astray = 1;
+      return end;
+    }
+    if (across == 4) ask_across<4>(pairs, queries, spans, i + SOON, end);
+    else if (across && (i - begin) % 8 == 0) ask_across<8>(pairs, queries, spans, i + SOON, end);
     for (int j = 0; j < 4; ++j) {
       if (!across) ask(pairs, queries, i + j, end);
       item[j] = static_cast<const float *>(items.data) + cols[j] * items.stride;
@@ -125,10 +141,14 @@ void FR_FN(fr_pairs_task)(const fr_pairs *pairs, int64_t task) {
   if (i == begin) ask_first(*pairs, begin, end);
   for (; i < end; ++i) {
     ask(*pairs, queries, i, end);
-    const int64_t row = pairs->rows[i];
+    const int64_t row = pairs->rows[i], col = pairs->cols[i];
+    if (FR_UNLIKELY(!exists(row, pairs->q) || !exists(col, items.n))) {
+      *pairs->astray = 1;
+      return;
+    }
     const float *query = pairs->queries + row * items.d;
     if (items.metric == FR_COSINE && row != last) last = row, norm = sqrt(dot64(query, query, items.d));
-    pairs->out[i] = canonical(items, query, norm, pairs->cols[i], line);
+    pairs->out[i] = canonical(items, query, norm, col, line);
   }
 }
 

@@ -52,6 +52,7 @@ cdef extern from "ranking_table.h" nogil:
         const int64_t *cols
         int64_t n, chunk
         float *out
+        int *astray
     ctypedef struct fr_candidates:
         fr_items items
         const float *queries
@@ -309,17 +310,19 @@ cdef void pairs_task(void *context, int64_t task, int worker) noexcept nogil:
 
 
 def score_pairs(Items items, const float[:, ::1] queries, const int64_t[::1] rows, const int64_t[::1] cols,
-                float[::1] out, int threads) -> None:
-    """Canonical scores of (query, item) pairs."""
+                float[::1] out, int threads) -> bool:
+    """Canonical scores of (query, item) pairs; False, and ``out`` filled in part, where an index is out of range."""
     cdef fr_pairs job
+    cdef int astray = 0
     if rows.shape[0] == 0:
-        return
+        return True
     job.items, job.q = items.view, queries.shape[0]
     job.queries = &queries[0, 0] if queries.shape[1] else NULL
-    job.rows, job.cols, job.out = &rows[0], &cols[0], &out[0]
-    job.n, job.chunk = rows.shape[0], 4096
+    job.rows, job.cols, job.out, job.astray = &rows[0], &cols[0], &out[0], &astray
+    job.n, job.chunk = rows.shape[0], 16384
     with nogil:
         parallel_for(pairs_task, &job, (job.n + job.chunk - 1) // job.chunk, threads)
+    return not astray
 
 
 cdef struct ScoreJob:

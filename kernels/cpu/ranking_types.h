@@ -85,6 +85,7 @@ struct fr_pairs {
   const int64_t *cols;   // (n,) item of each pair
   int64_t n, chunk;
   float *out;
+  int *astray;           // becomes 1 where a pair names no query or no item; nothing is read for it
 };
 
 struct fr_candidates {

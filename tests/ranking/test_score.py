@@ -189,3 +189,33 @@ def test_offsets_beyond_32_bits(tmp_path: Path) -> None:
         np.testing.assert_array_equal(fr.score_pairs(queries, items, way, cols), expected)
     del items
     path.unlink()
+
+
+def test_one_pair_astray_among_many_is_found_wherever_it_is() -> None:
+    rng = np.random.default_rng(3)
+    queries = rng.standard_normal((7, 64)).astype(np.float32)
+    for items in (rng.standard_normal((50, 64)).astype(np.float32), np.ones((50, 64), np.float16)):
+        rows, cols = rng.integers(0, 7, 40_003), rng.integers(0, 50, 40_003)
+        for at in (0, 3, 4_097, 20_000, 40_002):
+            for name, bad in (("rows", 7), ("rows", -1), ("cols", 50), ("cols", 2**62), ("cols", -(2**63))):
+                wrong = {"rows": rows.copy(), "cols": cols.copy()}
+                wrong[name][at] = bad
+                with pytest.raises(ValueError, match=rf"`{name}` must lie in 0\..*got {bad}$"):
+                    fr.score_pairs(queries, items, **wrong)
+                with pytest.raises(ValueError, match=rf"`{name}` must lie in 0\..*got {bad}$"):
+                    fr.score_pairs.run("reference", queries, items, **wrong)
+
+
+def test_where_rows_begin_within_a_line_of_the_cache_does_not_matter() -> None:
+    rng = np.random.default_rng(4)
+    for d in (16, 17, 64, 100, 128, 192):
+        values = rng.standard_normal((300, d)).astype(np.float32)
+        queries = rng.standard_normal((9, d)).astype(np.float32)
+        rows, cols = np.sort(rng.integers(0, 9, 5_000)), rng.integers(0, 300, 5_000)
+        expected = fr.score_pairs(queries, values, rows, cols)
+        for shift in range(16):
+            memory = np.empty(300 * d + 32, np.float32)
+            start = (-memory.ctypes.data // 4) % 16 + shift
+            items = memory[start : start + 300 * d].reshape(300, d)
+            items[...] = values
+            np.testing.assert_array_equal(fr.score_pairs(queries, items, rows, cols), expected)
