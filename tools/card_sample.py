@@ -17,7 +17,13 @@ from fastrec.ranking import device_index
 from fastrec.ranking.index import BFLOAT16
 
 QUERIES = 40
-COUNTS = (1, 9, 20, QUERIES)  # 1, 2, 4 and 8 tiles of queries a block; the last are no longer few
+COUNTS = (
+    1,
+    9,
+    20,
+    36,
+    QUERIES,
+)  # 1, 2, 4 and 8 tiles of queries a block; then more than learn thresholds from seeds
 
 
 def rank(rng: np.random.Generator, rows: int) -> None:
@@ -104,7 +110,8 @@ def main(rows: int = 8000) -> None:
     warnings.simplefilter("ignore")  # a model that has not converged is as good a sample
     rng = np.random.default_rng(0)
     device_index._FIRST_OF_FEW = 1024  # or a catalogue this small would give few queries no seeds,
-    device_index.SMALL = min(device_index.SMALL, 4096)  # and be scored canonically
+    device_index.SMALL = min(device_index.SMALL, 4096)  # and be scored canonically,
+    device_index.SEEDED = device_index.ALONE = 36  # and so few queries would never take rounds
     rank(rng, rows)
     measure(rng)
     learn(rng)

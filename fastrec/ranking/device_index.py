@@ -43,13 +43,17 @@ _WARPS = {
     1: 32,
 }  # of the screen on a multiprocessor, by registers, for each width of a block
 _FIRST = 1024  # positions of the first stretch
-FEW = 32  # queries, each with a block that raises its threshold, that leave most of a card idle
+FEW = 32  # queries that a card reads codes for, more than it works: hits of theirs cost little
 _FIRST_OF_FEW = 8192  # the first stretch of few queries,
 MOST_GROWTH = 36  # and how fast theirs grow
-_SEEDS = (
-    128  # items whose panels' best are looked at, for each of the k, before the one stretch of few queries
+SEEDED = (
+    256  # queries, at most, that learn thresholds from seeds: more keep a card busy while rounds are launched
 )
-_THREADS_OF_FEW = 512  # of a block that has a query for itself, and the card with few others
+_SEEDS = 128  # items whose panels' best are looked at, for each of the k, before one stretch of everything
+_BALANCE = 16.0  # times sqrt(k N) items give seeds of more than few: it weighs a seed against a survivor
+_SEEDING_TILES = 4  # that a block takes at most while it looks for seeds (kernels/cuda/rank_screen.cu)
+ALONE = 128  # queries, at most, whose blocks each have a multiprocessor of a large card to themselves:
+_THREADS_ALONE = 512  # such a block may be wide
 _QUERIES = 4096  # of a pass over the items
 _MEMORY = 512 << 20  # bytes of scratch of a search
 _PRODUCT = 32 << 20  # bytes of a product of floats: what stays in the cache of a large card
@@ -294,17 +298,25 @@ class DeviceIndex:
 
         The survivors of a stretch are about growth times k, or several times as many where bounds are wide, and half
         the buffer is theirs.  Many queries keep the card busy whatever the number of rounds, and few survivors are
-        soonest handled; few queries leave it idle while a block each raises its threshold, so that rounds are what
-        counts.  Where k is small beside the items, few queries learn their threshold from the best of each panel of
-        a sample, which leaves one stretch of everything.
+        soonest handled; fewer leave it idle while rounds are launched and a block each raises its threshold.  Where k
+        is small beside the items, those learn their threshold from the best of each panel of a sample, which leaves
+        one stretch of everything.
+
+        A sample of s items makes k N / s of all N survive that stretch.  What either costs together, a s + b k N / s,
+        is least for s in proportion to sqrt(k N); a quarter of the items is the most that pays.  A few queries take a
+        smaller sample, as one block looks at all seeds of its query, and survivors hide behind the codes' bytes.
         """
-        first = -(-max(_FIRST_OF_FEW if count <= FEW else _FIRST, 2 * k) // PANEL) * PANEL
-        if count > FEW:
-            return 0, first, 1.0 if 8 * k > first else 3.0, 8 * first
-        cap, n = 16 * first, self.panels * PANEL
-        seeds = max(_FIRST_OF_FEW, n / MOST_GROWTH, _SEEDS * k, 8 * k * n / cap)
-        if self.coded and self.host is None and 4 * seeds <= n:
-            return math.ceil(seeds / PANEL) * PANEL, n, 1.0, cap
+        few = count <= FEW
+        first = -(-max(_FIRST_OF_FEW if few else _FIRST, 2 * k) // PANEL) * PANEL
+        cap, n = (16 if few else 8) * first, self.panels * PANEL
+        if self.coded and self.host is None and count <= max(FEW, SEEDED):
+            most = n / MOST_GROWTH if few else min(n / 4, _BALANCE * math.sqrt(k * n))
+            seeds = max(_FIRST_OF_FEW, _SEEDS * k, most, 8 * k * n / cap if few else 0)
+            room = cap if few else max(cap, math.ceil(max(seeds / (PANEL // 2), 8 * k * n / seeds)))
+            if 4 * seeds <= n and count * self._bytes(k, room) <= _MEMORY:
+                return math.ceil(seeds / PANEL) * PANEL, n, 1.0, room
+        if not few:
+            return 0, first, 1.0 if 8 * k > first else 3.0, cap
         most = max(1.0, min(MOST_GROWTH, cap / (8 * k)))
         times = max(1.0, n / first)
         rounds = max(1, math.ceil(math.log(times) / math.log(1 + most)))
@@ -314,12 +326,15 @@ class DeviceIndex:
         """For ``k``: keys of a query's best, and as sorted."""
         return 2 * k + 2 * THREADS, width(k)
 
+    def _bytes(self, k: int, cap: int) -> int:
+        """Of a query's scratch, with a buffer of ``cap`` entries."""
+        room, wide = self._room(k)
+        return 8 * (cap + room + wide) + STATE + (32 * self.steps if self.coded else 4 * self.shape[1])
+
     def _group(self, columns: int) -> int:
         """Queries of a pass, by the memory that each needs."""
         k = max(1, min(columns, self.shape[0]))
-        (_, _, _, cap), (room, wide) = self._plan(k, FEW + 1), self._room(k)
-        each = 8 * (cap + room + wide) + STATE + (32 * self.steps if self.coded else 4 * self.shape[1])
-        most = _MEMORY // each
+        most = _MEMORY // self._bytes(k, self._plan(k, max(FEW, SEEDED) + 1)[3])
         if not self.coded:
             most = min(most, 1024)  # so that the product has columns enough
         return max(1, min(_GROUP, most // 64 * 64 if most >= 64 else most))
@@ -338,7 +353,7 @@ class DeviceIndex:
         k = max(1, min(columns, n))
         (seeds, first, growth, cap), (room, wide) = self._plan(k, count), self._room(k)
         scored_at_once = count <= FEW // 8 and self.host is None
-        threads = _THREADS_OF_FEW if count <= FEW else THREADS
+        threads = _THREADS_ALONE if count <= ALONE else THREADS
         panels, coded, streamed = self.panels, self.coded, self.host is not None
         metric = cuda.i32(METRICS.index(self.metric))
         tiles = self._tiles(count)
@@ -382,8 +397,9 @@ class DeviceIndex:
 
         if seeds:
             self._screen(
-                0, seeds // PANEL, 0, self.codes, tiles, codes, states, beta_error, True, counts, entries
-            )
+                0, seeds // PANEL, 0, self.codes, min(tiles, _SEEDING_TILES), codes, states, beta_error, True, counts,
+                entries,
+            )  # fmt: skip
             tighten(0, seeds // PANEL, self.items, _OF_SEEDS)
         for begin, end, items, of_items in self._stretches(xp, first, growth):
             origin = begin if streamed else 0
@@ -395,7 +411,7 @@ class DeviceIndex:
                 self._sift(xp, begin, end, items, scaled, states, beta_error, counts, entries)
             tighten(begin, end, items, _LAST if scored_at_once and end == panels else _MIDDLE)
         if not streamed:  # what is streamed was scored while it was there
-            shares = 4 if count > FEW else max(1, _FILL // count)
+            shares = max(4, _FILL // count)
             self._kernel("rank_query.cu", "fr_rescore")(
                 (count, shares), THREADS, queries, self.items, cuda.i64(d), cuda.i64(d), metric, self.bias, self.order,
                 cuda.f32(floor), states, counts, entries, cuda.i64(cap),

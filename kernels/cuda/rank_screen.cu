@@ -44,8 +44,8 @@ extern "C" {
 // queries first; so the loop ends in one compare a product.  A hit waits in shared memory for others, and 32 of them go to
 // their queries' buffers together.
 //
-// With `seeding`, which only few queries need, a panel's best is its only hit (or some that equal it): enough to learn a
-// threshold from many panels.
+// With `seeding` a panel's best is its only hit (or some that equal it): enough to learn a threshold from many panels.  The
+// widest block has no registers for it; its queries' codes lie so that blocks of half its width can take them.
 __global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const float *meta, const float *beta,
                                     const fr_u32 *order, fr_i64 origin, fr_i64 begin, fr_i64 end, const uint2 *codes,
                                     const fr_query *queries, fr_i64 count, float beta_error, int seeding, fr_u32 *counts,

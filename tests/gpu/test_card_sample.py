@@ -31,7 +31,7 @@ def test_it_launches_every_kernel_in_every_variant(
     cupy = fake_cupy.install(monkeypatch, tmp_path)
     on_device._constant.cache_clear()
     monkeypatch.setattr(device_index, "SMALL", 250)
-    for name in ("_FIRST", "_FIRST_OF_FEW", "_SEEDS"):
+    for name in ("_FIRST", "_FIRST_OF_FEW", "_SEEDS", "SEEDED", "ALONE"):  # the last two it sets itself
         monkeypatch.setattr(device_index, name, 64 if name != "_SEEDS" else 1)
     used: set[tuple[str, str, tuple[str, ...]]] = set()
     call = cuda.Kernel.__call__

@@ -90,6 +90,33 @@ def test_sizes(cupy: Any, q: int, d: int) -> None:
     assert_same(fr.TopK(top.rows[some], top.scores[some]), fr.Index(items).topk(queries[some], 100))
 
 
+@pytest.mark.parametrize("loose", [0.17, -1.0])
+@pytest.mark.parametrize("kind", ["normal", "gamma norms", "small integers", "near-duplicates"])
+def test_numbers_of_queries_around_every_border(
+    cupy: Any, monkeypatch: pytest.MonkeyPatch, kind: str, loose: float
+) -> None:
+    """Another plan on either side: few queries, queries with blocks of their own, seeded ones, more."""
+    monkeypatch.setattr(device_index, "LOOSE", loose)
+    most = device_index.SEEDED + 1
+    rng = np.random.default_rng(14)
+    items, queries = draw(kind, rng, 70_000, 48), draw("normal", rng, most, 48)
+    queries[20] = 0
+    pointers, seen = csr_of(rng.random((most, 70_000)) < 0.001)
+    index, here = fr.Index(cupy.asarray(items), precision="int8"), fr.Index(items)
+    assert index._card.half == (loose < 0)
+    assert [index._card._plan(30, count)[0] > 0 for count in (32, 33, most - 1, most)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    expected = here.topk(queries, 30, exclude=(pointers, seen))
+    for count in sorted({32, 33, 64, 65, device_index.ALONE, device_index.ALONE + 1, most - 1, most}):
+        lists = tuple(map(cupy.asarray, (pointers[: count + 1], seen[: pointers[count]])))
+        top = index.topk(cupy.asarray(queries[:count]), 30, exclude=lists)
+        assert_same(top, fr.TopK(expected.rows[:count], expected.scores[:count]), f"{count}")
+
+
 @pytest.mark.parametrize("k", [1, 100, 2049, 16_384])
 def test_select(cupy: Any, k: int) -> None:
     rng = np.random.default_rng(2)

@@ -234,16 +234,23 @@ def test_lists_in_a_graph_are_judged_by_the_card(cupy: fake_cupy.Fake) -> None:
         index.topk(there, 5, candidates=(cupy.asarray(pointers), cupy.asarray(right[1])))
 
 
-def test_more_survivors_than_there_is_room(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("plan", ["few", "seeded", "rounds"])
+def test_more_survivors_than_there_is_room(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch, plan: str
+) -> None:
     """Near-duplicates that codes cannot tell apart, and rising scores that all survive: buffers overflow."""
     monkeypatch.setattr(device_index, "_FIRST", 32)
     monkeypatch.setattr(device_index, "_FIRST_OF_FEW", 32)
+    monkeypatch.setattr(device_index, "_SEEDS", 1)
+    monkeypatch.setattr(device_index, "FEW", 32 if plan == "few" else 0)
+    monkeypatch.setattr(device_index, "SEEDED", 32 if plan == "seeded" else 0)
     rng = np.random.default_rng(5)
     items, queries = draw("near-duplicates", rng, 1500, 16), draw("normal", rng, 3, 16)
     allowed = rng.random((3, 1500)) < 0.9
     expected = oracle(queries, items, 5, allowed=allowed)
     for precision in ("int8", "float32"):
         index = fr.Index(cupy.asarray(items), precision=precision)
+        assert bool(index._card._plan(5, 3)[0]) == (precision == "int8" and plan != "rounds")
         assert_top(index.topk(cupy.asarray(queries), 5, exclude=csr_of_there(cupy, ~allowed)), expected)
 
 
@@ -289,6 +296,7 @@ def test_queries_in_groups_and_memory_that_runs_out(
 def test_few_queries_take_few_rounds(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     """A round is a screen and a block a query: for few queries stretches grow faster, and buffers with them."""
     monkeypatch.setattr(device_index, "FEW", 2)
+    monkeypatch.setattr(device_index, "SEEDED", 3)
     rng = np.random.default_rng(9)
     items, queries = draw("normal", rng, 3000, 16), draw("normal", rng, 4, 16)
     index, rounds = fr.Index(cupy.asarray(items), precision="int8"), []
@@ -299,7 +307,7 @@ def test_few_queries_take_few_rounds(cupy: fake_cupy.Fake, monkeypatch: pytest.M
             top = index.topk(cupy.asarray(queries[:count]), 5)
             assert_top(top, oracle(queries[:count], items, 5))
             rounds.append(cupy.launches().count("fr_tighten") - before)
-    assert rounds == [3, 3, 4, 4, 2, 2, 4, 4]
+    assert rounds == [3, 3, 4, 4, 2, 2, 2, 4]
     card = index._card
     monkeypatch.undo()
     for panels in (1, 100, 31_250, 312_500, 3_000_000):
@@ -316,9 +324,28 @@ def test_few_queries_take_few_rounds(cupy: fake_cupy.Fake, monkeypatch: pytest.M
                 assert growth == 1 or cap >= 8 * k * growth, (
                     "half of it holds four times the survivors expected"
                 )
-        assert card._plan(100, 33) == (0, 1024, 3, 8192)
-        assert card._plan(200, 33) == (0, 1024, 1, 8192)
+            for count in (33, 256):
+                n, (seeds, first, growth, cap) = 32 * panels, card._plan(k, count)
+                assert count * card._bytes(k, cap) <= max(
+                    512 << 20, count * card._bytes(k, 8 * max(1024, 2 * k))
+                )
+                assert (seeds > 0) == (first == n > 1)
+                if seeds:
+                    assert max(8192, 128 * k) <= seeds <= n / 4 + 32
+                    assert seeds // 32 <= cap, "no seed is lost"
+                    assert cap >= 8 * k * n / (seeds + 32)
+        assert card._plan(100, 257) == (0, 1024, 3, 8192)
+        assert card._plan(200, 257) == (0, 1024, 1, 8192)
     assert card._plan(100, 1) == (2_666_688, 96_000_000, 1, 131_072)
+    card.order = range(1_000_000)
+    assert card._plan(100, 33) == (160_000, 1_000_000, 1, 10_000)
+    assert card._plan(1000, 256) == (250_016, 1_000_000, 1, 32_000)
+    assert card._plan(8000, 256)[0] == 0, "a quarter of the items has too few panels for so many"
+    card.order = range(96_000_000)
+    assert card._plan(100, 256)[0] == 1_567_680
+    assert card._plan(20_000, 256) == (0, 40_000, 1, 320_000), (
+        "buffers would take more memory than there is for them"
+    )
     card.order = range(3_000_000)
     assert len(list(card._stretches(None, *card._plan(10_000, 1)[1:3]))) == 5
 
@@ -345,6 +372,64 @@ def test_seeds_of_panels(
             assert index._card._plan(4, count)[0]
             top = index.topk(cupy.asarray(queries), 4, exclude=csr_of_there(cupy, ~allowed))
             assert_top(top, expected, f"{kind} {loose}")
+
+
+@pytest.mark.parametrize("count", [33, 65])
+def test_seeds_of_more_than_few_queries(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Blocks that look for seeds are half as wide as those that then screen."""
+    monkeypatch.setattr(device_index, "_SEEDS", 1)
+    monkeypatch.setattr(device_index, "ALONE", 64)
+    screens, screen = [], device_index.DeviceIndex._screen
+
+    def recorded(self: Any, begin: int, end: int, *args: Any) -> None:
+        screens.append((begin, end, args[2], args[6]))
+        screen(self, begin, end, *args)
+
+    monkeypatch.setattr(device_index.DeviceIndex, "_screen", recorded)
+    rng = np.random.default_rng(count)
+    for number, kind in enumerate(("normal", "gamma norms", "small integers", "all equal")):
+        metric, k = METRICS[number % 3], (4, 11)[number % 2]
+        items, queries = draw(kind, rng, 700, 20), draw("normal", rng, count, 20)
+        queries[1], queries[2, 3], queries[40 % count, 3] = 0, np.inf, np.nan
+        bias = None if kind == "normal" else rng.integers(0, 3, 700).astype(np.float32)
+        allowed = rng.random((count, 700)) < 0.6
+        for loose in (0.17, -1.0):
+            monkeypatch.setattr(device_index, "LOOSE", loose)
+            index = fr.Index(
+                cupy.asarray(items), metric, None if bias is None else cupy.asarray(bias), precision="int8"
+            )
+            assert index._card._plan(k, count)[:2] == (192, 704)
+            screens.clear()
+            with cupy.nothing_waits():
+                top = index.topk(cupy.asarray(queries), k)
+            assert screens == [
+                (0, 6, 4, True),
+                (0, 22, 8, False),
+            ]  # panels, tiles of queries, whether for seeds
+            assert_top(top, best(score_matrix(queries, items, metric, bias), k), f"{kind} {loose}")
+        top = index.topk(cupy.asarray(queries), k, exclude=csr_of_there(cupy, ~allowed))
+        assert_top(top, oracle(queries, items, k, metric, bias, allowed=allowed), kind)
+
+
+def test_answers_on_either_side_of_every_border(
+    cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few queries, queries with blocks of their own, seeded ones, and more: the plan is another, the answer is not."""
+    for name, value in (("FEW", 2), ("ALONE", 4), ("SEEDED", 6), ("_SEEDS", 1), ("_BALANCE", 1.0)):
+        monkeypatch.setattr(device_index, name, value)
+    rng = np.random.default_rng(14)
+    items, queries = draw("gamma norms", rng, 900, 24), draw("normal", rng, 8, 24)
+    index, mask = fr.Index(cupy.asarray(items), precision="int8"), rng.random((8, 900)) < 0.4
+    assert [index._card._plan(7, count)[0] for count in (2, 3, 6, 7)] == [64, 96, 96, 0]
+    for count in range(1, 9):
+        some, there = mask[:count], cupy.asarray(queries[:count])
+        expected = oracle(queries[:count], items, 7, allowed=~some, min_score=0.5)
+        assert_top(
+            index.topk(there, 7, exclude=csr_of_there(cupy, some), min_score=0.5), expected, f"{count}"
+        )
+        assert_top(index.topk(there, 7), oracle(queries[:count], items, 7), f"{count}")
 
 
 def test_few_products_are_not_screened(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
