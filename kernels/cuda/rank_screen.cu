@@ -5,9 +5,11 @@
 
 #if FR_HALF
 typedef float fr_product;
+#define FR_MOST FR_INFINITY  // no product is larger
 #define FR_PRODUCT fr_mma_bf16_m16n8k16
 #else
 typedef int fr_product;
+#define FR_MOST 0x7fffffff
 #define FR_PRODUCT fr_mma_s8_m16n8k32
 #endif
 
@@ -104,7 +106,7 @@ __global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const floa
   __syncthreads();
 
   for (bool last = false; !last; panel += stride) {
-    fr_u32 columns = 0;  // pairs of (tile, c) in which a lane has a hit
+    fr_u32 columns = 0;  // pairs of (tile, c) in which this lane has a hit
     fr_product sum[2][FR_TILES][4];
     float m[FR_META];
 #pragma unroll
@@ -211,12 +213,16 @@ __global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const floa
         for (int r = 0; r < 4; ++r) hit |= sum[r / 2][o / 2][r % 2 * 2 + o % 2] > threshold;
         if (hit) columns |= 1u << o;
       }
-      columns = __reduce_or_sync(FR_ALL, columns);
     }
+    // Each lane takes a column of its own at a time, so that hits of several lanes wait for nobody.
+    fr_u32 lanes = __ballot_sync(FR_ALL, columns != 0);
     do {
-      if (columns) {
-        const int at = __ffs((int)columns) - 1, column = at / 2 * 8 + pair + at % 2;
-        const fr_product threshold = own.thresholds[column];
+      if (lanes) {
+        const fr_u32 at = (fr_u32)__ffs((int)columns) - 1u, column = at / 2 * 8 + pair + at % 2;
+        const fr_product threshold = columns ? own.thresholds[column] : FR_MOST;
+        columns &= columns - 1;
+        fr_product of[4];
+        fr_u32 rows = 0;
 #pragma unroll
         for (int r = 0; r < 4; ++r) {
           fr_product found[2 * FR_TILES];
@@ -228,17 +234,22 @@ __global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const floa
             for (int o = 0; o < FR_TILES; ++o)
               if (o < FR_TILES >> level)
                 found[o] = at & FR_TILES >> level ? found[o + (FR_TILES >> level)] : found[o];
-          const bool hit = found[0] > threshold;
-          const fr_u32 votes = __ballot_sync(FR_ALL, hit);
-          if (hit) {
-            const int slot = waiting + __popc(votes & ((1u << lane) - 1));
+          of[r] = found[0];
+          if (of[r] > threshold) rows |= 1u << r;
+        }
+        fr_u32 votes = __ballot_sync(FR_ALL, rows != 0);
+        do {  // once, but where a lane has several hits of one query
+          if (rows) {
+            const int r = __ffs((int)rows) - 1, slot = waiting + __popc(votes & ((1u << lane) - 1));
             own.positions[slot] = panel * FR_PANEL + group + 8 * r;
-            own.products[slot] = found[0];
+            own.products[slot] = r & 2 ? r & 1 ? of[3] : of[2] : r & 1 ? of[1] : of[0];
             own.columns[slot] = (unsigned char)column;
+            rows &= rows - 1;
           }
           waiting += __popc(votes);
-        }
-        columns &= columns - 1;
+          votes = __ballot_sync(FR_ALL, rows != 0);
+        } while (votes);
+        lanes = __ballot_sync(FR_ALL, columns != 0);
       }
       if (waiting >= 32 || last) {
         __syncwarp();
@@ -266,7 +277,7 @@ __global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const floa
         __syncwarp();
         waiting = 0;
       }
-    } while (columns);
+    } while (lanes);
   }
   fr_cp_async_wait<0>();
 }
