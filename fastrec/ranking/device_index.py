@@ -50,7 +50,7 @@ SEEDED = (
     256  # queries, at most, that learn thresholds from seeds: more keep a card busy while rounds are launched
 )
 _SEEDS = 128  # items whose panels' best are looked at, for each of the k, before one stretch of everything
-_BALANCE = 16.0  # times sqrt(k N) items give seeds of more than few: it weighs a seed against a survivor
+_BALANCE = 8.0  # times sqrt(k N) items give seeds of more than few: it weighs a seed against a survivor
 _SEEDING_TILES = 4  # that a block takes at most while it looks for seeds (kernels/cuda/rank_screen.cu)
 ALONE = 128  # queries, at most, whose blocks each have a multiprocessor of a large card to themselves:
 _THREADS_ALONE = 512  # such a block may be wide

@@ -147,19 +147,16 @@ __global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const floa
       }
       __syncwarp();
     }
-    if (!last) {
-#pragma unroll
-      for (int tile = 0; tile < FR_TILES; ++tile)
-#pragma unroll
-        for (int r = 0; r < 8; ++r) sum[r / 4][tile][r % 4] = 0;
+    const auto arrived = [&] {  // the slot of the next step
+      ask(turn + FR_RING - 1);  // where the step before this one was
+      fr_cp_async_wait<FR_RING - 1>();
+      return turn++ % FR_RING * 64;
+    };
+    if (alive) {
       const uint2 *query = of_queries + lane;
-      int left = (int)steps;
-      do {
-        ask(turn + FR_RING - 1);  // where the step before this one was
-        fr_cp_async_wait<FR_RING - 1>();
-        const uint4 low = ring[turn % FR_RING * 64], high = ring[turn % FR_RING * 64 + 32];
-        ++turn;
-        if (!alive) continue;
+      const auto multiply = [&] {
+        const fr_u32 slot = arrived();
+        const uint4 low = ring[slot], high = ring[slot + 32];
         const unsigned a[4] = {low.x, low.y, low.z, low.w}, b[4] = {high.x, high.y, high.z, high.w};
 #pragma unroll
         for (int tile = 0; tile < FR_TILES; ++tile) {
@@ -168,7 +165,17 @@ __global__ void FR_BOUNDS fr_screen(const uint4 *items, fr_i64 steps, const floa
           FR_PRODUCT(sum[1][tile], b, q);
         }
         query += FR_TILES * 32;
-      } while (--left);
+      };
+#pragma unroll
+      for (int tile = 0; tile < FR_TILES; ++tile)
+#pragma unroll
+        for (int r = 0; r < 8; ++r) sum[r / 4][tile][r % 4] = 0;
+      multiply();  // apart, as an instruction knows zeros that no register holds
+#pragma unroll 1
+      for (int left = (int)steps - 1; left; --left) multiply();
+    } else if (!last) {
+#pragma unroll 1
+      for (int left = (int)steps; left; --left) arrived();
     }
     if (alive) {
       if (beta)
