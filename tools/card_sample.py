@@ -109,7 +109,7 @@ def learn(rng: np.random.Generator) -> None:
 def main(rows: int = 8000) -> None:
     warnings.simplefilter("ignore")  # a model that has not converged is as good a sample
     rng = np.random.default_rng(0)
-    device_index._FIRST_OF_FEW = 1024  # or a catalogue this small would give few queries no seeds,
+    device_index._FIRST_OF_FEW = 1024  # or a catalogue this small would give no seeds,
     device_index.SMALL = min(device_index.SMALL, 4096)  # and be scored canonically,
     device_index.SEEDED = device_index.ALONE = 36  # and so few queries would never take rounds
     rank(rng, rows)

@@ -29,7 +29,7 @@ from fastrec.ranking.result import TopK
 
 PANEL, META = 32, 8
 STATE = 80  # bytes of fr_query (kernels/cuda/query.cuh)
-SMALL = 32_768  # items that are scored canonically, all of them, sooner than they are screened,
+SMALL = 65_536  # items that are scored canonically, all of them, sooner than they are screened,
 _CANONICAL = 1 << 27  # and how many products that may take: bench/results/gpu.md
 MAX_DIM = 12_288  # for the codes of eight queries in shared memory; beyond it, the float screen
 MAX_DIM_HALF = 6_144  # the same for bfloat16
@@ -43,14 +43,14 @@ _WARPS = {
     1: 32,
 }  # of the screen on a multiprocessor, by registers, for each width of a block
 _FIRST = 1024  # positions of the first stretch
-FEW = 32  # queries that a card reads codes for, more than it works: hits of theirs cost little
-_FIRST_OF_FEW = 8192  # the first stretch of few queries,
-MOST_GROWTH = 36  # and how fast theirs grow
-SEEDED = (
-    256  # queries, at most, that learn thresholds from seeds: more keep a card busy while rounds are launched
-)
+FEW = 32  # queries whose stretches grow faster, and buffers with them, where they take rounds
+_FIRST_OF_FEW = 8192  # the first stretch of few queries, and the fewest items that give seeds
+MOST_GROWTH = 36  # times all items before it that a stretch of few queries takes at most
+SEEDED = 1024  # queries, at most, that learn thresholds from seeds: bench/results/gpu.md
 _SEEDS = 128  # items whose panels' best are looked at, for each of the k, before one stretch of everything
-_BALANCE = 8.0  # times sqrt(k N) items give seeds of more than few: it weighs a seed against a survivor
+_BALANCE = 8.0  # times sqrt(k N) items give seeds: it weighs a seed against a survivor
+_SURVIVORS = 16  # times those of exact scores have room after seeds: bounds make up to ten of one
+AT_ONCE = 4  # queries, at most, whose last survivors are all scored: a block each drops some no sooner
 _SEEDING_TILES = 4  # that a block takes at most while it looks for seeds (kernels/cuda/rank_screen.cu)
 ALONE = 128  # queries, at most, whose blocks each have a multiprocessor of a large card to themselves:
 _THREADS_ALONE = 512  # such a block may be wide
@@ -297,22 +297,20 @@ class DeviceIndex:
         times all items before it each later one has, and entries of a query's buffer.
 
         The survivors of a stretch are about growth times k, or several times as many where bounds are wide, and half
-        the buffer is theirs.  Many queries keep the card busy whatever the number of rounds, and few survivors are
+        the buffer is theirs.  Very many queries keep the card busy whatever the number of rounds, and few survivors are
         soonest handled; fewer leave it idle while rounds are launched and a block each raises its threshold.  Where k
         is small beside the items, those learn their threshold from the best of each panel of a sample, which leaves
         one stretch of everything.
 
         A sample of s items makes k N / s of all N survive that stretch.  What either costs together, a s + b k N / s,
-        is least for s in proportion to sqrt(k N); a quarter of the items is the most that pays.  A few queries take a
-        smaller sample, as one block looks at all seeds of its query, and survivors hide behind the codes' bytes.
+        is least for s in proportion to sqrt(k N); a quarter of the items is the most that pays.
         """
         few = count <= FEW
         first = -(-max(_FIRST_OF_FEW if few else _FIRST, 2 * k) // PANEL) * PANEL
         cap, n = (16 if few else 8) * first, self.panels * PANEL
-        if self.coded and self.host is None and count <= max(FEW, SEEDED):
-            most = n / MOST_GROWTH if few else min(n / 4, _BALANCE * math.sqrt(k * n))
-            seeds = max(_FIRST_OF_FEW, _SEEDS * k, most, 8 * k * n / cap if few else 0)
-            room = cap if few else max(cap, math.ceil(max(seeds / (PANEL // 2), 8 * k * n / seeds)))
+        if self.coded and self.host is None and count <= SEEDED:
+            seeds = max(_FIRST_OF_FEW, _SEEDS * k, min(n / 4, _BALANCE * math.sqrt(k * n)))
+            room = max(cap, math.ceil(max(seeds / (PANEL // 2), _SURVIVORS * k * n / seeds)))
             if 4 * seeds <= n and count * self._bytes(k, room) <= _MEMORY:
                 return math.ceil(seeds / PANEL) * PANEL, n, 1.0, room
         if not few:
@@ -352,7 +350,7 @@ class DeviceIndex:
         (n, d), count, columns = self.shape, len(queries), rows.shape[1]
         k = max(1, min(columns, n))
         (seeds, first, growth, cap), (room, wide) = self._plan(k, count), self._room(k)
-        scored_at_once = count <= FEW // 8 and self.host is None
+        scored_at_once = count <= AT_ONCE and self.host is None
         threads = _THREADS_ALONE if count <= ALONE else THREADS
         panels, coded, streamed = self.panels, self.coded, self.host is not None
         metric = cuda.i32(METRICS.index(self.metric))

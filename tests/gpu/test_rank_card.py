@@ -26,10 +26,12 @@ def test_the_quicker_way(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything scored canonically, up to a number of items and of products."""
     monkeypatch.undo()
     rng = np.random.default_rng(6)
-    items, queries = draw("normal", rng, 32_768, 64), draw("normal", rng, 70, 64)
-    index, here = fr.Index(cupy.asarray(items)), fr.Index(items)
-    for q in (1, 64, 65, 70):
-        assert_same(index.topk(cupy.asarray(queries[:q]), 100), here.topk(queries[:q], 100), f"{q}")
+    queries = draw("normal", rng, 33, 64)
+    for n in (device_index.SMALL, device_index.SMALL + 1):
+        items = draw("normal", rng, n, 64)
+        index, here = fr.Index(cupy.asarray(items)), fr.Index(items)
+        for q in (1, 32, 33):
+            assert_same(index.topk(cupy.asarray(queries[:q]), 100), here.topk(queries[:q], 100), f"{n} {q}")
 
 
 def assert_same(there: fr.TopK, here: fr.TopK, what: str = "") -> None:
@@ -95,23 +97,20 @@ def test_sizes(cupy: Any, q: int, d: int) -> None:
 def test_numbers_of_queries_around_every_border(
     cupy: Any, monkeypatch: pytest.MonkeyPatch, kind: str, loose: float
 ) -> None:
-    """Another plan on either side: few queries, queries with blocks of their own, seeded ones, more."""
+    """Another way on either side: queries scored at once, narrow tiles, blocks of their own, seeded ones, more."""
     monkeypatch.setattr(device_index, "LOOSE", loose)
     most = device_index.SEEDED + 1
     rng = np.random.default_rng(14)
     items, queries = draw(kind, rng, 70_000, 48), draw("normal", rng, most, 48)
     queries[20] = 0
-    pointers, seen = csr_of(rng.random((most, 70_000)) < 0.001)
+    pointers = np.arange(most + 1, dtype=np.int64) * 70
+    seen = np.sort(rng.integers(0, 1000, (most, 70)) + np.arange(70) * 1000).astype(np.int32).ravel()
     index, here = fr.Index(cupy.asarray(items), precision="int8"), fr.Index(items)
     assert index._card.half == (loose < 0)
-    assert [index._card._plan(30, count)[0] > 0 for count in (32, 33, most - 1, most)] == [
-        True,
-        True,
-        True,
-        False,
-    ]
+    assert [index._card._plan(30, count)[0] > 0 for count in (1, most - 1, most)] == [True, True, False]
     expected = here.topk(queries, 30, exclude=(pointers, seen))
-    for count in sorted({32, 33, 64, 65, device_index.ALONE, device_index.ALONE + 1, most - 1, most}):
+    borders = (device_index.AT_ONCE, 32, 64, device_index.ALONE, device_index.SEEDED)
+    for count in (count + more for count in borders for more in (0, 1)):
         lists = tuple(map(cupy.asarray, (pointers[: count + 1], seen[: pointers[count]])))
         top = index.topk(cupy.asarray(queries[:count]), 30, exclude=lists)
         assert_same(top, fr.TopK(expected.rows[:count], expected.scores[:count]), f"{count}")

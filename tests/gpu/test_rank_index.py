@@ -270,7 +270,7 @@ def test_more_survivors_than_there_is_room(
     expected = oracle(queries, items, 5, allowed=allowed)
     for precision in ("int8", "float32"):
         index = fr.Index(cupy.asarray(items), precision=precision)
-        assert bool(index._card._plan(5, 3)[0]) == (precision == "int8" and plan != "rounds")
+        assert bool(index._card._plan(5, 3)[0]) == (precision == "int8" and plan == "seeded")
         assert_top(index.topk(cupy.asarray(queries), 5, exclude=csr_of_there(cupy, ~allowed)), expected)
 
 
@@ -333,39 +333,30 @@ def test_few_queries_take_few_rounds(cupy: fake_cupy.Fake, monkeypatch: pytest.M
     for panels in (1, 100, 31_250, 312_500, 3_000_000):
         card.order = range(32 * panels)  # only its length is asked for
         for k in (1, 100, 1000, 20_000):
-            seeds, first, growth, cap = card._plan(k, 1)
-            if seeds:
-                assert first == 32 * panels
-                assert seeds // 32 >= 4 * k
-                assert cap >= 8 * k * first / seeds
-            else:
-                assert first >= 2 * k
-                assert 1 <= growth <= 36
-                assert growth == 1 or cap >= 8 * k * growth, (
-                    "half of it holds four times the survivors expected"
-                )
-            for count in (33, 256):
+            for count in (1, 32, 33, 1024):
                 n, (seeds, first, growth, cap) = 32 * panels, card._plan(k, count)
-                assert count * card._bytes(k, cap) <= max(
-                    512 << 20, count * card._bytes(k, 8 * max(1024, 2 * k))
-                )
-                assert (seeds > 0) == (first == n > 1)
+                assert (seeds > 0) == (first == n)
                 if seeds:
+                    assert count * card._bytes(k, cap) <= 512 << 20
                     assert max(8192, 128 * k) <= seeds <= n / 4 + 32
-                    assert seeds // 32 <= cap, "no seed is lost"
-                    assert cap >= 8 * k * n / (seeds + 32)
-        assert card._plan(100, 257) == (0, 1024, 3, 8192)
-        assert card._plan(200, 257) == (0, 1024, 1, 8192)
-    assert card._plan(100, 1) == (2_666_688, 96_000_000, 1, 131_072)
+                    assert cap >= seeds // 32, "no seed is lost"
+                    assert cap >= 16 * k * n / (seeds + 32)
+                else:
+                    assert first >= 2 * k
+                    assert 1 <= growth <= 36
+                    assert growth == 1 or cap >= 8 * k * growth, (
+                        "half of it holds four times the survivors expected"
+                    )
+        assert card._plan(100, 1025) == (0, 1024, 3, 8192)
+        assert card._plan(200, 1025) == (0, 1024, 1, 8192)
+    assert card._plan(100, 32) == (783_840, 96_000_000, 1, 195_960)
     card.order = range(1_000_000)
-    assert card._plan(100, 33) == (80_000, 1_000_000, 1, 10_000)
-    assert card._plan(1000, 256) == (250_016, 1_000_000, 1, 32_000)
+    assert card._plan(100, 1) == (80_000, 1_000_000, 1, 131_072)
+    assert card._plan(100, 33) == card._plan(100, 1024) == (80_000, 1_000_000, 1, 20_000)
+    assert card._plan(1000, 256) == (250_016, 1_000_000, 1, 64_000)
+    assert card._plan(1000, 1024) == (0, 2016, 1, 16_128), "buffers would take more memory than there is"
     assert card._plan(8000, 256)[0] == 0, "a quarter of the items has too few panels for so many"
-    card.order = range(96_000_000)
-    assert card._plan(100, 256)[0] == 783_840
-    assert card._plan(20_000, 256) == (0, 40_000, 1, 320_000), (
-        "buffers would take more memory than there is for them"
-    )
+    assert card._group(100) > 1024, "a pass of more than have seeds is as large as without them"
     card.order = range(3_000_000)
     assert len(list(card._stretches(None, *card._plan(10_000, 1)[1:3]))) == 5
 
@@ -436,13 +427,20 @@ def test_seeds_of_more_than_few_queries(
 def test_answers_on_either_side_of_every_border(
     cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Few queries, queries with blocks of their own, seeded ones, and more: the plan is another, the answer is not."""
-    for name, value in (("FEW", 2), ("ALONE", 4), ("SEEDED", 6), ("_SEEDS", 1), ("_BALANCE", 1.0)):
+    """Few queries, queries scored at once, with blocks of their own, seeded ones, and more: the answer is the same."""
+    for name, value in (
+        ("FEW", 2),
+        ("AT_ONCE", 3),
+        ("ALONE", 4),
+        ("SEEDED", 6),
+        ("_SEEDS", 1),
+        ("_BALANCE", 1.0),
+    ):
         monkeypatch.setattr(device_index, name, value)
     rng = np.random.default_rng(14)
     items, queries = draw("gamma norms", rng, 900, 24), draw("normal", rng, 8, 24)
     index, mask = fr.Index(cupy.asarray(items), precision="int8"), rng.random((8, 900)) < 0.4
-    assert [index._card._plan(7, count)[0] for count in (2, 3, 6, 7)] == [64, 96, 96, 0]
+    assert [index._card._plan(7, count)[0] for count in (2, 3, 6, 7)] == [96, 96, 96, 0]
     for count in range(1, 9):
         some, there = mask[:count], cupy.asarray(queries[:count])
         expected = oracle(queries[:count], items, 7, allowed=~some, min_score=0.5)
