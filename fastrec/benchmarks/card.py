@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from fastrec._core import cuda
+from fastrec._core.threads import get_threads
 from fastrec.benchmarks.harness import OURS, Skip, Verdict
 
 FLUSH = 256 << 20  # bytes written before a cold sample: several times any cache
-
-
+BUDGET, LEAST = (
+    4.0,
+    5,
+)  # seconds in which a case's contenders take turns, and rounds that they take in any case
+_STREAMS = 256  # of random numbers, whatever the number of threads
 PEERS = ("torch", "cuvs", "faiss", "implicit")
 
 
@@ -83,6 +89,25 @@ class Card:
         return np.random.default_rng([self.seed, number])
 
 
+def normals(rng: np.random.Generator, shape: tuple[int, int], *, unit: bool = False) -> np.ndarray:
+    """A matrix of float32 normals, its rows scaled to unit length where asked for.
+
+    Stretches of rows are drawn by all threads, each from a stream of its own: one thread would draw the largest for
+    longer than everything else takes.
+    """
+    made = np.empty(shape, np.float32)
+
+    def draw(stream: np.random.Generator, part: np.ndarray) -> None:
+        stream.standard_normal(dtype=np.float32, out=part)
+        if unit:
+            part /= np.linalg.norm(part, axis=1, keepdims=True)
+
+    parts = np.array_split(made, _STREAMS)
+    with ThreadPoolExecutor(get_threads()) as pool:
+        list(pool.map(draw, rng.spawn(_STREAMS), parts))
+    return made
+
+
 Prepare = Callable[[Card], Case]
 CASES: dict[str, tuple[str, Prepare]] = {}
 WITH_PEERS: set[str] = set()  # cases in which peers beside torch take part
@@ -130,7 +155,10 @@ def measure(
     peers: tuple[str, ...] = ("torch",),
 ) -> dict[str, Any]:
     """Run the cases called ``names`` (all, where the list is empty), with ``peers`` in this process where they are
-    installed: facts, rows, and what could not be run."""
+    installed: facts, rows, and what could not be run.
+
+    Contenders take ``rounds`` turns, or fewer where those would take longer than `BUDGET`.
+    """
     import fastrec.benchmarks.cases.on_card
     import fastrec.benchmarks.cases.on_card_measure
     import fastrec.benchmarks.cases.on_card_weigh  # noqa: F401  # registers
@@ -199,7 +227,10 @@ def _run(name: str, case: Case, xp: Any, rounds: int, say: Callable[[str], None]
     if not all(row.agrees for row in rows if row.name.startswith(OURS)):
         return rows  # a wrong answer is not timed
     flush = xp.empty(FLUSH, xp.uint8)
-    for _ in range(rounds):
+    end = time.perf_counter() + BUDGET
+    for done in range(rounds):
+        if done >= LEAST and time.perf_counter() > end:
+            break
         for contender, row in zip(case.contenders, rows):
             if row.verdict.startswith("not run"):
                 continue

@@ -93,6 +93,30 @@ def test_a_wrong_answer_is_not_timed_and_ends_with_1(
     assert "differs" in text
 
 
+@needs_host
+def test_long_rounds_are_fewer(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card, "CASES", {"rank/small": ("small", small)})
+    for budget, rounds in ((60.0, 7), (0.0, card.LEAST)):
+        monkeypatch.setattr(card, "BUDGET", budget)
+        [row] = card.measure([], "quick", 0, 7, peers=())["rows"]
+        assert len(row["warm_ms"]) == len(row["cold_ms"]) == rounds
+
+
+def test_normals_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    for threads in (1, 3):
+        monkeypatch.setattr(card, "get_threads", lambda threads=threads: threads)
+        rng = np.random.default_rng(1)
+        made.append([card.normals(rng, (300, 5)), card.normals(rng, (3, 7), unit=True)])
+    for one, other in zip(*made):
+        np.testing.assert_array_equal(one, other)
+    values, units = made[0]
+    assert (values.dtype, len(np.unique(values))) == (np.float32, values.size)
+    assert abs(values.mean()) < 0.1
+    assert abs(values.std() - 1) < 0.1
+    np.testing.assert_allclose(np.linalg.norm(units, axis=1), 1, rtol=1e-6)
+
+
 def small(lab: card.Card) -> card.Case:
     return on_card._search(lab, 16, 3, "a goal", sizes=((3, 150),) * 3)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import fastrec as fr
-from fastrec.benchmarks.card import Card, Case, Contender, card_case
+from fastrec.benchmarks.card import Card, Case, Contender, card_case, normals
 from fastrec.benchmarks.cases.on_card_peers import peers
 from fastrec.benchmarks.harness import OURS, Verdict
 from fastrec.ranking.device_index import moved
@@ -53,7 +53,7 @@ def large_k(card: Card) -> Case:
 def select(card: Card) -> Case:
     xp = card.xp
     q, n = card.size((64, 20_000), (1000, 100_000), (4096, 200_000))
-    scores = card.rng(9).standard_normal((q, n), np.float32)
+    scores = normals(card.rng(9), (q, n))
     there = xp.asarray(scores)
     expected = fr.select_topk(scores[:_SAMPLE], 100)
     ours = Contender(OURS, lambda: fr.select_topk(there, 100), lambda top: _same(top, expected))
@@ -77,7 +77,7 @@ def streamed(card: Card) -> Case:
     xp, d, k = card.xp, 128, 100
     q, n = card.size((64, 20_000), (1024, 300_000), (4096, 1_000_000))
     rng = card.rng(12)
-    items, queries = rng.standard_normal((n, d), np.float32), rng.standard_normal((q, d), np.float32)
+    items, queries = normals(rng, (n, d)), normals(rng, (q, d))
     host, there = fr.Index(items), xp.asarray(queries)
     expected = host.topk(queries[:_SAMPLE], k)
     index, resident = moved(host, "cuda", stream=True), host.to("cuda")
@@ -95,8 +95,7 @@ def _search(
     xp = card.xp
     q, n = card.size(*(sizes or ((256, 50_000), (1024, 300_000), (4096, 1_000_000))))
     rng = card.rng(d)
-    items, queries = rng.standard_normal((n, d), np.float32), rng.standard_normal((q, d), np.float32)
-    items /= np.linalg.norm(items, axis=1, keepdims=True)  # nothing to stop early on
+    items, queries = normals(rng, (n, d), unit=True), normals(rng, (q, d))  # nothing to stop early on
     there_items, there = xp.asarray(items), xp.asarray(queries)
     index = fr.Index(there_items)
     exclude = banned = None
