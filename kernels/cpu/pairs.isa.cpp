@@ -33,10 +33,12 @@ FR_INLINE void ask_first(const fr_pairs &pairs, int64_t begin, int64_t end) {
 // first cache from their ends.  (One line is no stream, and what is longer gains more by streams than it loses.)
 enum { SHORT = 64, MIDDLE = 384, LONG = 768 };  // bytes
 enum { SOON = 16 };                             // pairs asked for ahead of their scores
+enum { NEAR = 1024 };                           // longest row that is copied, in values
 // Bytes from the line in which a row begins to the end of its last: rows that begin on a line, all of them, have one less.
 FR_INLINE int64_t spread(const fr_items &items) {
-  const bool alike = items.stride % 16 == 0;  // then all rows begin where the first does within a line
-  return (alike ? reinterpret_cast<uintptr_t>(items.data) % 64 : 60) + items.d * 4;
+  const int64_t width = items.dtype == FR_F32 ? 4 : 2;
+  const bool alike = items.stride * width % 64 == 0;  // then all rows begin where the first does within a line
+  return (alike ? reinterpret_cast<uintptr_t>(items.data) % 64 : 64 - width) + items.d * width;
 }
 template <int N>
 FR_INLINE void ask_across(const fr_pairs &pairs, const fr_items &queries, int64_t bytes, int64_t first, int64_t end) {
@@ -59,25 +61,37 @@ FR_INLINE void ask_across(const fr_pairs &pairs, const fr_items &queries, int64_
 FR_INLINE bool all_exist(const int64_t *four, int64_t n) {
   return !_mm256_cmpge_epu64_mask(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(four)), _mm256_set1_epi64x(n));
 }
-FR_INLINE void copy_row(const float *from, int64_t d, float *to) {
-  const auto copy = [&](int64_t t) { _mm512_storeu_ps(to + t, _mm512_loadu_ps(from + t)); };
+// Sixteen values, or those of `mask`, of a row that begins at `from`.
+template <int DTYPE>
+FR_INLINE __m512 sixteen(const void *from, int64_t t, __mmask16 mask) {
+  if (DTYPE == FR_F32) return _mm512_maskz_loadu_ps(mask, static_cast<const float *>(from) + t);
+  const __m256i bits = _mm256_maskz_loadu_epi16(mask, static_cast<const uint16_t *>(from) + t);
+  if (DTYPE == FR_F16) return _mm512_cvtph_ps(bits);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+template <int DTYPE>
+FR_INLINE void copy_row(const void *from, int64_t d, float *to) {
+  const auto copy = [&](int64_t t) { _mm512_storeu_ps(to + t, sixteen<DTYPE>(from, t, 0xffff)); };
   int64_t t = d;
   for (; t >= 64; t -= 64) copy(t - 16), copy(t - 32), copy(t - 48), copy(t - 64);
   for (; t >= 16; t -= 16) copy(t - 16);
-  if (t) _mm512_mask_storeu_ps(to, __mmask16((1u << t) - 1), _mm512_maskz_loadu_ps(__mmask16((1u << t) - 1), from));
+  const __mmask16 left = __mmask16((1u << t) - 1);
+  if (t) _mm512_mask_storeu_ps(to, left, sixteen<DTYPE>(from, 0, left));
 }
 
-// Scores of pairs `begin` to `end` of a float32 matrix, four at a time; returns where it ended.  To widen a query is half
-// of the work of a score, which pairs of one query, side by side, share.
-template <int METRIC>
+// Scores of pairs `begin` to `end`, four at a time; returns where it ended.  To widen a query is half of the work of a
+// score, which pairs of one query, side by side, share.
+template <int METRIC, int DTYPE>
 FR_NOINLINE int64_t score_fours(const fr_pairs &pairs, const fr_items &queries, int64_t begin, int64_t end) {
   enum { WIDE = 2048 };
   const fr_items &items = pairs.items;
-  const int64_t d = items.d, bytes = d * 4, apart = (d + 15) & ~int64_t(15);
+  const int64_t d = items.d, width = DTYPE == FR_F32 ? 4 : 2, bytes = d * width, apart = (d + 15) & ~int64_t(15);
   const int64_t spans = spread(items);
   const int across = bytes <= SHORT || bytes > LONG ? 0 : bytes > MIDDLE ? 4 : 8;
   alignas(64) double wide[WIDE];
-  alignas(64) float near[LONG];  // four rows
+  if (DTYPE != FR_F32 && d > NEAR) return begin;
+  const bool copied = across || DTYPE != FR_F32;
+  alignas(64) float near[4 * NEAR];
   double norm = 0.0;
   int64_t last = -1, i = begin;
   if (!across) ask_first(pairs, begin, end);
@@ -94,8 +108,9 @@ FR_NOINLINE int64_t score_fours(const fr_pairs &pairs, const fr_items &queries, 
     else if (across && (i - begin) % 8 == 0) ask_across<8>(pairs, queries, spans, i + SOON, end);
     for (int j = 0; j < 4; ++j) {
       if (!across) ask(pairs, queries, i + j, end);
-      item[j] = static_cast<const float *>(items.data) + cols[j] * items.stride;
-      if (across) copy_row(item[j], d, near + j * apart), item[j] = near + j * apart;
+      const char *row = static_cast<const char *>(items.data) + cols[j] * items.stride * width;
+      if (copied) copy_row<DTYPE>(row, d, near + j * apart);
+      item[j] = copied ? near + j * apart : reinterpret_cast<const float *>(row);
     }
     __m256d sums, norms = _mm256_setzero_pd(), squares = norms;
     if (rows[0] == rows[1] && rows[0] == rows[2] && rows[0] == rows[3] && d <= WIDE) {
@@ -119,6 +134,12 @@ FR_NOINLINE int64_t score_fours(const fr_pairs &pairs, const fr_items &queries, 
   }
   return i;
 }
+template <int METRIC>
+FR_INLINE int64_t score_fours(const fr_pairs &pairs, const fr_items &queries, int64_t begin, int64_t end) {
+  return pairs.items.dtype == FR_F32   ? score_fours<METRIC, FR_F32>(pairs, queries, begin, end)
+         : pairs.items.dtype == FR_F16 ? score_fours<METRIC, FR_F16>(pairs, queries, begin, end)
+                                       : score_fours<METRIC, FR_BF16>(pairs, queries, begin, end);
+}
 #endif
 
 }  // namespace
@@ -133,10 +154,9 @@ void FR_FN(fr_pairs_task)(const fr_pairs *pairs, int64_t task) {
   int64_t last = -1, i = begin;
   double norm = 0.0;
 #if defined(FR_AVX512)
-  if (items.dtype == FR_F32)
-    i = items.metric == FR_DOT      ? score_fours<FR_DOT>(*pairs, queries, begin, end)
-        : items.metric == FR_COSINE ? score_fours<FR_COSINE>(*pairs, queries, begin, end)
-                                    : score_fours<FR_L2>(*pairs, queries, begin, end);
+  i = items.metric == FR_DOT      ? score_fours<FR_DOT>(*pairs, queries, begin, end)
+      : items.metric == FR_COSINE ? score_fours<FR_COSINE>(*pairs, queries, begin, end)
+                                  : score_fours<FR_L2>(*pairs, queries, begin, end);
 #endif
   if (i == begin) ask_first(*pairs, begin, end);
   for (; i < end; ++i) {

@@ -13,6 +13,7 @@ import pytest
 from ranking import DRAWS, METRICS, draw, score_matrix
 
 import fastrec as fr
+from fastrec.ranking.index import BFLOAT16
 
 
 def same_bits(got: np.ndarray, expected: np.ndarray, what: str = "") -> None:
@@ -206,16 +207,27 @@ def test_one_pair_astray_among_many_is_found_wherever_it_is() -> None:
                     fr.score_pairs.run("reference", queries, items, **wrong)
 
 
-def test_where_rows_begin_within_a_line_of_the_cache_does_not_matter() -> None:
+@pytest.mark.parametrize("form", ["float32", "float16", "bfloat16"])
+def test_where_rows_begin_within_a_line_of_the_cache_does_not_matter(form: str) -> None:
     rng = np.random.default_rng(4)
-    for d in (16, 17, 64, 100, 128, 192):
-        values = rng.standard_normal((300, d)).astype(np.float32)
+    width = 4 if form == "float32" else 2
+    for d in (16, 17, 64, 100, 128, 192, 384, 1024, 1025):
         queries = rng.standard_normal((9, d)).astype(np.float32)
-        rows, cols = np.sort(rng.integers(0, 9, 5_000)), rng.integers(0, 300, 5_000)
-        expected = fr.score_pairs(queries, values, rows, cols)
-        for shift in range(16):
-            memory = np.empty(300 * d + 32, np.float32)
-            start = (-memory.ctypes.data // 4) % 16 + shift
-            items = memory[start : start + 300 * d].reshape(300, d)
-            items[...] = values
+        rows, cols = np.sort(rng.integers(0, 9, 3_000)), rng.integers(0, 60, 3_000)
+        values = rng.standard_normal((60, d)).astype(np.float32)
+        if form == "bfloat16":
+            bits = (values.view(np.uint32) >> 16).astype(np.uint16)
+            values = (bits.astype(np.uint32) << 16).view(np.float32)
+        else:
+            bits = values.astype(form)
+            values = bits.astype(np.float32)
+        exact = (queries[rows].astype(np.float64) * values[cols]).sum(axis=1)
+        expected = fr.score_pairs.run("reference", queries, values, rows, cols)
+        np.testing.assert_allclose(expected, exact, rtol=1e-6, atol=1e-5)
+        for shift in range(0, 64, width if d < 200 else 12):
+            memory = np.empty(60 * d * width + 128, np.uint8)
+            start = -memory.ctypes.data % 64 + shift
+            items = memory[start : start + 60 * d * width].view(bits.dtype).reshape(60, d)
+            items[...] = bits
+            items = items.view(BFLOAT16) if form == "bfloat16" else items
             np.testing.assert_array_equal(fr.score_pairs(queries, items, rows, cols), expected)
