@@ -12,6 +12,8 @@ FR_INLINE void measure(const fr_candidates &args, int64_t *kept, int64_t *room) 
   if (*room > args.longest + 1) *room = args.longest + 1;
 }
 
+enum { SOME = 512 };  // candidates scored at a time
+
 // Indices below zero are the largest of all.
 FR_INLINE bool exists(int64_t index, int64_t n) { return uint64_t(index) < uint64_t(n); }
 
@@ -142,34 +144,39 @@ FR_INLINE int64_t score_fours(const fr_pairs &pairs, const fr_items &queries, in
 }
 #endif
 
+// Scores of pairs `begin` to `end`, up to the first that does not exist.
+void score_pairs(const fr_pairs &pairs, int64_t begin, int64_t end) {
+  const fr_items &items = pairs.items;
+  const fr_items queries = {pairs.queries, pairs.q, items.d, items.d, FR_F32, FR_DOT, nullptr};
+  float line[FR_LINE];
+  int64_t last = -1, i = begin;
+  double norm = 0.0;
+#if defined(FR_AVX512)
+  i = items.metric == FR_DOT      ? score_fours<FR_DOT>(pairs, queries, begin, end)
+      : items.metric == FR_COSINE ? score_fours<FR_COSINE>(pairs, queries, begin, end)
+                                  : score_fours<FR_L2>(pairs, queries, begin, end);
+#endif
+  if (i == begin) ask_first(pairs, begin, end);
+  for (; i < end; ++i) {
+    ask(pairs, queries, i, end);
+    const int64_t row = pairs.rows[i], col = pairs.cols[i];
+    if (FR_UNLIKELY(!exists(row, pairs.q) || !exists(col, items.n))) {
+      *pairs.astray = 1;
+      return;
+    }
+    const float *query = pairs.queries + row * items.d;
+    if (items.metric == FR_COSINE && row != last) last = row, norm = sqrt(dot64(query, query, items.d));
+    pairs.out[i] = canonical(items, query, norm, col, line);
+  }
+}
+
 }  // namespace
 
 extern "C" {
 
 void FR_FN(fr_pairs_task)(const fr_pairs *pairs, int64_t task) {
-  const fr_items &items = pairs->items;
   const int64_t begin = task * pairs->chunk, end = begin + pairs->chunk < pairs->n ? begin + pairs->chunk : pairs->n;
-  const fr_items queries = {pairs->queries, pairs->q, items.d, items.d, FR_F32, FR_DOT, nullptr};
-  float line[FR_LINE];
-  int64_t last = -1, i = begin;
-  double norm = 0.0;
-#if defined(FR_AVX512)
-  i = items.metric == FR_DOT      ? score_fours<FR_DOT>(*pairs, queries, begin, end)
-      : items.metric == FR_COSINE ? score_fours<FR_COSINE>(*pairs, queries, begin, end)
-                                  : score_fours<FR_L2>(*pairs, queries, begin, end);
-#endif
-  if (i == begin) ask_first(*pairs, begin, end);
-  for (; i < end; ++i) {
-    ask(*pairs, queries, i, end);
-    const int64_t row = pairs->rows[i], col = pairs->cols[i];
-    if (FR_UNLIKELY(!exists(row, pairs->q) || !exists(col, items.n))) {
-      *pairs->astray = 1;
-      return;
-    }
-    const float *query = pairs->queries + row * items.d;
-    if (items.metric == FR_COSINE && row != last) last = row, norm = sqrt(dot64(query, query, items.d));
-    pairs->out[i] = canonical(items, query, norm, col, line);
-  }
+  score_pairs(*pairs, begin, end);
 }
 
 void FR_FN(fr_score_row)(const fr_items *items, const float *query, float *out) {
@@ -189,20 +196,24 @@ void FR_FN(fr_candidates_task)(const fr_candidates *args, int64_t number, int wo
   int64_t k, room;  // never more than there are candidates
   measure(*args, &k, &room);
   uint64_t *keys = reinterpret_cast<uint64_t *>(args->scratch + worker * args->scratch_bytes), *more = keys + room;
-  const float *query = args->queries + number * items.d;
-  const double norm = items.metric == FR_COSINE ? sqrt(dot64(query, query, items.d)) : 0.0;
-  float line[FR_LINE];
-  int64_t n = 0;
-  const int64_t end = args->own.indptr[number + 1];
-  for (int64_t i = args->own.indptr[number]; i < end; ++i) {
-    if (i + FR_EARLY < end) touch(items, entry(args->own, i + FR_EARLY));
-    if (i + FR_AHEAD < end) fetch<2>(items, entry(args->own, i + FR_AHEAD));
-    const int64_t row = entry(args->own, i);
-    if (args->exclude.indptr && is_listed(args->exclude, number, row)) continue;
-    const float score = canonical(items, query, norm, row, line);
-    if (!(score >= args->min_score)) continue;
-    if (n == room) keep_largest(keys, n, k), n = k;
-    keys[n++] = key_of(score, uint32_t(row));
+  int64_t same[SOME], cols[SOME], n = 0;  // pairs of this query, a few at a time
+  float scores[SOME];
+  int astray = 0;  // candidates were looked at before
+  const int64_t begin = args->own.indptr[number], end = args->own.indptr[number + 1];
+  for (int64_t j = 0; j < SOME && j < end - begin; ++j) same[j] = number;
+  for (int64_t i = begin; i < end;) {
+    int64_t some = 0;
+    for (; i < end && some < SOME; ++i) {
+      const int64_t row = entry(args->own, i);
+      cols[some] = row;
+      some += !(args->exclude.indptr && is_listed(args->exclude, number, row));
+    }
+    score_pairs({items, args->queries, args->q, same, cols, some, some, scores, &astray}, 0, some);
+    for (int64_t j = 0; j < some; ++j) {
+      if (!(scores[j] >= args->min_score)) continue;
+      if (n == room) keep_largest(keys, n, k), n = k;
+      keys[n++] = key_of(scores[j], uint32_t(cols[j]));
+    }
   }
   if (n > k) keep_largest(keys, n, k), n = k;
   sort_descending(keys, n, more);
