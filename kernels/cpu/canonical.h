@@ -236,12 +236,15 @@ FR_INLINE float score_of(const fr_items &items, double sum, double query_norm, d
   return float(score) + 0.0f;
 }
 
-FR_INLINE float canonical(const fr_items &items, const float *query, double query_norm, int64_t row, float *scratch) {
-  const float *item = item_row(items, row, scratch);
+// Of `item`, the values of row `row`.
+FR_INLINE float canonical_of(const fr_items &items, const float *query, double query_norm, const float *item, int64_t row) {
   if (items.metric == FR_L2) return score_of<FR_L2>(items, square_distance64(query, item, items.d), 0.0, 0.0, row);
   const double sum = dot64(query, item, items.d);
   if (items.metric == FR_DOT) return score_of<FR_DOT>(items, sum, 0.0, 0.0, row);
   return score_of<FR_COSINE>(items, sum, query_norm, dot64(item, item, items.d), row);
+}
+FR_INLINE float canonical(const fr_items &items, const float *query, double query_norm, int64_t row, float *scratch) {
+  return canonical_of(items, query, query_norm, item_row(items, row, scratch), row);
 }
 
 #if defined(FR_AVX512)

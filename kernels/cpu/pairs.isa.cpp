@@ -28,14 +28,14 @@ FR_INLINE void ask_first(const fr_pairs &pairs, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < begin + FR_AHEAD && i < end; ++i) fetch<2>(pairs.items, pairs.cols[i]);
 }
 
-#if defined(FR_AVX512)
+#if defined(FR_AVX2)
 // Rows of two to a dozen lines of the cache.  The lines of one, read in order, look like a stream to the hardware, which
 // then fetches what lies behind it and nobody will read: up to two lines for every five (bench/results/rank.md).  So
 // lines are asked for across N rows, the first of each, then the second, and rows are copied to where they stay in the
 // first cache from their ends.  (One line is no stream, and what is longer gains more by streams than it loses.)
 enum { SHORT = 64, MIDDLE = 384, LONG = 768 };  // bytes
 enum { SOON = 16 };                             // pairs asked for ahead of their scores
-enum { NEAR = 1024 };                           // longest row that is copied, in values
+enum { NEAR = 1024 };                           // longest row that is widened in a copy, in values
 // Bytes from the line in which a row begins to the end of its last: rows that begin on a line, all of them, have one less.
 FR_INLINE int64_t spread(const fr_items &items) {
   const int64_t width = items.dtype == FR_F32 ? 4 : 2;
@@ -60,6 +60,11 @@ FR_INLINE void ask_across(const fr_pairs &pairs, const fr_items &queries, int64_
   for (int j = 0; j < N; ++j)
     if (pairs.rows[first + j] != last) last = pairs.rows[first + j], fetch<2>(queries, last);
 }
+// How many rows to ask across.
+FR_INLINE int across_of(int64_t bytes) { return bytes <= SHORT || bytes > LONG ? 0 : bytes > MIDDLE ? 4 : 8; }
+#endif
+
+#if defined(FR_AVX512)
 FR_INLINE bool all_exist(const int64_t *four, int64_t n) {
   return !_mm256_cmpge_epu64_mask(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(four)), _mm256_set1_epi64x(n));
 }
@@ -89,7 +94,7 @@ FR_NOINLINE int64_t score_fours(const fr_pairs &pairs, const fr_items &queries, 
   const fr_items &items = pairs.items;
   const int64_t d = items.d, width = DTYPE == FR_F32 ? 4 : 2, bytes = d * width, apart = (d + 15) & ~int64_t(15);
   const int64_t spans = spread(items);
-  const int across = bytes <= SHORT || bytes > LONG ? 0 : bytes > MIDDLE ? 4 : 8;
+  const int across = across_of(bytes);
   alignas(64) double wide[WIDE];
   if (DTYPE != FR_F32 && d > NEAR) return begin;
   const bool copied = across || DTYPE != FR_F32;
@@ -142,6 +147,52 @@ FR_INLINE int64_t score_fours(const fr_pairs &pairs, const fr_items &queries, in
          : pairs.items.dtype == FR_F16 ? score_fours<METRIC, FR_F16>(pairs, queries, begin, end)
                                        : score_fours<METRIC, FR_BF16>(pairs, queries, begin, end);
 }
+#elif defined(FR_AVX2)
+FR_INLINE void copy_row(const fr_items &items, const void *from, float *to) {
+  int64_t t = items.d;
+  if (items.dtype == FR_F32)
+    for (const float *row = static_cast<const float *>(from); t >= 8; t -= 8)
+      _mm256_storeu_ps(to + t - 8, _mm256_loadu_ps(row + t - 8));
+  const uint16_t *bits = static_cast<const uint16_t *>(from);
+  if (items.dtype == FR_F16)
+    for (; t >= 8; t -= 8)
+      _mm256_storeu_ps(to + t - 8, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(bits + t - 8))));
+  if (items.dtype == FR_BF16)
+    for (; t >= 8; t -= 8) {
+      const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i *>(bits + t - 8));
+      _mm256_storeu_ps(to + t - 8, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16)));
+    }
+  fr_items rest = items;
+  rest.data = from, rest.d = t;
+  float line[8];
+  memcpy(to, item_row(rest, 0, line), size_t(t) * 4);
+}
+
+// Scores of pairs `begin` to `end` where rows are asked for across each other; returns where it ended.
+FR_NOINLINE int64_t score_across(const fr_pairs &pairs, const fr_items &queries, int64_t begin, int64_t end) {
+  const fr_items &items = pairs.items;
+  const int64_t width = items.dtype == FR_F32 ? 4 : 2, spans = spread(items);
+  const int across = across_of(items.d * width);
+  if (!across) return begin;
+  alignas(64) float near[NEAR];
+  double norm = 0.0;
+  int64_t last = -1, i = begin;
+  for (int64_t first = begin; first < begin + SOON; first += 4) ask_across<4>(pairs, queries, spans, first, end);
+  for (; i < end; ++i) {
+    if (across == 8 && (i - begin) % 8 == 0) ask_across<8>(pairs, queries, spans, i + SOON, end);
+    if (across == 4 && (i - begin) % 4 == 0) ask_across<4>(pairs, queries, spans, i + SOON, end);
+    const int64_t row = pairs.rows[i], col = pairs.cols[i];
+    if (FR_UNLIKELY(!exists(row, pairs.q) || !exists(col, items.n))) {
+      *pairs.astray = 1;
+      return end;
+    }
+    const float *query = pairs.queries + row * items.d;
+    if (items.metric == FR_COSINE && row != last) last = row, norm = sqrt(dot64(query, query, items.d));
+    copy_row(items, static_cast<const char *>(items.data) + col * items.stride * width, near);
+    pairs.out[i] = canonical_of(items, query, norm, near, col);
+  }
+  return i;
+}
 #endif
 
 // Scores of pairs `begin` to `end`, up to the first that does not exist.
@@ -155,6 +206,8 @@ void score_pairs(const fr_pairs &pairs, int64_t begin, int64_t end) {
   i = items.metric == FR_DOT      ? score_fours<FR_DOT>(pairs, queries, begin, end)
       : items.metric == FR_COSINE ? score_fours<FR_COSINE>(pairs, queries, begin, end)
                                   : score_fours<FR_L2>(pairs, queries, begin, end);
+#elif defined(FR_AVX2)
+  i = score_across(pairs, queries, begin, end);
 #endif
   if (i == begin) ask_first(pairs, begin, end);
   for (; i < end; ++i) {
