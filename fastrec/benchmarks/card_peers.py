@@ -1,14 +1,15 @@
 """Peers on a card, each in a process of its own.
 
-cuVS, faiss and implicit bring libraries of CUDA of their own, and a process that has loaded several of them may end
-without a word.  Therefore `compare` lets this program measure each of them in a child, by the same command: inputs are
-drawn from the same seed, our times there are left out, and a child that dies is one line of the report.
+cuVS, faiss and implicit bring libraries of CUDA of their own, and one that fails may end its process without a word.
+Therefore `compare` lets this program measure each of them in a child, by the same command: inputs are drawn from the
+same seed, our times there are left out, and a child that dies is one line of the report, which says where.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,9 @@ from fastrec._core import checks
 from fastrec.benchmarks import card
 from fastrec.benchmarks.harness import OURS
 from fastrec.benchmarks.peers import package_version
+
+_TELLING = ("-X", "faulthandler")  # options of a Python that says where a fault ends it
+_FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
 
 
 def shared_out(wanted: str) -> tuple[tuple[str, ...], list[str]]:
@@ -59,16 +63,27 @@ def compare(
             file = Path(folder, "rows.json")
             size = [] if scale == "default" else [f"--{scale}"]
             options = ["--seed", str(seed), "--peers", peer, "--json", str(file), *size, *cases]
-            command = [sys.executable, "-m", "fastrec", "bench", "--device", "cuda", *options]
+            command = [sys.executable, *_TELLING, "-m", "fastrec", "bench", "--device", "cuda", *options]
             done = subprocess.run(command, capture_output=True, text=True)
             if not file.is_file():
-                last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-                result["skipped"][peer] = ": ".join(
-                    [f"its process ended with status {done.returncode}", *last]
-                )
+                result["skipped"][peer] = _end(done)
                 continue
             theirs = json.loads(file.read_text())["rows"]
         found = [row for row in theirs if not row["contender"].startswith(OURS)]
         order = {name: place for place, name in enumerate(card.CASES)}
         result["rows"] = sorted(result["rows"] + found, key=lambda row: order[row["case"]])
     return result
+
+
+def _end(done: subprocess.CompletedProcess[str]) -> str:
+    """What a child that left no rows ended with: where in this package a fault hit it, else the last line it wrote."""
+    told = f"its process ended with status {done.returncode}"
+    fault, _, after = done.stderr.partition("Fatal Python error: ")[2].partition("\n")
+    # Innermost first.  Threads are apart by empty lines; what is below the frames names modules.
+    frames = _FRAME.findall(after.partition("Current thread")[2].partition("\n\n")[0])
+    if frames:
+        package = Path(card.__file__).parents[1]
+        ours = [frame for frame in frames if package in Path(frame[0]).parents]
+        file, line, function = (ours or frames)[0]
+        return f"{told}: {fault} in {function}, {Path(file).name} line {line}"
+    return ": ".join([told, *(done.stderr or done.stdout).strip().splitlines()[-1:]])

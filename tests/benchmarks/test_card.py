@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -135,20 +136,21 @@ def module(monkeypatch: pytest.MonkeyPatch, name: str, **contents: Any) -> types
 
 @needs_host
 def test_peers_where_they_are_installed(cupy: fake_cupy.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that answers is timed, on the stream that is timed; one whose interface has changed is shown as not run."""
+    """One that answers is timed, and waited for; one whose interface has changed is shown as not run."""
     used: list[Any] = []
 
-    def resources(stream: int) -> int:
-        assert stream == cupy.stream != "default"
-        return stream
+    class Resources:  # takes no stream: the one that cuVS makes of a number is none
+        def sync(self) -> None:
+            used.append(("sync", self))
 
-    def build(items: Any, metric: str, resources: int) -> Any:
+    def build(items: Any, metric: str, resources: Resources) -> Any:
         assert metric == "inner_product"
+        assert cupy.log[-1] == ("sync", "stream")  # what is built of items on another stream comes after them
         used.append(("build", resources))
         return items
 
     def search(
-        items: Any, queries: Any, k: int, neighbors: Any, distances: Any, resources: int
+        items: Any, queries: Any, k: int, neighbors: Any, distances: Any, resources: Resources
     ) -> Any:  # fmt: skip
         used.append(("search", resources))
         assert (neighbors.dtype, distances.dtype) == (np.int64, np.float32)
@@ -161,7 +163,7 @@ def test_peers_where_they_are_installed(cupy: fake_cupy.Fake, monkeypatch: pytes
         CudaAsyncMemoryResource=lambda: "pool", set_current_device_resource=used.append
     )
     module(monkeypatch, "cuvs")
-    module(monkeypatch, "cuvs.common", Resources=resources)
+    module(monkeypatch, "cuvs.common", Resources=Resources)
     module(monkeypatch, "cuvs.neighbors", brute_force=types.SimpleNamespace(build=build, search=search))
     module(monkeypatch, "rmm", mr=memory)
     module(monkeypatch, "implicit.gpu", HAS_CUDA=True, Matrix=lambda array: array, KnnQuery=KnnQuery)
@@ -169,7 +171,7 @@ def test_peers_where_they_are_installed(cupy: fake_cupy.Fake, monkeypatch: pytes
     rows = measured("cuvs", "implicit")
     assert rows["cuVS brute force"]["verdict"] == "1.0000 of the ids"
     assert rows["cuVS brute force"]["warm_ms"]
-    assert [what[0] for what in used[1:]] == ["build"] + 4 * ["search"]
+    assert [what[0] for what in used[1:]] == ["build"] + 4 * ["search", "sync"]
     assert used[0] == "pool"
     assert len({what[1] for what in used[1:]}) == 1
     changed = rows["implicit KnnQuery (ids to the host)"]
@@ -270,7 +272,9 @@ def test_a_peer_in_a_process_of_its_own(cupy: fake_cupy.Fake, monkeypatch: pytes
         ("rank/alone", "fastrec"),
     ]  # fmt: skip
     assert result["skipped"] == {"faiss": "its process ended with status -11: before it died"}
-    assert commands[0][1:8] == ["-m", "fastrec", "bench", "--device", "cuda", "--seed", "3"]
+    assert commands[0][1:10] == [
+        "-X", "faulthandler", "-m", "fastrec", "bench", "--device", "cuda", "--seed", "3"
+    ]  # fmt: skip
     assert commands[0][-3:] == ["--quick", "rank/one", "rank/two"]
     # The table: medians, and times as a multiple of ours.
     console = Console(record=True, width=160)
@@ -281,6 +285,37 @@ def test_a_peer_in_a_process_of_its_own(cupy: fake_cupy.Fake, monkeypatch: pytes
     assert f"rank/one {shape} fastrec 2.000 2.000 1.00 0.0 Gscores/s the CPU's bits 7 ms" in lines
     assert "rank/one (3 x 150) cuVS 5.000 6.000 2.50 1.0000 of the ids" in lines
     assert "faiss: not run: its process ended with status -11: before it died" in lines
+
+
+def ended(code: str) -> str:
+    """What is said of a child that runs this."""
+    command = [sys.executable, *card_peers._TELLING, "-c", code]
+    return card_peers._end(subprocess.run(command, capture_output=True, text=True))
+
+
+def test_a_child_that_a_fault_ends_says_where() -> None:
+    built = "from fastrec.benchmarks.cases.on_card_peers import _built_once\n"
+    fault = "import faulthandler\ndef build():\n    print('before'); faulthandler._sigsegv()\n"
+    told = ended(f"{built}{fault}_built_once(build)()")
+    assert told.startswith("its process ended with status ")
+    assert (
+        ": Segmentation fault in <lambda>, on_card_peers.py line " in told
+    )  # and not `build`, which is not ours
+    # Where none of this package's functions is on the way, the innermost.
+    assert ended(f"{fault}build()").endswith(": Segmentation fault in build, <string> line 3")
+    # Beside another thread, whose place says nothing.
+    thread = "import threading, time\nthreading.Thread(target=time.sleep, args=[9], daemon=True).start()\n"
+    assert ended(f"{thread}{fault}build()").endswith(": Segmentation fault in build, <string> line 5")
+
+
+def test_a_child_that_ends_otherwise_says_the_last_of_what_it_wrote() -> None:
+    assert ended("raise ValueError('no such case')") == (
+        "its process ended with status 1: ValueError: no such case"
+    )
+    assert ended("print('rank/one', flush=True); import os; os._exit(3)") == (
+        "its process ended with status 3: rank/one"
+    )
+    assert ended("") == "its process ended with status 0"
 
 
 @needs_host

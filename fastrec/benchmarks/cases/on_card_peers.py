@@ -1,7 +1,8 @@
 """The exact searches of cuVS, faiss and implicit on a card, as contenders of ``rank`` where they are installed.
 
-All read items and queries where they lie.  cuVS and faiss work on the stream that is timed, with memory kept from call
-to call; implicit takes no stream and answers in NumPy arrays, so that its time holds the copy of its answer.
+All read items and queries where they lie, and keep their memory from call to call.  faiss works on the stream that is
+timed, cuVS and implicit on one of their own, for which they wait; implicit answers in NumPy arrays, so that its time
+holds the copy of its answer.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def peers(
     """What is asked for, installed and takes these sizes.  One that is there and does not work says so in its row."""
     found = []
     for peer, name, prepare, waits in (
-        ("cuvs", "cuVS brute force", _cuvs, False),
+        ("cuvs", "cuVS brute force", _cuvs, True),
         ("faiss", "faiss GpuIndexFlatIP", _faiss, False),
         ("implicit", "implicit KnnQuery (ids to the host)", _implicit, True),
     ):
@@ -62,17 +63,20 @@ def _cuvs(card: Card, queries: Any, items: Any, k: int) -> Callable[[], Search]:
             memory = importlib.import_module("rmm").mr
             # cuVS's scratch comes from RMM, by default from cudaMalloc, which waits for the card
             memory.set_current_device_resource(memory.CudaAsyncMemoryResource())
-        # Without a handle a call makes one of its own, and waits.
-        handle = common.Resources(stream=card.xp.cuda.get_current_stream().ptr)
+        # Without a handle each call would make one.  Its stream is its own: given ours, cuVS 26.10 takes the address of
+        # the Python number for that of the stream, and the process ends (github.com/NVIDIA/cuvs/issues/1863).
+        handle = common.Resources()
         shape = len(queries), k
         out = {
             "neighbors": card.xp.empty(shape, card.xp.int64),
             "distances": card.xp.empty(shape, card.xp.float32),
         }
+        card.xp.cuda.get_current_stream().synchronize()
         index = brute_force.build(items, metric="inner_product", resources=handle)
 
         def search() -> Any:
             brute_force.search(index, queries, k, **out, resources=handle)
+            handle.sync()
             return out["neighbors"]
 
         return search
