@@ -22,10 +22,8 @@ from fastrec._core.threads import get_threads
 from fastrec.benchmarks.harness import OURS, Skip, Verdict
 
 FLUSH = 256 << 20  # bytes written before a cold sample: several times any cache
-BUDGET, LEAST = (
-    4.0,
-    5,
-)  # seconds in which a case's contenders take turns, and rounds that they take in any case
+BUDGET = 4.0  # seconds in which a case's contenders take turns,
+LEAST = 5  # and rounds that they take in any case
 _STREAMS = 256  # of random numbers, whatever the number of threads
 PEERS = ("torch", "cuvs", "faiss", "implicit")
 
