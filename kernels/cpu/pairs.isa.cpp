@@ -148,31 +148,18 @@ FR_INLINE int64_t score_fours(const fr_pairs &pairs, const fr_items &queries, in
                                        : score_fours<METRIC, FR_BF16>(pairs, queries, begin, end);
 }
 #elif defined(FR_AVX2)
-FR_INLINE void copy_row(const fr_items &items, const void *from, float *to) {
-  int64_t t = items.d;
-  if (items.dtype == FR_F32)
-    for (const float *row = static_cast<const float *>(from); t >= 8; t -= 8)
-      _mm256_storeu_ps(to + t - 8, _mm256_loadu_ps(row + t - 8));
-  const uint16_t *bits = static_cast<const uint16_t *>(from);
-  if (items.dtype == FR_F16)
-    for (; t >= 8; t -= 8)
-      _mm256_storeu_ps(to + t - 8, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(bits + t - 8))));
-  if (items.dtype == FR_BF16)
-    for (; t >= 8; t -= 8) {
-      const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i *>(bits + t - 8));
-      _mm256_storeu_ps(to + t - 8, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16)));
-    }
-  fr_items rest = items;
-  rest.data = from, rest.d = t;
-  float line[8];
-  memcpy(to, item_row(rest, 0, line), size_t(t) * 4);
+FR_INLINE const float *copy_row(const float *from, int64_t d, float *to) {
+  int64_t t = d;
+  for (; t >= 8; t -= 8) _mm256_storeu_ps(to + t - 8, _mm256_loadu_ps(from + t - 8));
+  memcpy(to, from, size_t(t) * 4);
+  return to;
 }
 
 // Scores of pairs `begin` to `end` where rows are asked for across each other; returns where it ended.
 FR_NOINLINE int64_t score_across(const fr_pairs &pairs, const fr_items &queries, int64_t begin, int64_t end) {
   const fr_items &items = pairs.items;
-  const int64_t width = items.dtype == FR_F32 ? 4 : 2, spans = spread(items);
-  const int across = across_of(items.d * width);
+  const int64_t spans = spread(items);
+  const int across = across_of(items.d * (items.dtype == FR_F32 ? 4 : 2));
   if (!across) return begin;
   alignas(64) float near[NEAR];
   double norm = 0.0;
@@ -188,8 +175,9 @@ FR_NOINLINE int64_t score_across(const fr_pairs &pairs, const fr_items &queries,
     }
     const float *query = pairs.queries + row * items.d;
     if (items.metric == FR_COSINE && row != last) last = row, norm = sqrt(dot64(query, query, items.d));
-    copy_row(items, static_cast<const char *>(items.data) + col * items.stride * width, near);
-    pairs.out[i] = canonical_of(items, query, norm, near, col);
+    const float *item = item_row(items, col, near);  // halves are widened, which copies them
+    if (items.dtype == FR_F32) item = copy_row(item, items.d, near);
+    pairs.out[i] = canonical_of(items, query, norm, item, col);
   }
   return i;
 }
