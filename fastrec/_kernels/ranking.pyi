@@ -19,13 +19,17 @@ class Packed:
         codes: Any,
         meta: Any,
         beta: Any,
+        stages: tuple[int, int],
         rest: Any,
+        turn: Any,
+        turn_error: float,
+        means: Any,
         special: Any,
         exponent: int,
     ) -> Self: ...
 
 def norms(items: Items, out: Any, threads: int) -> None: ...
-def pack(index: Packed, codes: Any, meta: Any, beta: Any, rest: Any, threads: int) -> None: ...
+def pack(index: Packed, codes: Any, meta: Any, beta: Any, rest: Any, means: Any, threads: int) -> None: ...
 def judge_lists(indptr: Any, indices: Any, items: int) -> int: ...
 def scan(
     index: Packed,

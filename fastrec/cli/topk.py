@@ -94,14 +94,8 @@ def topk(
             note(
                 f"{exclude}: {strangers:,} pairs name a query or an item that is not here; they exclude nothing"
             )
-    index = Index(
-        vectors,
-        metric=metric,
-        bias=None if bias is None else read_vector(*split_key(bias)),
-        ids=labels,
-        precision=precision,
-        threads=threads,
-    )
+    terms = None if bias is None else read_vector(*split_key(bias))
+    index = Index._for_queries(len(wanted), vectors, metric, terms, labels, precision, threads)
     tops = []
     with progress("searching", len(wanted)) as advance:
         for start in range(0, max(len(wanted), 1), BATCH):

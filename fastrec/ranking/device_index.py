@@ -622,8 +622,11 @@ def moved(index: Any, where: str | int, *, stream: bool = False) -> Any:
         if index._dtype != "float32":
             items = items.view(np.float16 if index._dtype == "float16" else BFLOAT16_TYPE)
         bias = None if card.bias is None else card.bias.get()
-        host = cls(items, index.metric, bias, index._labels, precision=index.precision)
-        return host if place == arrays.CPU else moved(host, where, stream=stream)
+        if place == arrays.CPU:
+            return cls(items, index.metric, bias, index._labels, precision=index.precision)
+        host = cls._for_queries(0, items, index.metric, bias, index._labels, index.precision, None)
+        return moved(host, where, stream=stream)
+    index = index._upright()
     number = int(place.partition(":")[2])
     held = sum(a.nbytes for a in (index._items, index._codes) if a is not None)
     made = object.__new__(cls)
@@ -751,9 +754,9 @@ def shared_out(index: Any, places: list[str | int]) -> Shards:
     there = BFLOAT16_TYPE if index._dtype == "bfloat16" else None
     items = index._items if there is None else index._items.view(there)
     parts = [
-        type(index)(
-            items[low:high], index.metric, None if index._bias is None else index._bias[low:high],
-            precision=index.precision,
+        type(index)._for_queries(
+            0, items[low:high], index.metric, None if index._bias is None else index._bias[low:high], None,
+            index.precision, None,
         ).to(place)
         for place, low, high in zip(places, edges, edges[1:])
     ]  # fmt: skip

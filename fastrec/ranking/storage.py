@@ -7,8 +7,8 @@ Layout (little-endian)::
           12    checksum     uint32    CRC-32 of the header
           16    header size  uint64    in bytes, padded with spaces so that the arrays start at a multiple of 64
           24    file size    uint64
-          32    header       JSON: metric, precision, exponent, panel layout, and for each array its dtype, shape,
-                             offset and CRC-32
+          32    header       JSON: metric, precision, exponent, panel layout, stages of turned items, and for each
+                             array its dtype, shape, offset and CRC-32
            .    arrays       each at a multiple of 64, zeros between; a CRC-32 covers an array and the zeros after it
 
 Items are written in their own type (bfloat16 as its bits), so a loaded index gives the same bits.  String labels are
@@ -34,7 +34,7 @@ from fastrec._core.files import replacing
 from fastrec.ranking.canonical import METRICS
 
 MAGIC = b"\x89FRINDEX"
-VERSION = 2  # of the layout, and of what packed arrays mean: raise it with every change of the panels or their records
+VERSION = 3  # of the layout, and of what packed arrays mean: raise it with every change of the panels or their records
 _PREFIX = struct.Struct("<8sIIQQ")
 _ALIGN = 64
 _CHUNK = 1 << 22  # bytes copied or checked at a time
@@ -59,7 +59,10 @@ def save(index: Any, path: str | os.PathLike[str]) -> None:
     sections: dict[str, np.ndarray] = {
         "items": index._items, "order": index._order, "meta": index._meta, "special": index._special,
     }  # fmt: skip
-    optional = {"codes": index._codes, "beta": index._beta, "rest": index._rest, "bias": index._bias}
+    optional = {
+        "codes": index._codes, "beta": index._beta, "rest": index._rest, "bias": index._bias,
+        "turn": None if index._turn is None else index._turn.matrix, "means": index._means,
+    }  # fmt: skip
     sections |= {name: array for name, array in optional.items() if array is not None}
     sections |= label_arrays
     header: dict[str, Any] = {
@@ -68,6 +71,7 @@ def save(index: Any, path: str | os.PathLike[str]) -> None:
         "exponent": int(index._exponent),
         "panel": PANEL,
         "record": META,
+        "stages": None if index._turn is None else list(index._turn.stages),
         "dtype": index._dtype,
         "labels": labels,
         "arrays": {},
@@ -242,7 +246,8 @@ def _sections(
 
 def _assembled(cls: type[T], name: str, header: dict[str, Any], found: dict[str, np.ndarray]) -> T:
     """An index over the arrays, once everything that kernels follow without looking is known to be in range."""
-    from fastrec.ranking.index import MAX_DIM_INT8, MAX_ITEMS, META, PANEL, STAGES
+    from fastrec.ranking.index import MAX_DIM_INT8, MAX_ITEMS, META, PANEL, REST
+    from fastrec.ranking.turn import Turn
 
     def expect(condition: Any, what: str) -> None:
         if not condition:
@@ -296,11 +301,21 @@ def _assembled(cls: type[T], name: str, header: dict[str, Any], found: dict[str,
     self._order, self._special, self._exponent = order, special, exponent
     self._meta = take("meta", "<f4", panels + 1, META)
     self._beta = take("beta", "<f4", panels * PANEL) if terms else None
-    self._codes = self._rest = None
+    self._codes = self._rest = self._turn = self._means = None
     if precision == "int8":
         expect(0 < d <= MAX_DIM_INT8, f"int8 needs 1..{MAX_DIM_INT8} dimensions; got {d}")
         self._codes = take("codes", "|u1", panels * PANEL * 4 * -(-d // 4))
-        self._rest = take("rest", "<f4", panels * STAGES) if "rest" in found else None
+        self._rest = take("rest", "<f4", panels * REST) if "rest" in found else None
+    if header["stages"] is not None:
+        stages = tuple(header["stages"])
+        whole = len(stages) == 2 and all(type(stage) is int for stage in stages)
+        expect(
+            whole and self._rest is not None and 0 < stages[0] < stages[1] < -(-d // 4),
+            f"turned items of {d} dimensions have stages {stages}",
+        )
+        self._turn = Turn.of(take("turn", "<f4", d, d), stages)
+        expect(self._turn.error < 0.5, "its axes are not at right angles")  # nor where one is NaN
+        self._means = take("means", "<f4", self._turn.means(panels))
     self._labels = _read_labels(name, header["labels"], found, n)
     expect(not found, f"there are arrays that no index has: {sorted(found)}")
     self._packed = self._bind(self._view())

@@ -83,7 +83,7 @@ def _on_device(
     queries: Any, items: Any, k: int, metric: str, bias: Any, ids: Any, exclude: Any, candidates: Any,
     min_score: float | None, precision: str, threads: int | None, out: Any,
 ) -> TopK:  # fmt: skip
-    index = Index(items, metric, bias, ids, precision=precision, threads=threads)
+    index = Index._for_queries(len(queries), items, metric, bias, ids, precision, threads)
     return index.topk(queries, k, exclude, candidates, min_score, threads, out)
 
 

@@ -23,7 +23,11 @@ cdef extern from "ranking_table.h" nogil:
         const uint8_t *codes
         const float *meta
         const float *beta
+        int64_t stage[2]
         const float *rest
+        const float *turn
+        double turn_error
+        const float *means
         const uint32_t *special
         int64_t specials
         int exponent
@@ -76,7 +80,8 @@ cdef extern from "ranking_table.h" nogil:
         int (*fr_ranking_level)() noexcept nogil
         void (*fr_norms)(const fr_items *items, int64_t begin, int64_t end, double *norms) noexcept nogil
         void (*fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *codes, float *meta,
-                        float *beta, float *rest) noexcept nogil
+                        float *beta, float *rest, float *means, float *scratch) noexcept nogil
+        int64_t (*fr_pack_scratch)(const fr_index *index) noexcept nogil
         int64_t (*fr_scan_scratch)(const fr_scan *scan) noexcept nogil
         void (*fr_scan_task)(const fr_scan *scan, int64_t task, int worker) noexcept nogil
         void (*fr_pairs_task)(const fr_pairs *pairs, int64_t task) noexcept nogil
@@ -148,11 +153,15 @@ cdef struct PackJob:
     float *meta
     float *beta
     float *rest
+    float *means
+    float *scratch
+    int64_t scratch_floats
 
 cdef void pack_task(void *context, int64_t task, int worker) noexcept nogil:
     cdef PackJob *job = <PackJob *>context
     cdef int64_t begin = task * job.chunk
-    kernels.fr_pack(job.index, begin, min(begin + job.chunk, job.index.panels), job.codes, job.meta, job.beta, job.rest)
+    kernels.fr_pack(job.index, begin, min(begin + job.chunk, job.index.panels), job.codes, job.meta, job.beta, job.rest,
+                    job.means, job.scratch + worker * job.scratch_floats)
 
 
 cdef class Packed:
@@ -162,7 +171,8 @@ cdef class Packed:
     cdef object owners
 
     def __cinit__(self, Items items, const uint32_t[::1] order, const uint8_t[::1] codes, const float[::1] meta,
-                  const float[::1] beta, const float[::1] rest, const uint32_t[::1] special, int exponent):
+                  const float[::1] beta, stages, const float[::1] rest, const float[:, ::1] turn, double turn_error,
+                  const float[::1] means, const uint32_t[::1] special, int exponent):
         self.items = items
         self.view.items = items.view
         self.view.panels = order.shape[0] // PANEL
@@ -170,15 +180,20 @@ cdef class Packed:
         self.view.codes = &codes[0] if codes is not None and codes.shape[0] else NULL
         self.view.meta = &meta[0]
         self.view.beta = &beta[0] if beta is not None and beta.shape[0] else NULL
+        self.view.stage[0], self.view.stage[1] = stages
         self.view.rest = &rest[0] if rest is not None and rest.shape[0] else NULL
+        self.view.turn = &turn[0, 0] if turn is not None else NULL
+        self.view.turn_error = turn_error
+        self.view.means = &means[0] if means is not None and means.shape[0] else NULL
         self.view.special = &special[0] if special.shape[0] else NULL
         self.view.specials = special.shape[0]
         self.view.exponent = exponent
-        self.owners = (order, codes, meta, beta, rest, special)
+        self.owners = (order, codes, meta, beta, rest, turn, means, special)
 
 
-def pack(Packed index, uint8_t[::1] codes, float[::1] meta, float[::1] beta, float[::1] rest, int threads) -> None:
-    """Fill meta, and those of codes, beta and rest that are not None, from the items, panel by panel."""
+def pack(Packed index, uint8_t[::1] codes, float[::1] meta, float[::1] beta, float[::1] rest, float[::1] means,
+         int threads) -> None:
+    """Fill meta, and those of codes, beta, rest and means that are not None, from the items, panel by panel."""
     cdef PackJob job
     if index.view.panels == 0:
         return
@@ -187,8 +202,14 @@ def pack(Packed index, uint8_t[::1] codes, float[::1] meta, float[::1] beta, flo
     job.meta = &meta[0]
     job.beta = &beta[0] if beta is not None and beta.shape[0] else NULL
     job.rest = &rest[0] if rest is not None and rest.shape[0] else NULL
+    job.means = &means[0] if means is not None and means.shape[0] else NULL
+    job.scratch_floats = kernels.fr_pack_scratch(job.index)
+    cdef int64_t tasks = (index.view.panels + 63) // 64
+    cdef int workers = within_budget(threads, tasks, 4 * job.scratch_floats)
+    job.scratch = <float *>scratch(workers, 4 * job.scratch_floats)
     with nogil:
-        parallel_for(pack_task, &job, (index.view.panels + 63) // 64, threads)
+        parallel_for(pack_task, &job, tasks, workers)
+    free(job.scratch)
 
 
 cdef fr_lists lists(const int64_t[::1] indptr, indices):

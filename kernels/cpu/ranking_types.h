@@ -5,6 +5,7 @@
 enum { FR_DOT = 0, FR_COSINE = 1, FR_L2 = 2 };
 enum { FR_F32 = 0, FR_F16 = 1, FR_BF16 = 2 };
 enum { FR_PANEL = 32 };       // items of a panel
+enum { FR_STRETCH = 8 };      // panels whose mean is kept, where items are turned
 enum { FR_META = 8 };         // floats of a panel's meta record
 enum { FR_LINE = 16384 };     // longest row of a half-precision matrix
 // Fields of a panel's record.  All in item units (values times 2^-exponent); bounds are rounded outwards.
@@ -25,10 +26,9 @@ enum {
   FR_SHUFFLED = 2   // 1 where positions are in random order
 };
 
-// Part of the way through a panel a screen looks whether anything in it can still matter: after a half, and after three
-// quarters, of its groups of 4 dimensions.  Where there are few groups it would not pay.
-enum { FR_STAGES = 2, FR_STAGED = 16 };
-FR_INLINE int64_t fr_stage(int64_t d4, int stage) { return stage == 0 ? d4 / 2 : d4 * 3 / 4; }
+// Part of the way through a panel a screen looks whether anything in it can still matter.
+// Its record there: largest norms of what lies beyond the stages, then largest residuals of what lies before them.
+enum { FR_STAGES = 2, FR_REST = 2 * FR_STAGES };
 
 // The caller's item matrix, viewed.
 struct fr_items {
@@ -46,7 +46,11 @@ struct fr_index {
   const uint8_t *codes;    // [panel][d/4][FR_PANEL][4] value + 128, or null without an int8 copy
   const float *meta;       // [panel][FR_META], and a last record of totals
   const float *beta;       // (panels * FR_PANEL,) additive term in item units, or null
-  const float *rest;       // [panel][FR_STAGES] largest norm of what lies beyond a stage, in item units, or null
+  int64_t stage[FR_STAGES];  // groups of 4 dimensions before each stage
+  const float *rest;       // [panel][FR_REST] in item units, or null: no stages
+  const float *turn;       // (d, d): what codes are of is a row times this, in float32; or null: of the row itself
+  double turn_error;       // how far, relative to |u| |i|, products of turned rows are from those of the rows
+  const float *means;      // [stretch / 32][4 stage[0]][32] means of FR_STRETCH panels of turned items, or null
   const uint32_t *special; // rows that hold infinities: scored canonically for every query
   int64_t specials;
   int exponent;            // item unit: value * 2^-exponent

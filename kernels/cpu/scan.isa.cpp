@@ -8,6 +8,7 @@
 
 #include "canonical.h"
 #include "lists.h"
+#include "quantise.h"
 #include "screen.h"
 #include "select.h"
 
@@ -23,6 +24,7 @@ constexpr int64_t BLOCK_BYTES = 256 << 10;
 #else
 constexpr int64_t BLOCK_BYTES = 96 << 10;
 #endif
+constexpr int SEEDS = 3, MOST_SEEDS = 64;  // stretches of turned items looked at beforehand, at least and at most
 constexpr int64_t AHEAD = 12;          // rows asked for before they are scored: they lie at random
 constexpr int LOOSE = 16;              // a query that re-scores more than LOOSE * k + 2,048 items leaves the int8 screen
 
@@ -39,6 +41,9 @@ struct Query {
   float step;            // one step of the query's codes
   float beta;            // multiplier of the items' additive terms
   float beyond[FR_STAGES];  // >= the norm of w behind each stage
+  float coded_to[FR_STAGES], residual_to[FR_STAGES];  // `coded` and `residual` of what lies before it
+  int64_t home;          // the stretch of turned items that it seems closest to
+  int seeds;             // stretches that were looked at beforehand: what the buffer holds of them is all there is
   int32_t partial[FR_STAGES];  // 128 * sum of the codes before each stage
   int32_t offset;        // 128 * sum of all codes: undoes the items' +128
   int32_t kind, loose;
@@ -56,6 +61,7 @@ struct Work {
   Query *query;
   int32_t *codes;        // [group][d4]
   float *scaled;         // [group][d]
+  float *turned;         // [group][d] the queries as codes are of them, where the index is turned
   float *low, *high;     // [group][cap]
   uint32_t *row;         // [group][cap]
   uint64_t *key;         // [group][k]
@@ -63,6 +69,7 @@ struct Work {
   int32_t *active;       // [group]
   int32_t *chosen;       // [group]
   int32_t *members;      // [group]
+  int32_t *seeds;        // [group][MOST_SEEDS] stretches
   uint64_t *keys, *more; // [room] each
   int64_t room;
   float *floats;         // [4 * (cap + 16)], shared with keys and more
@@ -76,6 +83,7 @@ struct Work {
   float *panel;          // [block_panels][d][32]
   int64_t block_panels;  // float panels unpacked at a time
   bool coded;            // the int8 screen is running
+  bool cold;             // so few queries pass over a block that its codes are not in the cache
   int64_t likely;        // the rank, among the items of the blocks so far, that the threshold is guessed from
 };
 
@@ -114,6 +122,7 @@ int64_t lay_out(const fr_scan *scan, char *at, Work &w) {
   w.query = reinterpret_cast<Query *>(carve(at, w.group * int64_t(sizeof(Query))));
   w.codes = reinterpret_cast<int32_t *>(carve(at, w.group * w.d4 * 4));
   w.scaled = reinterpret_cast<float *>(carve(at, w.group * w.d * 4));
+  w.turned = reinterpret_cast<float *>(carve(at, w.index->turn ? w.group * w.d * 4 : 0));
   w.low = reinterpret_cast<float *>(carve(at, w.group * w.cap * 4));
   w.high = reinterpret_cast<float *>(carve(at, w.group * w.cap * 4));
   w.row = reinterpret_cast<uint32_t *>(carve(at, w.group * w.cap * 4));
@@ -122,6 +131,7 @@ int64_t lay_out(const fr_scan *scan, char *at, Work &w) {
   w.active = reinterpret_cast<int32_t *>(carve(at, w.group * 4));
   w.chosen = reinterpret_cast<int32_t *>(carve(at, w.group * 4));
   w.members = reinterpret_cast<int32_t *>(carve(at, w.group * 4));
+  w.seeds = reinterpret_cast<int32_t *>(carve(at, w.index->means ? w.group * MOST_SEEDS * 4 : 0));
   w.keys = reinterpret_cast<uint64_t *>(carve(at, w.room * 8));
   w.more = reinterpret_cast<uint64_t *>(carve(at, w.room * 8));
   w.floats = reinterpret_cast<float *>(w.keys);  // the same memory: a selection is over before keys are made
@@ -133,17 +143,6 @@ int64_t lay_out(const fr_scan *scan, char *at, Work &w) {
   w.tile = reinterpret_cast<float *>(carve(at, w.d * FR_TILE * 4));
   w.panel = reinterpret_cast<float *>(carve(at, w.block_panels * w.d * FR_PANEL * 4));
   return at - base;
-}
-
-// ---- rounding outwards ------------------------------------------------------------------------------------------
-
-FR_INLINE float float_below(double x) {
-  const float f = float(x);
-  return double(f) > x ? nextafterf(f, -INFINITY) : f;
-}
-FR_INLINE float float_above(double x) {
-  const float f = float(x);
-  return double(f) < x ? nextafterf(f, INFINITY) : f;
 }
 
 // ---- thresholds -------------------------------------------------------------------------------------------------
@@ -349,6 +348,12 @@ void drop_below_cut(Work &w, int64_t local) {
   q.count = q.excluded_bits = n;
 }
 
+// The sooner the threshold rises the fewer survive it; half as many again as what stayed costs least.
+FR_INLINE void make_room(const Work &w, Query &q) {
+  q.full = q.count + q.count / 2 + 32;
+  if (q.full > w.limit) q.full = w.limit;
+}
+
 // The buffer is full: raise the threshold and make room; score canonically where bounds alone cannot.
 void tighten(Work &w, int64_t local, int64_t number) {
   Query &q = w.query[local];
@@ -367,42 +372,58 @@ void tighten(Work &w, int64_t local, int64_t number) {
     q.excluded_bits = q.count;
     if (w.coded && q.rescored > LOOSE * w.k + 2048) q.loose = 1;
   }
-  // The sooner the threshold rises the fewer survive it; half as many again as what stayed costs least.
-  q.full = q.count + q.count / 2 + 32;
-  if (q.full > w.limit) q.full = w.limit;
+  make_room(w, q);
 }
 
-// Score what is left canonically: afterwards the entries are the query's k best, or `doubtful`.  Those that look best
-// come first, for with their scores the threshold rises above many of the others.
-void conclude(Work &w, int64_t local, int64_t number) {
+// Score those that look best canonically, at least k of them, so that the least of their scores is the threshold.  How
+// many others still reach it is returned; these follow at `from`.
+int64_t score_best(Work &w, int64_t local, int64_t number, int64_t &from) {
   Query &q = w.query[local];
   float *low = w.low + local * w.cap, *high = w.high + local * w.cap;
   uint32_t *row = w.row + local * w.cap;
   drop_excluded(w, local, number);
   if (q.count <= w.k || q.count == q.exact) {
     offer(w, local, number, row + q.exact, q.count - q.exact);
-    return;
+    return 0;
   }
   const float least = kth_largest(low, q.count, w.k, w.floats);
   raise(w, q, certain(w, q, least));
   drop_below_cut(w, local);
   const int64_t begin = q.exact, end = q.count;
-  int64_t first = begin;
+  from = begin;
   for (int64_t i = begin; i < end; ++i) {
     if (low[i] < least) continue;
-    const float h = high[i];
     const uint32_t r = row[i];
-    high[i] = high[first], row[i] = row[first];
-    high[first] = h, row[first] = r;
-    ++first;
+    low[i] = low[from], high[i] = high[from], row[i] = row[from];
+    row[from++] = r;
   }
-  offer(w, local, number, row + begin, first - begin);
-  int64_t others = first;
-  for (int64_t i = first; i < end; ++i) {
-    row[others] = row[i];
+  offer(w, local, number, row + begin, from - begin);
+  int64_t others = from;
+  for (int64_t i = from; i < end; ++i) {
+    low[others] = low[i], high[others] = high[i], row[others] = row[i];
     others += high[i] >= q.sure;
   }
-  offer(w, local, number, row + first, others - first);
+  return others - from;
+}
+
+// Score what is left canonically: afterwards the entries are the query's k best, or `doubtful`.
+void conclude(Work &w, int64_t local, int64_t number) {
+  int64_t from = 0;
+  const int64_t others = score_best(w, local, number, from);
+  offer(w, local, number, w.row + local * w.cap + from, others);
+}
+
+// Score no more than the threshold takes, and go on.
+void settle(Work &w, int64_t local, int64_t number) {
+  Query &q = w.query[local];
+  float *low = w.low + local * w.cap, *high = w.high + local * w.cap;
+  uint32_t *row = w.row + local * w.cap;
+  int64_t from = 0;
+  const int64_t others = score_best(w, local, number, from);
+  for (int64_t i = 0; i < others; ++i)
+    low[q.exact + i] = low[from + i], high[q.exact + i] = high[from + i], row[q.exact + i] = row[from + i];
+  q.count = q.excluded_bits = q.exact + others;
+  make_room(w, q);
 }
 
 void write(Work &w, int64_t local, int64_t *rows, float *scores) {
@@ -417,28 +438,21 @@ void write(Work &w, int64_t local, int64_t *rows, float *scores) {
 
 // ---- queries ----------------------------------------------------------------------------------------------------
 
-// Put w (the screened form of the query) into `scaled`, its codes and bounds into `q`.
+// Put w, the screened form of the query, into `scaled`, rounded to float32, and what does not depend on codes into `q`.
 void prepare(Work &w, int64_t local, int64_t number) {
   Query &q = w.query[local];
   const float *u = w.scan->queries + number * w.d;
   const int metric = w.items->metric;
   const bool beta = w.index->beta != nullptr;
   float *scaled = w.scaled + local * w.d;
-  int32_t *codes = w.codes + local * w.d4;
   q = Query();
   q.full = first_full(w), q.tau = q.sure = q.guess = q.cut = -INFINITY, q.up = q.down = 1.0, q.norm = sqrt(dot64(u, u, w.d));
-  float top = 0.0f;
-  bool infinite = false, nan = false;
-  for (int64_t t = 0; t < w.d; ++t) {
-    const float a = fabsf(u[t]);
-    nan |= a != a, infinite |= a > FLT_MAX;
-    top = a > top ? a : top;
-  }
-  if (nan) {
+  if (q.norm != q.norm) {
     q.kind = EMPTY;
     return;
   }
-  q.kind = infinite || w.d > 16384 ? EXHAUSTIVE : (top == 0.0f && metric != FR_L2 && !beta) ? ZERO : SCREEN;
+  const float top = largest_of(u, w.d);
+  q.kind = top > FLT_MAX || w.d > 16384 ? EXHAUSTIVE : (top == 0.0f && metric != FR_L2 && !beta) ? ZERO : SCREEN;
   if (q.kind != SCREEN) {
     if (w.scan->min_score > q.tau) q.tau = w.scan->min_score;
     return;
@@ -462,46 +476,90 @@ void prepare(Work &w, int64_t local, int64_t number) {
   }
   q.beta = beta ? float(ldexp(1.0, lift)) : 0.0f;
   q.up = ldexp(1.0, unit), q.down = ldexp(1.0, -unit);
-  double squares = 0.0, largest = 0.0;
-  for (int64_t t = 0; t < w.d; ++t) {
-    const double x = double(u[t]) * factor;
-    scaled[t] = float(x);
-    squares += x * x;
-    largest = fabs(x) > largest ? fabs(x) : largest;
-  }
-  q.reach = float_above(sqrt(squares) * (1.0 + 2.0 * SLACK));
+  for (int64_t t = 0; t < w.d; ++t) scaled[t] = float(double(u[t]) * factor);
+  q.reach = float_above(q.norm * factor * (1.0 + 2.0 * SLACK));
   if (metric == FR_L2) q.shift = q.norm * q.norm * q.down;
-  float step = float(largest / FR_QUERY_LEVELS);
-  if (beta && step < q.beta * 0x1p-14f) step = q.beta * 0x1p-14f;  // keeps additive terms within 2^29 steps
+  raise(w, q, w.scan->min_score);
+}
+
+// Four vectors times the matrix [d][d], columns begin.. in steps of V vectors: sums in float32.  Returns where it stopped.
+template <int V>
+FR_NOINLINE int64_t turn_columns(const float *FR_RESTRICT matrix, int64_t d, const float *const x[4],
+                                 float *const out[4], int64_t begin) {
+  for (; begin + V * FR_LANES <= d; begin += V * FR_LANES) {
+    vfloat sum[4][V];
+    unroll<4 * V>([&](auto i) FR_BODY { sum[i / V][i % V] = set_f(0.0f); });
+    for (int64_t t = 0; t < d; ++t) {
+      vfloat m[V];
+      unroll<V>([&](auto v) FR_BODY { m[v] = load_f(matrix + t * d + begin + v * FR_LANES); });
+      unroll<4>([&](auto j) FR_BODY {
+        const vfloat value = set_f(x[j][t]);
+        unroll<V>([&](auto v) FR_BODY { sum[j][v] = fma_f(value, m[v], sum[j][v]); });
+      });
+    }
+    unroll<4 * V>([&](auto i) FR_BODY { store_f(out[i / V] + begin + i % V * FR_LANES, sum[i / V][i % V]); });
+  }
+  return begin;
+}
+
+// Turn the queries of `members`, as they are in `scaled`, into `turned`.
+void turn(Work &w, const int32_t *members, int64_t count) {
+  const float *matrix = w.index->turn;
+  for (int64_t i = 0; i < count; i += 4) {
+    const float *x[4];
+    float *out[4];
+    for (int j = 0; j < 4; ++j) {
+      const int64_t local = members[i + j < count ? i + j : i];
+      x[j] = w.scaled + local * w.d, out[j] = w.turned + local * w.d;
+    }
+    int64_t t = turn_columns<FR_TILE == 12 ? 6 : 2>(matrix, w.d, x, out, 0);
+    t = turn_columns<1>(matrix, w.d, x, out, t);
+    for (; t < w.d; ++t)
+      for (int j = 0; j < 4; ++j) {
+        float sum = 0.0f;
+        for (int64_t r = 0; r < w.d; ++r) sum += x[j][r] * matrix[r * w.d + t];
+        out[j][t] = sum;
+      }
+  }
+}
+
+// Put the codes of a query that `prepare` looked at into `codes`, their bounds into `q`.
+void encode(Work &w, int64_t local) {
+  Query &q = w.query[local];
+  const float *x = (w.index->turn ? w.turned : w.scaled) + local * w.d;
+  float step = float(largest_of(x, w.d) / FR_QUERY_LEVELS);
+  if (w.index->beta && step < q.beta * 0x1p-14f) step = q.beta * 0x1p-14f;  // keeps additive terms within 2^29 steps
   if (!(step > 0x1p-60f)) step = 0x1p-60f;
   q.step = step;
-  double coded = 0.0, residual = 0.0;
+  // Turned, no item is longer than M (1 + turn_error), and its product with w is off by at most |w| M turn_error.
+  const double error = w.index->turn ? w.index->turn_error : 0.0, inverse = 1.0 / double(step);
+  double residual = 0.0, squares = 0.0;
   int64_t sum = 0;
-  int8_t *code = reinterpret_cast<int8_t *>(codes);
-  for (int64_t t = 0; t < 4 * w.d4; ++t) {
-    double c = 0.0;
-    for (int s = 0; s < FR_STAGES; ++s)
-      if (t == 4 * fr_stage(w.d4, s)) q.partial[s] = int32_t(128 * sum);
-    if (t < w.d) {
-      const double x = double(u[t]) * factor;
-      c = nearbyint(x / step);
-      c = c > FR_QUERY_LEVELS ? FR_QUERY_LEVELS : c < -FR_QUERY_LEVELS ? -FR_QUERY_LEVELS : c;
-      const double back = c * step;
-      coded += back * back, residual += (x - back) * (x - back);
+  uint8_t *codes = reinterpret_cast<uint8_t *>(w.codes + local * w.d4);
+  const auto up_to = [&](int64_t begin, int64_t end, int32_t &offset, float &coded, float &lost) FR_BODY {
+    for (int64_t t = begin, size; t < end; t += size) {
+      alignas(64) uint8_t code[64];
+      size = end - t < 64 ? end - t : 64;
+      residual += quantise(x + t, size, 1.0, inverse, double(step), code);
+      int32_t of_codes = 0, of_squares = 0;
+      for (int64_t j = 0; j < size; ++j) {
+        const int32_t c = int32_t(code[j]) - 128;
+        of_codes += c, of_squares += c * c;
+      }
+      for (int64_t j = 0; j < (size + 3) / 4 * 4; ++j) codes[t + j] = code[j] ^ 0x80;
+      sum += of_codes, squares += of_squares;
     }
-    code[t] = int8_t(c);
-    sum += int64_t(c);
+    offset = int32_t(128 * sum);
+    coded = float_above(sqrt(squares) * step * (1.0 + 2.0 * SLACK));
+    lost = float_above((sqrt(residual) * (1.0 + error) + double(q.reach) * (SLACK + error)) * (1.0 + 2.0 * SLACK));
+  };
+  int64_t begin = 0;
+  for (int s = 0; s < FR_STAGES; begin = 4 * w.index->stage[s++]) {
+    const int64_t end = 4 * w.index->stage[s];
+    up_to(begin, end, q.partial[s], q.coded_to[s], q.residual_to[s]);
+    q.beyond[s] = float_above(sqrt(dot64(x + end, x + end, w.d - end)) * (1.0 + 2.0 * SLACK));
   }
-  q.offset = int32_t(128 * sum);
-  for (int s = 0; s < FR_STAGES; ++s) {
-    const int64_t done = 4 * fr_stage(w.d4, s);
-    double rest = 0.0;
-    for (int64_t t = done; t < w.d; ++t) rest += (double(u[t]) * factor) * (double(u[t]) * factor);
-    q.beyond[s] = float_above(sqrt(rest) * (1.0 + 2.0 * SLACK));
-  }
-  q.coded = float_above(sqrt(coded) * (1.0 + 2.0 * SLACK));
-  q.residual = float_above((sqrt(residual) + double(q.reach) * SLACK) * (1.0 + 2.0 * SLACK));
-  raise(w, q, w.scan->min_score);
+  up_to(begin, w.d, q.offset, q.coded, q.residual);
 }
 
 // ---- screening --------------------------------------------------------------------------------------------------
@@ -513,7 +571,7 @@ constexpr int span(int size) { return (size + FR_LANES - 1) / FR_LANES * FR_LANE
 struct alignas(64) Tile {
   float bar[WIDE];      // the query's cut, lowered by everything that does not depend on the panel
   float coded[WIDE], residual[WIDE], reach[WIDE], step[WIDE], inverse[WIDE], beta[WIDE];
-  float beyond[FR_STAGES][WIDE];
+  float beyond[FR_STAGES][WIDE], coded_to[FR_STAGES][WIDE], residual_to[FR_STAGES][WIDE];
   int32_t partial[FR_STAGES][WIDE];
   int32_t offset[WIDE];
   int32_t member[WIDE];
@@ -537,7 +595,10 @@ void fill_tile(const Work &w, Tile &tile, const int32_t *members, int size, int 
     tile.step[j] = q.step;
     tile.inverse[j] = 1.0f / q.step;
     tile.beta[j] = q.beta;
-    for (int s = 0; s < FR_STAGES; ++s) tile.beyond[s][j] = q.beyond[s], tile.partial[s][j] = q.partial[s];
+    for (int s = 0; s < FR_STAGES; ++s) {
+      tile.beyond[s][j] = q.beyond[s], tile.partial[s][j] = q.partial[s];
+      tile.coded_to[s][j] = q.coded_to[s], tile.residual_to[s][j] = q.residual_to[s];
+    }
     tile.offset[j] = q.offset;
   }
 }
@@ -612,14 +673,14 @@ FR_INLINE float error_f32(const Tile &tile, int j, const float *m) {
 
 // The bar of each query of a tile in one panel, as a sum of products of codes: an item matters only if it exceeds it.
 // `start` gets -1 minus the bar, so that what matters is not negative once its products are added.  With `rest`, the
-// panel's norms behind each stage, `staged` gets what tile_in_registers takes: bars of the products before a stage lie
-// lower by |w| |item| behind it.
+// panel's record of stages, `staged` gets what tile_in_registers takes: bars of the products before a stage lie lower by
+// |w| |item| behind it, and the error is that of what lies before.
 template <int Q>
 FR_INLINE void bars_i8(const Tile &tile, const float *m, bool beta, const float *rest, int32_t *start,
                        int32_t (*staged)[span(Q)]) {
   const vfloat r = set_f(m[FR_RESIDUAL]), n = set_f(m[FR_NORM]), inverse = set_f(m[FR_INVERSE]);
   for (int v = 0; v < span(Q); v += FR_LANES) {
-    vfloat x = nfma_f(load_f(tile.coded + v), r, nfma_f(load_f(tile.residual + v), n, load_f(tile.bar + v)));
+    vfloat x = load_f(tile.bar + v);
     if (beta) {
       x = nfma_f(load_f(tile.beta + v), set_f(tile.beta_error * m[FR_BETA_ABS]), x);
       x = nfma_f(load_f(tile.step + v), set_f(2.0f * m[FR_SCALE]), x);
@@ -631,12 +692,16 @@ FR_INLINE void bars_i8(const Tile &tile, const float *m, bool beta, const float 
       x = min_f(max_f(mul_f(x, steps), set_f(-0x1p30f)), set_f(0x1p29f));
       return sub_i(set_i(2), add_i(truncate_f(x), load_i(offset + v)));
     };
-    const vint whole = bar(x, tile.offset);
+    const auto lower = [&](const float *coded, vfloat r, const float *residual) FR_BODY {
+      return nfma_f(load_f(coded + v), r, nfma_f(load_f(residual + v), n, x));
+    };
+    const vint whole = bar(lower(tile.coded, r, tile.residual), tile.offset);
     store_i(start + v, whole);
     if (!rest) continue;
     vint before = set_i(0);
     for (int s = 0; s < FR_STAGES; ++s) {
-      const vint part = bar(nfma_f(load_f(tile.beyond[s] + v), set_f(rest[s]), x), tile.partial[s]);
+      const vfloat y = lower(tile.coded_to[s], set_f(rest[FR_STAGES + s]), tile.residual_to[s]);
+      const vint part = bar(nfma_f(load_f(tile.beyond[s] + v), set_f(rest[s]), y), tile.partial[s]);
       store_i(staged[s] + v, sub_i(part, before));
       before = part;
     }
@@ -650,6 +715,8 @@ FR_INLINE void keep_i8(Work &w, Tile &tile, int j, int64_t number0, int64_t p, c
   const int64_t local = tile.member[j];
   Query &q = w.query[local];
   if (q.loose) return;
+  for (int i = 0; i < q.seeds; ++i)  // the buffer has what is in these
+    if (w.seeds[local * MOST_SEEDS + i] == p / FR_STRETCH) return;
   const float *m = w.index->meta + p * FR_META;
   append<int32_t>(w, local, dots, mask & present(w, p), start + tile.offset[j], tile.step[j] * m[FR_SCALE],
                   error_i8(tile, j, m, w.index->beta != nullptr), w.index->order + p * FR_PANEL);
@@ -692,17 +759,19 @@ void run_in_registers(Work &w, Tile &tile, const int32_t *codes, int64_t number0
   alignas(64) int32_t dots[Q * FR_PANEL], start[2][span(Q)], staged[2][FR_STAGES + 1][span(Q)];
   const int64_t panel_bytes = FR_PANEL * 4 * w.d4;
   const bool beta = w.index->beta != nullptr;
-  // Few queries wait for memory, which stages would only read in leaps.
-  const float *rest = Q < 4 ? nullptr : w.index->rest;
+  const bool turned = w.index->turn != nullptr;
+  // Few queries wait for memory, which stages would only read in leaps, if these are not foreseen.
+  const float *rest = Q < 4 && !turned ? nullptr : w.index->rest;
   const auto bars = [&](int64_t panel, int turn, bool stages) FR_BODY {
-    bars_i8<Q>(tile, w.index->meta + panel * FR_META, beta, stages ? rest + panel * FR_STAGES : nullptr, start[turn],
+    bars_i8<Q>(tile, w.index->meta + panel * FR_META, beta, stages ? rest + panel * FR_REST : nullptr, start[turn],
                staged[turn]);
   };
   int turn = 0;
   int64_t p = next_alive<Q>(w, tile, begin, end);
   if (p < end) bars(p, turn, rest);
   // Stages are tried again in the panel after one that they ended, and else ever more rarely.
-  int64_t trial = rest ? p : end, wait = 4;
+  const int64_t least = turned ? 0 : 4;
+  int64_t trial = rest ? p : end, wait = least;
   while (p < end) {
     const int64_t next = next_alive<Q>(w, tile, p + 1, end);
     if (next < end) {
@@ -711,17 +780,23 @@ void run_in_registers(Work &w, Tile &tile, const int32_t *codes, int64_t number0
     }
     if (beta) begin_terms<Q>(w, tile, p, dots);
     const uint8_t *panel = w.index->codes + p * panel_bytes;
+    const uint8_t *ahead = w.index->codes + (next < end ? next : p) * panel_bytes;
     const auto products = [&](auto terms, auto stages) FR_BODY {
-      constexpr bool STAGED = stages;
-      return tile_i8<Q, terms, STAGED>(panel, w.d4, codes, STAGED ? staged[turn][0] : start[turn], span(Q), dots);
+      constexpr int STAGES = stages;
+      return tile_i8<Q, terms, STAGES>(panel, w.d4, w.index->stage, codes, STAGES ? staged[turn][0] : start[turn],
+                                       span(Q), ahead, dots);
     };
     uint32_t hits;
     if (p < trial) {
-      hits = beta ? products(Constant<1>(), Constant<0>()) : products(Constant<0>(), Constant<0>());
+      hits = beta ? products(Constant<1>(), Constant<UNSTAGED>()) : products(Constant<0>(), Constant<UNSTAGED>());
     } else {
-      hits = beta ? products(Constant<1>(), Constant<1>()) : products(Constant<0>(), Constant<1>());
-      wait = hits == DROPPED ? 4 : 2 * wait;
-      trial = hits == DROPPED ? next : p + wait;
+      const auto staged_products = [&](auto stages) FR_BODY {
+        return beta ? products(Constant<1>(), stages) : products(Constant<0>(), stages);
+      };
+      hits = !turned ? staged_products(Constant<STAGED>())
+             : w.cold ? staged_products(Constant<COLD>()) : staged_products(Constant<TURNED>());
+      wait = hits & DROPPED ? least : wait ? 2 * wait : 1;
+      trial = hits & DROPPED ? next : p + wait;
     }
     for (hits &= tile.real; hits; hits &= hits - 1) {
       const int j = __builtin_ctz(hits);
@@ -933,6 +1008,7 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
       end = codes || begin + w.block_panels > last ? last : begin + w.block_panels;
       if (guessing) w.likely = expect(double(end) / double(panels), w.k);
       const int64_t chosen = choose(w, actives, number0, begin, end);
+      w.cold = chosen < 4 * FR_TILE_I8;
       if (codes) {
         const bool weave = chosen != w.befores || memcmp(w.chosen, w.before, size_t(chosen) * 4) != 0;
         if (weave) memcpy(w.before, w.chosen, size_t(chosen) * 4), w.befores = chosen;
@@ -967,7 +1043,7 @@ void offer_all(Work &w, int64_t local, int64_t number, const uint32_t *rows, int
 // Forget the entries, keep the certain threshold: what earned it is found again.
 void start_again(Work &w, int64_t local, int64_t number, int64_t segment) {
   Query &q = w.query[local];
-  q.count = q.exact = q.excluded_bits = q.loose = 0;
+  q.count = q.exact = q.excluded_bits = q.loose = q.seeds = 0;
   q.full = first_full(w);
   q.guess = -INFINITY, q.cut = q.sure;
   if (segment == 0) offer_all(w, local, number, w.index->special, 0, w.index->specials);
@@ -979,6 +1055,72 @@ void first_rows(Work &w, int64_t local, int64_t number) {
   const int64_t n = w.items->n;
   for (int64_t row = 0; row < n && w.query[local].exact < w.k; row += w.limit)
     offer_all(w, local, number, nullptr, row, n - row < w.limit ? n - row : w.limit);
+}
+
+// ---- turned items ------------------------------------------------------------------------------------------------
+
+// The stretches whose means promise most to a query, best first, into `seeds`; `home` is the best of them.
+FR_NOINLINE void choose_seeds(Work &w, const int32_t *members, int used, int64_t number0) {
+  const int64_t stretches = (w.index->panels + FR_STRETCH - 1) / FR_STRETCH, size = 4 * w.index->stage[0];
+  alignas(64) float dots[FR_TILE * FR_PANEL];
+  float best[FR_TILE][MOST_SEEDS];
+  int wanted[FR_TILE];
+  for (int j = 0; j < FR_TILE; ++j) {
+    const int64_t local = members[j < used ? j : 0], number = number0 + local;
+    const fr_lists &exclude = w.scan->exclude;
+    const int64_t barred = exclude.indptr ? exclude.indptr[number + 1] - exclude.indptr[number] : 0;
+    const int64_t enough = SEEDS + 2 * (w.k + barred) / (FR_STRETCH * FR_PANEL);
+    wanted[j] = enough <= MOST_SEEDS && 4 * enough <= stretches ? int(enough) : 1;
+    w.query[local].seeds = 0;
+    for (int64_t t = 0; t < size; ++t) w.tile[t * FR_TILE + j] = w.turned[local * w.d + t];
+  }
+  for (int64_t begin = 0; begin < stretches; begin += FR_PANEL) {
+    const int64_t end = begin + FR_PANEL < stretches ? begin + FR_PANEL : stretches;
+    dots_f32<FR_TILE, false>(w.index->means + begin * size, size, w.tile, dots);
+    for (int j = 0; j < used; ++j) {
+      int32_t *seeds = w.seeds + members[j] * MOST_SEEDS;
+      int &held = w.query[members[j]].seeds;
+      for (int64_t s = begin; s < end; ++s) {
+        const float value = dots[j * FR_PANEL + s - begin];
+        if (held == wanted[j] && !(value > best[j][held - 1])) continue;
+        int at = held < wanted[j] ? held++ : held - 1;
+        for (; at > 0 && best[j][at - 1] < value; --at) best[j][at] = best[j][at - 1], seeds[at] = seeds[at - 1];
+        best[j][at] = value, seeds[at] = int32_t(s);
+      }
+    }
+  }
+  for (int j = 0; j < used; ++j) w.query[members[j]].home = w.seeds[members[j] * MOST_SEEDS];
+}
+
+// Items that are turned lie by clusters, so that a search can begin where it will end: in the stretches that promise
+// most.  With the scores of the best there the threshold is close to the last one before the scan begins, and what the
+// scan finds there once more is passed over.  Queries with the same home come together: they need the same panels.
+void seed(Work &w, int64_t actives, int64_t number0) {
+  for (int64_t i = 0; i < actives; i += FR_TILE)
+    choose_seeds(w, w.active + i, int(actives - i < FR_TILE ? actives - i : FR_TILE), number0);
+  for (int64_t i = 1; i < actives; ++i) {
+    const int32_t one = w.active[i];
+    int64_t j = i;
+    for (; j > 0 && w.query[w.active[j - 1]].home > w.query[one].home; --j) w.active[j] = w.active[j - 1];
+    w.active[j] = one;
+  }
+  w.coded = true, w.cold = true, w.likely = w.k;
+  for (int64_t i = 0; i < actives; ++i) {
+    const int32_t local = w.active[i];
+    const int64_t number = number0 + local;
+    Query &q = w.query[local];
+    const int seeds = q.seeds;
+    q.seeds = 0;  // until they are over, nothing is passed over
+    if (seeds < 2) continue;
+    for (int j = 0; j < seeds && !q.loose; ++j) {
+      const int64_t begin = w.seeds[local * MOST_SEEDS + j] * int64_t(FR_STRETCH), end = begin + FR_STRETCH;
+      pass_i8(w, &local, 1, w.woven, j == 0, number0, begin, end < w.index->panels ? end : w.index->panels);
+      q.screened += FR_STRETCH;
+    }
+    if (q.loose) continue;
+    settle(w, local, number);
+    q.seeds = seeds;
+  }
 }
 
 }  // namespace
@@ -1015,6 +1157,14 @@ void FR_FN(fr_scan_task)(const fr_scan *scan, int64_t task, int worker) {
     }
   }
   const bool codes = scan->use_codes && index.codes;
+  if (codes) {
+    if (index.turn) turn(w, w.active, actives);
+    for (int64_t i = 0; i < actives; ++i) encode(w, w.active[i]);
+    if (index.means) seed(w, actives, number0);
+    // Shares of the items each find what lies in them: thresholds are all that they take from seeds.
+    for (int64_t i = 0; index.means && segments > 1 && i < actives; ++i)
+      if (!w.query[w.active[i]].loose) start_again(w, w.active[i], number0 + w.active[i], segment);
+  }
   if (actives) screen(w, actives, number0, segment, codes, true);
   // At most two more passes for a few: those that guessed too high, and those whose int8 bounds are too loose.
   for (int64_t local = 0; local < size; ++local) {

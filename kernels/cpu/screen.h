@@ -183,29 +183,63 @@ FR_INLINE void unroll(const F &f) {
 #define FR_IN_REGISTER(v) (void)(v)
 #endif
 
-constexpr uint32_t DROPPED = 1u << 31;  // what a tile returns, with no other bit, when a stage ended it
+// What a tile returns beside the bits of queries: a stage ended it, for all but those.
+// How a tile passes over a panel: to its end; in stages; in stages after which a few queries of it go on by themselves,
+// which pays where items are turned; and the same with the next panel not in the cache, and asked for.
+enum { UNSTAGED, STAGED, TURNED, COLD };
+constexpr uint32_t DROPPED = 1u << 31;
+// Inside: it ended it for all but those, whose products go on one by one from stage 0 or 1.
+constexpr uint32_t UNFINISHED[FR_STAGES] = {1u << 29, 1u << 30};
+// The most queries of a tile of Q that go on by themselves: more are as quickly finished together.
+constexpr int few_of(int Q) { return Q * 5 / 12; }
+
+// Ask for four dimensions of a panel.
+FR_INLINE void ask_for(const uint8_t *at) {
+#if defined(__GNUC__)
+  __builtin_prefetch(at);
+  __builtin_prefetch(at + 64);
+#else
+  (void)at;
+#endif
+}
+
+// Which of the queries of a tile have a sum that is not negative.
+template <int Q>
+FR_INLINE uint32_t not_negative(const vint (&sum)[Q][FR_NV]) {
+  uint32_t hits = 0;
+  unroll<Q>([&](auto i) FR_BODY {
+    constexpr int q = Q - 1 - i;
+    vint all = sum[q][0];
+    unroll<FR_NV - 1>([&](auto v) FR_BODY { all = and_i(all, sum[q][v + 1]); });
+    hits = 2 * hits + (negative_i(all) != (1u << FR_LANES) - 1);
+  });
+  return hits;
+}
 
 // Products of a panel with a tile of queries, each less a bar: the bits of the queries of which one is not negative.
 //   panel [d4][32][4] u8 · query [d4][Q] of four s8 · start [Q] minus the bars
 //   dots  [Q][32] out, if there are such queries: start + products; with ADD also what it held before
 // The sums begin at minus the bar, so that only signs are looked at and, where nothing passes, nothing is stored.
-// With STAGED there is a bar for each stage (fr_stage), too, that lies lower by what the dimensions behind it could
-// still add: where no sum reaches it the rest is not computed.  `start` then is [FR_STAGES + 1][apart], the first minus
+// With STAGES there is a bar for each stage, of dimensions up to 4 * ends[stage], too, that lies lower by what those
+// behind it could still add: where no sum reaches it the rest is not computed, and where those of a few queries do,
+// only theirs may be.  `start` then is [FR_STAGES + 1][apart], the first minus
 // the bar of the first stage, the others what each adds to the one before.
 //
 // The loop is in a function of its own, and the sums are named once more behind it: else GCC 12 prefers to have them
 // in memory, in the loop too, at a third of the speed.
-template <int Q, bool ADD, bool STAGED>
-FR_NOINLINE uint32_t tile_in_registers(const uint8_t *FR_RESTRICT panel, int64_t d4, const int32_t *FR_RESTRICT query,
-                                       const int32_t *FR_RESTRICT start, int64_t apart, int32_t *FR_RESTRICT dots) {
+template <int Q, bool ADD, int STAGES>
+FR_NOINLINE uint32_t tile_in_registers(const uint8_t *FR_RESTRICT panel, int64_t d4, const int64_t *FR_RESTRICT ends,
+                                       const int32_t *FR_RESTRICT query, const int32_t *FR_RESTRICT start,
+                                       int64_t apart, const uint8_t *ahead, int32_t *FR_RESTRICT dots) {
   vint sum[Q][FR_NV];
   unroll<Q>([&](auto q) FR_BODY {
     unroll<FR_NV>([&](auto v) FR_BODY {
       sum[q][v] = ADD ? add_i(load_i(dots + q * FR_PANEL + v * FR_LANES), set_i(start[q])) : set_i(start[q]);
     });
   });
-  const auto advance = [&](int64_t begin, int64_t end) FR_BODY {
+  const auto advance = [&](int64_t begin, int64_t end, auto asking) FR_BODY {
     for (int64_t t = begin; t < end; ++t) {
+      if constexpr (asking) ask_for(ahead + t * 4 * FR_PANEL);
       vint item[FR_NV];
       unroll<FR_NV>([&](auto v) FR_BODY { item[v] = load_i(panel + (t * FR_NV + v) * (4 * FR_LANES)); });
       unroll<Q>([&](auto q) FR_BODY {
@@ -216,31 +250,114 @@ FR_NOINLINE uint32_t tile_in_registers(const uint8_t *FR_RESTRICT panel, int64_t
     unroll<Q>([&](auto q) FR_BODY { unroll<FR_NV>([&](auto v) FR_BODY { FR_IN_REGISTER(sum[q][v]); }); });
   };
   int64_t done = 0;
-  if constexpr (STAGED) {
+  if constexpr (STAGES != UNSTAGED) {
     for (int stage = 0; stage < FR_STAGES; ++stage) {
-      const int64_t end = fr_stage(d4, stage);
-      advance(done, end);
+      const int64_t end = ends[stage];
+      if (STAGES == COLD && stage == 0)
+        advance(done, end, Constant<1>());
+      else
+        advance(done, end, Constant<0>());
       vint all = sum[0][0];
       unroll<Q * FR_NV - 1>([&](auto i) FR_BODY { all = and_i(all, sum[(i + 1) / FR_NV][(i + 1) % FR_NV]); });
       if (negative_i(all) == (1u << FR_LANES) - 1) return DROPPED;
+      if (STAGES == COLD && stage == 0)
+        for (int64_t t = end; t < d4; ++t) ask_for(panel + t * 4 * FR_PANEL);
+      if constexpr (STAGES >= TURNED && few_of(Q)) {
+        const uint32_t some = not_negative<Q>(sum);
+        if (__builtin_popcount(some) <= few_of(Q)) {
+          unroll<Q>([&](auto q) FR_BODY {
+            unroll<FR_NV>([&](auto v) FR_BODY { store_i(dots + q * FR_PANEL + v * FR_LANES, sum[q][v]); });
+          });
+          return some | UNFINISHED[stage];
+        }
+      }
       start += apart, done = end;
       unroll<Q>([&](auto q) FR_BODY {
         unroll<FR_NV>([&](auto v) FR_BODY { sum[q][v] = add_i(sum[q][v], set_i(start[q])); });
       });
     }
   }
-  advance(done, d4);
-  uint32_t hits = 0;
-  unroll<Q>([&](auto i) FR_BODY {
-    constexpr int q = Q - 1 - i;
-    vint all = sum[q][0];
-    unroll<FR_NV - 1>([&](auto v) FR_BODY { all = and_i(all, sum[q][v + 1]); });
-    hits = 2 * hits + (negative_i(all) != (1u << FR_LANES) - 1);
-  });
+  advance(done, d4, Constant<0>());
+  const uint32_t hits = not_negative<Q>(sum);
   if (hits)
     unroll<Q>([&](auto q) FR_BODY {
       unroll<FR_NV>([&](auto v) FR_BODY { store_i(dots + q * FR_PANEL + v * FR_LANES, sum[q][v]); });
     });
+  return hits;
+}
+
+// Go on with N queries of a tile, from stage `stage` on: the bits of those that are left at the end.
+template <int Q, int N>
+FR_INLINE uint32_t finish_some(const uint8_t *FR_RESTRICT panel, int64_t d4, const int64_t *FR_RESTRICT ends,
+                               const int32_t *FR_RESTRICT query, const int32_t *FR_RESTRICT start, int64_t apart,
+                               int32_t *FR_RESTRICT dots, int stage, const int (&q)[N]) {
+  constexpr int APART = N == 1 ? 2 : 1;  // sums of one query, or its additions would wait for each other
+  vint sum[N][APART][FR_NV];
+  unroll<N>([&](auto n) FR_BODY {
+    unroll<FR_NV>([&](auto v) FR_BODY { sum[n][0][v] = load_i(dots + q[n] * FR_PANEL + v * FR_LANES); });
+  });
+  for (int64_t t = ends[stage]; stage < FR_STAGES; ++stage) {
+    const int64_t end = stage + 1 < FR_STAGES ? ends[stage + 1] : d4;
+    unroll<N>([&](auto n) FR_BODY {
+      const vint lower = set_i(start[(stage + 1) * apart + q[n]]);
+      unroll<FR_NV>([&](auto v) FR_BODY {
+        sum[n][0][v] = add_i(sum[n][0][v], lower);
+        if constexpr (APART == 2) sum[n][1][v] = set_i(0);
+      });
+    });
+    const auto add = [&](int64_t t, auto a) FR_BODY {
+      vint item[FR_NV];
+      unroll<FR_NV>([&](auto v) FR_BODY { item[v] = load_i(panel + (t * FR_NV + v) * (4 * FR_LANES)); });
+      unroll<N>([&](auto n) FR_BODY {
+        const vint u = set_i(query[t * Q + q[n]]);
+        unroll<FR_NV>([&](auto v) FR_BODY { sum[n][a][v] = dot4(sum[n][a][v], item[v], u); });
+      });
+    };
+    for (; t + 2 <= end; t += 2) add(t, Constant<0>()), add(t + 1, Constant<APART - 1>());
+    if (t < end) add(t++, Constant<0>());
+    vint all = set_i(-1);
+    unroll<N>([&](auto n) FR_BODY {
+      unroll<FR_NV>([&](auto v) FR_BODY {
+        if constexpr (APART == 2) sum[n][0][v] = add_i(sum[n][0][v], sum[n][1][v]);
+        all = and_i(all, sum[n][0][v]);
+      });
+    });
+    if (negative_i(all) == (1u << FR_LANES) - 1) return 0;
+  }
+  uint32_t hits = 0;
+  unroll<N>([&](auto n) FR_BODY {
+    vint all = set_i(-1);
+    unroll<FR_NV>([&](auto v) FR_BODY {
+      all = and_i(all, sum[n][0][v]);
+      store_i(dots + q[n] * FR_PANEL + v * FR_LANES, sum[n][0][v]);
+    });
+    hits |= uint32_t(negative_i(all) != (1u << FR_LANES) - 1) << q[n];
+  });
+  return hits;
+}
+
+// Go on with the queries that a stage left of a tile, two at a time: tile_in_registers' arguments and what it returned.
+template <int Q>
+FR_NOINLINE uint32_t finish_in_registers(const uint8_t *FR_RESTRICT panel, int64_t d4, const int64_t *FR_RESTRICT ends,
+                                         const int32_t *FR_RESTRICT query, const int32_t *FR_RESTRICT start,
+                                         int64_t apart, int32_t *FR_RESTRICT dots, uint32_t found) {
+  const int stage = found & UNFINISHED[0] ? 0 : 1;
+  uint32_t hits = DROPPED, left = found & ((1u << Q) - 1);
+  const auto next = [&]() FR_BODY {
+    const int q = __builtin_ctz(left);
+    left &= left - 1;
+    return q;
+  };
+  while (left) {
+    const int one = next();
+    if (left) {
+      const int both[2] = {one, next()};
+      hits |= finish_some<Q, 2>(panel, d4, ends, query, start, apart, dots, stage, both);
+    } else {
+      const int alone[1] = {one};
+      hits |= finish_some<Q, 1>(panel, d4, ends, query, start, apart, dots, stage, alone);
+    }
+  }
   return hits;
 }
 
@@ -295,14 +412,16 @@ FR_INLINE void terms_i8(const float *beta, const float *step, int32_t *dots) {
 
 // Integer tile of queries from weave_i8: tile_in_registers, once or more; `dots` holds the additive terms if ADD.
 // DROPPED where stages ended all of it.
-template <int Q, bool ADD, bool STAGED>
-FR_INLINE uint32_t tile_i8(const uint8_t *panel, int64_t d4, const int32_t *query, const int32_t *start, int64_t apart,
-                           int32_t *dots) {
+template <int Q, bool ADD, int STAGES>
+FR_INLINE uint32_t tile_i8(const uint8_t *panel, int64_t d4, const int64_t *ends, const int32_t *query,
+                           const int32_t *start, int64_t apart, const uint8_t *ahead, int32_t *dots) {
   constexpr int R = in_registers(Q);
   uint32_t hits = 0, dropped = DROPPED;
   for (int j = 0; j < Q; j += R) {
-    const uint32_t some =
-        tile_in_registers<R, ADD, STAGED>(panel, d4, query + j * d4, start + j, apart, dots + j * FR_PANEL);
+    uint32_t some =
+        tile_in_registers<R, ADD, STAGES>(panel, d4, ends, query + j * d4, start + j, apart, ahead, dots + j * FR_PANEL);
+    if (STAGES >= TURNED && some & (UNFINISHED[0] | UNFINISHED[1]))
+      some = finish_in_registers<R>(panel, d4, ends, query + j * d4, start + j, apart, dots + j * FR_PANEL, some);
     dropped &= some, hits |= (some & ~DROPPED) << j;
   }
   return hits | dropped;
