@@ -491,9 +491,8 @@ class Index:
         panels = len(self._order) // PANEL
         queries = max(1, queries)
         if queries >= 24 * workers:
-            rounds = max(
-                2, -(-queries // (_GROUP * workers))
-            )  # of tasks: as many, and as large, for every thread
+            # Of tasks: as many, and as large, for every thread.  Turned, queries gain by company.
+            rounds = max(2 if self._turn is None else 1, -(-queries // (_GROUP * workers)))
             return -(-queries // (rounds * workers * 12)) * 12, 1
         groups = max(1, min(workers, queries // 12))
         group = -(-queries // groups)

@@ -60,7 +60,7 @@ def find(sample: np.ndarray) -> Turn | None:
     first = max(-(-(int(np.argmax(behind <= BEHIND)) + 1) // 4) * 4, d // 16 * 4)
     if first > LATEST * d:
         return None
-    second = first + (d - first) // 8 * 4
+    second = first + (d - first) // 12 * 4
     # Between stages only the sum counts: mixed at random, all dimensions use the whole range of their codes.
     rng = np.random.default_rng(d)
     for begin, end in ((0, first), (first, second), (second, d)):
