@@ -17,7 +17,7 @@ from fastrec.ranking.canonical import METRICS
 from fastrec.ranking.canonical import scores as _canonical_scores
 from fastrec.ranking.result import TopK
 
-PANEL, META, REST = 32, 8, 4  # kernels/cpu/ranking_types.h
+PANEL, META, REST = 32, 8, 5  # kernels/cpu/ranking_types.h
 STAGED = 64  # dimensions, rounded up to fours, from which on stages pay
 MAX_DIM_INT8 = 16_384  # beyond it, int32 sums of codes could overflow
 MAX_ITEMS = 2**32 - 64  # rows are uint32 inside

@@ -72,7 +72,7 @@ def find(sample: np.ndarray) -> Turn | None:
 def error_of(matrix: np.ndarray) -> float:
     """A bound of ``|u.i - turned(u).turned(i)| / (|u| |i|)`` for sums in float32, in any order, fused or not.
 
-    A product of turned vectors differs by what the matrix T lacks of being orthonormal, ``|T T' - 1|``, and by the
+    A product of turned vectors differs by what the matrix T lacks of being orthonormal, ``|T T^t - 1|``, and by the
     rounding of both: an entry of ``x T`` is off by at most ``(d + 2) 2^-24 |x| |t|`` for its column t (the rounding of
     ``x`` to float32 included), all of them together by ``(d + 2) 2^-24 |x| |T|``, with Frobenius norms.
     """

@@ -97,7 +97,7 @@ void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *
     uint8_t *panel = codes ? codes + p * d4 * FR_PANEL * 4 : nullptr;
     float *m = meta + p * FR_META;
     double norms[FR_PANEL], factors[FR_PANEL];
-    double largest = 0.0, norm = 0.0, beta_max = -INFINITY, beta_abs = 0.0, beyond[FR_STAGES] = {}, before[FR_STAGES] = {};
+    double largest = 0.0, norm = 0.0, beta_max = -INFINITY, beta_abs = 0.0, beyond[FR_STAGES] = {}, before[FR_STAGES] = {}, behind = 0.0;
     float line[PIECE];
     for (int i = 0; i < FR_PANEL; ++i) {
       norms[i] = factors[i] = 0.0;
@@ -153,7 +153,7 @@ void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *
         for (int64_t t = 0; t < d4; ++t) to[t * FR_PANEL] = int32_t(0x80808080u);
         continue;
       }
-      double residual = 0.0;
+      double residual = 0.0, lost_behind = 0.0;
       for (int64_t t = 0, size; t < d; t += size) {
         alignas(64) uint8_t code[PIECE];
         size = d - t < PIECE ? d - t : PIECE;
@@ -164,12 +164,15 @@ void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *
         if (index->turn)
           for (int64_t j = 0; j < size; ++j) line[j] = turned[(t + j) * FR_PANEL + i];
         const float *x = index->turn ? line : piece_of(items, rows[i], t, size, line);
-        residual += quantise(x, size, factor, factor * inverse, double(scale), code);
+        const double lost = quantise(x, size, factor, factor * inverse, double(scale), code);
+        residual += lost;
+        if (rest && t >= 4 * index->stage[0]) lost_behind += lost;
         for (int64_t j = 0; j < quads; ++j) memcpy(to + (t / 4 + j) * FR_PANEL, code + 4 * j, 4);
         for (int s = 0; rest && s < FR_STAGES; ++s)
           if (t + size == 4 * index->stage[s] && residual > before[s]) before[s] = residual;
       }
       worst = residual > worst ? residual : worst;
+      behind = lost_behind > behind ? lost_behind : behind;
     }
     const double out = 1.0 + 0x1p-40;  // covers the float64 rounding of the sums above
     m[FR_SCALE] = scale;
@@ -183,8 +186,9 @@ void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *
     m[FR_NORM_TAIL] = m[FR_NORM];
     for (int s = 0; rest && s < FR_STAGES; ++s) {
       rest[p * FR_REST + s] = float_above(beyond[s] * out);
-      rest[p * FR_REST + FR_STAGES + s] = residual_of(before[s]);
+      rest[p * FR_REST + FR_BEFORE + s] = residual_of(before[s]);
     }
+    if (rest) rest[p * FR_REST + FR_BEHIND] = residual_of(behind);
   }
 }
 

@@ -27,8 +27,9 @@ enum {
 };
 
 // Part of the way through a panel a screen looks whether anything in it can still matter.
-// Its record there: largest norms of what lies beyond the stages, then largest residuals of what lies before them.
-enum { FR_STAGES = 2, FR_REST = 2 * FR_STAGES };
+// Its record there: largest norms of what lies behind the stages, largest residuals of what lies before them, and the
+// largest residual of what lies behind the first.
+enum { FR_STAGES = 2, FR_BEFORE = FR_STAGES, FR_BEHIND = 2 * FR_STAGES, FR_REST = FR_BEHIND + 1 };
 
 // The caller's item matrix, viewed.
 struct fr_items {

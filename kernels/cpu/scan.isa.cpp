@@ -42,6 +42,7 @@ struct Query {
   float beta;            // multiplier of the items' additive terms
   float beyond[FR_STAGES];  // >= the norm of w behind each stage
   float coded_to[FR_STAGES], residual_to[FR_STAGES];  // `coded` and `residual` of what lies before it
+  float coded_behind, residual_behind;                // and, without the slack, of what lies behind the first
   int64_t home;          // the stretch of turned items that it seems closest to
   int seeds;             // stretches that were looked at beforehand: what the buffer holds of them is all there is
   int32_t partial[FR_STAGES];  // 128 * sum of the codes before each stage
@@ -533,14 +534,16 @@ void encode(Work &w, int64_t local) {
   q.step = step;
   // Turned, no item is longer than M (1 + turn_error), and its product with w is off by at most |w| M turn_error.
   const double error = w.index->turn ? w.index->turn_error : 0.0, inverse = 1.0 / double(step);
-  double residual = 0.0, squares = 0.0;
+  double residual = 0.0, behind = 0.0, squares = 0.0, first = 0.0;
   int64_t sum = 0;
   uint8_t *codes = reinterpret_cast<uint8_t *>(w.codes + local * w.d4);
   const auto up_to = [&](int64_t begin, int64_t end, int32_t &offset, float &coded, float &lost) FR_BODY {
     for (int64_t t = begin, size; t < end; t += size) {
       alignas(64) uint8_t code[64];
       size = end - t < 64 ? end - t : 64;
-      residual += quantise(x + t, size, 1.0, inverse, double(step), code);
+      const double missed = quantise(x + t, size, 1.0, inverse, double(step), code);
+      residual += missed;
+      if (begin > 0) behind += missed;
       int32_t of_codes = 0, of_squares = 0;
       for (int64_t j = 0; j < size; ++j) {
         const int32_t c = int32_t(code[j]) - 128;
@@ -557,9 +560,12 @@ void encode(Work &w, int64_t local) {
   for (int s = 0; s < FR_STAGES; begin = 4 * w.index->stage[s++]) {
     const int64_t end = 4 * w.index->stage[s];
     up_to(begin, end, q.partial[s], q.coded_to[s], q.residual_to[s]);
+    if (s == 0) first = squares;
     q.beyond[s] = float_above(sqrt(dot64(x + end, x + end, w.d - end)) * (1.0 + 2.0 * SLACK));
   }
   up_to(begin, w.d, q.offset, q.coded, q.residual);
+  q.coded_behind = float_above(sqrt(squares - first) * step * (1.0 + 2.0 * SLACK));
+  q.residual_behind = float_above(sqrt(behind) * (1.0 + 2.0 * SLACK));
 }
 
 // ---- screening --------------------------------------------------------------------------------------------------
@@ -571,6 +577,7 @@ constexpr int span(int size) { return (size + FR_LANES - 1) / FR_LANES * FR_LANE
 struct alignas(64) Tile {
   float bar[WIDE];      // the query's cut, lowered by everything that does not depend on the panel
   float coded[WIDE], residual[WIDE], reach[WIDE], step[WIDE], inverse[WIDE], beta[WIDE];
+  float coded_behind[WIDE], residual_behind[WIDE];
   float beyond[FR_STAGES][WIDE], coded_to[FR_STAGES][WIDE], residual_to[FR_STAGES][WIDE];
   int32_t partial[FR_STAGES][WIDE];
   int32_t offset[WIDE];
@@ -591,6 +598,7 @@ void fill_tile(const Work &w, Tile &tile, const int32_t *members, int size, int 
     tile.bar[j] = real ? lowered(q.cut) : NEVER;
     tile.coded[j] = q.coded;
     tile.residual[j] = float_error > 0.0f ? float_above(double(q.reach) * float_error) : q.residual;
+    tile.coded_behind[j] = q.coded_behind, tile.residual_behind[j] = q.residual_behind;
     tile.reach[j] = q.reach;
     tile.step[j] = q.step;
     tile.inverse[j] = 1.0f / q.step;
@@ -662,9 +670,17 @@ FR_INLINE bool alive(const Tile &tile, const float *m) {
   return any != 0;
 }
 
-// The error of a screened value of query j in this panel: |screened - exact| stays below it.
-FR_INLINE float error_i8(const Tile &tile, int j, const float *m, bool beta) {
+// A panel's record of stages where items are turned: most of an item then lies before the first, so that two errors,
+// each with norms of its own, are less than one.
+FR_INLINE const float *parts_of(const Work &w, int64_t p) { return w.index->turn ? w.index->rest + p * FR_REST : nullptr; }
+
+// The error of a screened value of query j in this panel: |screened - exact| stays below it.  With `parts`, the record
+// of stages of a panel of turned items, it is that of what lies before the first stage and that of what lies behind.
+FR_INLINE float error_i8(const Tile &tile, int j, const float *m, bool beta, const float *parts) {
   const float terms = beta ? tile.beta_error * (tile.beta[j] * m[FR_BETA_ABS]) + 2.0f * (tile.step[j] * m[FR_SCALE]) : 0.0f;
+  if (parts)
+    return tile.coded_to[0][j] * parts[FR_BEFORE] + tile.residual_to[0][j] * m[FR_NORM] +
+           tile.coded_behind[j] * parts[FR_BEHIND] + tile.residual_behind[j] * parts[0] + FLOOR + terms;
   return tile.coded[j] * m[FR_RESIDUAL] + tile.residual[j] * m[FR_NORM] + FLOOR + terms;
 }
 FR_INLINE float error_f32(const Tile &tile, int j, const float *m) {
@@ -674,9 +690,9 @@ FR_INLINE float error_f32(const Tile &tile, int j, const float *m) {
 // The bar of each query of a tile in one panel, as a sum of products of codes: an item matters only if it exceeds it.
 // `start` gets -1 minus the bar, so that what matters is not negative once its products are added.  With `rest`, the
 // panel's record of stages, `staged` gets what tile_in_registers takes: bars of the products before a stage lie lower by
-// |w| |item| behind it, and the error is that of what lies before.
+// |w| |item| behind it, and the error is that of what lies before.  `parts` as in error_i8.
 template <int Q>
-FR_INLINE void bars_i8(const Tile &tile, const float *m, bool beta, const float *rest, int32_t *start,
+FR_INLINE void bars_i8(const Tile &tile, const float *m, bool beta, const float *parts, const float *rest, int32_t *start,
                        int32_t (*staged)[span(Q)]) {
   const vfloat r = set_f(m[FR_RESIDUAL]), n = set_f(m[FR_NORM]), inverse = set_f(m[FR_INVERSE]);
   for (int v = 0; v < span(Q); v += FR_LANES) {
@@ -695,12 +711,19 @@ FR_INLINE void bars_i8(const Tile &tile, const float *m, bool beta, const float 
     const auto lower = [&](const float *coded, vfloat r, const float *residual) FR_BODY {
       return nfma_f(load_f(coded + v), r, nfma_f(load_f(residual + v), n, x));
     };
-    const vint whole = bar(lower(tile.coded, r, tile.residual), tile.offset);
+    vfloat least;
+    if (parts)
+      least = nfma_f(load_f(tile.coded_behind + v), set_f(parts[FR_BEHIND]),
+                     nfma_f(load_f(tile.residual_behind + v), set_f(parts[0]),
+                            lower(tile.coded_to[0], set_f(parts[FR_BEFORE]), tile.residual_to[0])));
+    else
+      least = lower(tile.coded, r, tile.residual);
+    const vint whole = bar(least, tile.offset);
     store_i(start + v, whole);
     if (!rest) continue;
     vint before = set_i(0);
     for (int s = 0; s < FR_STAGES; ++s) {
-      const vfloat y = lower(tile.coded_to[s], set_f(rest[FR_STAGES + s]), tile.residual_to[s]);
+      const vfloat y = lower(tile.coded_to[s], set_f(rest[FR_BEFORE + s]), tile.residual_to[s]);
       const vint part = bar(nfma_f(load_f(tile.beyond[s] + v), set_f(rest[s]), y), tile.partial[s]);
       store_i(staged[s] + v, sub_i(part, before));
       before = part;
@@ -719,7 +742,7 @@ FR_INLINE void keep_i8(Work &w, Tile &tile, int j, int64_t number0, int64_t p, c
     if (w.seeds[local * MOST_SEEDS + i] == p / FR_STRETCH) return;
   const float *m = w.index->meta + p * FR_META;
   append<int32_t>(w, local, dots, mask & present(w, p), start + tile.offset[j], tile.step[j] * m[FR_SCALE],
-                  error_i8(tile, j, m, w.index->beta != nullptr), w.index->order + p * FR_PANEL);
+                  error_i8(tile, j, m, w.index->beta != nullptr, parts_of(w, p)), w.index->order + p * FR_PANEL);
   if (q.count < q.full) return;
   tighten(w, local, number0 + local);
   tile.bar[j] = q.loose ? NEVER : lowered(q.cut);
@@ -763,8 +786,8 @@ void run_in_registers(Work &w, Tile &tile, const int32_t *codes, int64_t number0
   // Few queries wait for memory, which stages would only read in leaps, if these are not foreseen.
   const float *rest = Q < 4 && !turned ? nullptr : w.index->rest;
   const auto bars = [&](int64_t panel, int turn, bool stages) FR_BODY {
-    bars_i8<Q>(tile, w.index->meta + panel * FR_META, beta, stages ? rest + panel * FR_REST : nullptr, start[turn],
-               staged[turn]);
+    bars_i8<Q>(tile, w.index->meta + panel * FR_META, beta, parts_of(w, panel),
+               stages ? rest + panel * FR_REST : nullptr, start[turn], staged[turn]);
   };
   int turn = 0;
   int64_t p = next_alive<Q>(w, tile, begin, end);
@@ -816,7 +839,7 @@ void run_tile_amx(Work &w, Tile &tile, const int32_t *codes, int64_t number0, in
   const bool beta = w.index->beta != nullptr;
   const auto keep = [&](int64_t p, const int32_t *sums) FR_BODY {
     alignas(64) int32_t start[span(Q)], bar[span(Q)];
-    bars_i8<Q>(tile, w.index->meta + p * FR_META, beta, nullptr, start, nullptr);
+    bars_i8<Q>(tile, w.index->meta + p * FR_META, beta, parts_of(w, p), nullptr, start, nullptr);
     for (int v = 0; v < span(Q); v += FR_LANES) store_i(bar + v, sub_i(set_i(-1), load_i(start + v)));
     for (uint32_t hits = hits_i8<Q>(sums, bar) & tile.real; hits; hits &= hits - 1) {
       const int j = __builtin_ctz(hits);
