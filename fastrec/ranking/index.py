@@ -226,12 +226,13 @@ class Index:
         )
         lengths = lengths.astype(np.float32)
         alike = _nearly_equal(lengths)
-        with np.errstate(divide="ignore"):
-            shorter = np.minimum(1.0 / norms, np.finfo(np.float32).max).astype(np.float32)
 
         def read(rows: np.ndarray) -> np.ndarray:
+            """Items of length one."""
             some = float32_matrix(self._items[rows], self._dtype)
-            some *= shorter[rows, None]
+            with np.errstate(divide="ignore", over="ignore"):
+                shorter = np.minimum(1.0 / norms[rows], np.finfo(np.float32).max).astype(np.float32)
+            some *= shorter[:, None]
             return some
 
         self._turn = self._find_turn(by_norm, read) if alike and turning else None
@@ -252,7 +253,8 @@ class Index:
         self._meta = np.zeros((panels + 1, META), np.float32)
         self._beta = np.empty(panels * PANEL, np.float32) if self._has_terms else None
         # norms nearly equal, thresholds never come close enough to them for stages to end anything, unless turned
-        staged = self._codes is not None and -(-d // 4) * 4 >= STAGED and not shuffled
+        differing = -(-d // 4) * 4 >= STAGED and not shuffled
+        staged = self._codes is not None and (differing or self._turn is not None)
         self._rest = np.empty(panels * REST, np.float32) if staged else None
         self._means = None if self._turn is None else np.empty(self._turn.means(panels), np.float32)
         self._packed = self._bind(items)
