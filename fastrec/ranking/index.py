@@ -256,7 +256,7 @@ class Index:
         differing = -(-d // 4) * 4 >= STAGED and not shuffled
         staged = self._codes is not None and (differing or self._turn is not None)
         self._rest = np.empty(panels * REST, np.float32) if staged else None
-        self._means = None if self._turn is None else np.empty(self._turn.means(panels), np.float32)
+        self._means = None if self._turn is None else np.zeros(self._turn.means(panels), np.float32)
         self._packed = self._bind(items)
         _kernels.pack(
             self._packed, self._codes, self._meta.reshape(-1), self._beta, self._rest, self._means, workers
@@ -426,11 +426,10 @@ class Index:
         """This index on another device: ``"cpu"``, ``"cuda"`` (the current card), ``"cuda:1"`` or a card's number.
 
         The packed copy travels as it is, so nothing is packed again on the way to a card, but for items that were
-        turned (see Notes of the class).  Where the items and their
-        codes do not fit in the card's free memory they stay on the host (mapped from the file, if the index was loaded
-        that way) and every search streams them to the card a stretch at a time; answers are the same.  The index is
-        returned itself where it is there already.  From a card to the host, and from card to card, items are copied
-        and packed again.
+        turned (see Notes of the class).  Where the items and their codes do not fit in the card's free memory they
+        stay on the host (mapped from the file, if the index was loaded that way) and every search streams them to the
+        card a stretch at a time; answers are the same.  The index is returned itself where it is there already.  From
+        a card to the host, and from card to card, items are copied and packed again.
 
         A list of cards shares the items out: each card gets a stretch of the rows, ``topk`` searches all of them and
         merges (:class:`fastrec.ranking.device_index.Shards`).

@@ -83,7 +83,8 @@ int64_t FR_FN(fr_pack_scratch)(const fr_index *index) {
   return index->turn ? (d + padded(d)) * FR_PANEL + padded(d) * d : 16;
 }
 
-// Panels begin..end, from a whole stretch on: meta, and codes, beta, rest and means unless null.  meta's tail maxima and its last record are filled in by the caller.
+// Panels begin..end, from the first of a stretch on: meta, and codes, beta, rest and means unless null.  meta's tail
+// maxima and its last record are filled in by the caller.
 // Item units: dot and l2 divide by 2^exponent, cosine divides by the norm.
 void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *codes, float *meta, float *beta,
                     float *rest, float *means, float *scratch) {
@@ -97,7 +98,8 @@ void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *
     uint8_t *panel = codes ? codes + p * d4 * FR_PANEL * 4 : nullptr;
     float *m = meta + p * FR_META;
     double norms[FR_PANEL], factors[FR_PANEL];
-    double largest = 0.0, norm = 0.0, beta_max = -INFINITY, beta_abs = 0.0, beyond[FR_STAGES] = {}, before[FR_STAGES] = {}, behind = 0.0;
+    double largest = 0.0, norm = 0.0, beta_max = -INFINITY, beta_abs = 0.0;
+    double beyond[FR_STAGES] = {}, before[FR_STAGES] = {}, behind = 0.0;  // as FR_REST
     float line[PIECE];
     for (int i = 0; i < FR_PANEL; ++i) {
       norms[i] = factors[i] = 0.0;

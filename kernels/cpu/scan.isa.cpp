@@ -483,7 +483,7 @@ void prepare(Work &w, int64_t local, int64_t number) {
   raise(w, q, w.scan->min_score);
 }
 
-// Four vectors times the matrix [d][d], columns begin.. in steps of V vectors: sums in float32.  Returns where it stopped.
+// Four vectors times the matrix [d][d], columns begin.. in steps of V vectors, summed in float32: up to which is returned.
 template <int V>
 FR_NOINLINE int64_t turn_columns(const float *FR_RESTRICT matrix, int64_t d, const float *const x[4],
                                  float *const out[4], int64_t begin) {
@@ -672,7 +672,9 @@ FR_INLINE bool alive(const Tile &tile, const float *m) {
 
 // A panel's record of stages where items are turned: most of an item then lies before the first, so that two errors,
 // each with norms of its own, are less than one.
-FR_INLINE const float *parts_of(const Work &w, int64_t p) { return w.index->turn ? w.index->rest + p * FR_REST : nullptr; }
+FR_INLINE const float *parts_of(const Work &w, int64_t p) {
+  return w.index->turn ? w.index->rest + p * FR_REST : nullptr;
+}
 
 // The error of a screened value of query j in this panel: |screened - exact| stays below it.  With `parts`, the record
 // of stages of a panel of turned items, it is that of what lies before the first stage and that of what lies behind.
@@ -692,8 +694,8 @@ FR_INLINE float error_f32(const Tile &tile, int j, const float *m) {
 // panel's record of stages, `staged` gets what tile_in_registers takes: bars of the products before a stage lie lower by
 // |w| |item| behind it, and the error is that of what lies before.  `parts` as in error_i8.
 template <int Q>
-FR_INLINE void bars_i8(const Tile &tile, const float *m, bool beta, const float *parts, const float *rest, int32_t *start,
-                       int32_t (*staged)[span(Q)]) {
+FR_INLINE void bars_i8(const Tile &tile, const float *m, bool beta, const float *parts, const float *rest,
+                       int32_t *start, int32_t (*staged)[span(Q)]) {
   const vfloat r = set_f(m[FR_RESIDUAL]), n = set_f(m[FR_NORM]), inverse = set_f(m[FR_INVERSE]);
   for (int v = 0; v < span(Q); v += FR_LANES) {
     vfloat x = load_f(tile.bar + v);
