@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+import fastrec as fr
 
 PREFIX = struct.Struct("<8sIIQQ")
 
@@ -31,3 +35,15 @@ def forged(good: bytes, change: Any) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode().ljust(size)
     assert len(text) == size
     return PREFIX.pack(magic, version, zlib.crc32(text), size, base + len(body)) + text + body
+
+
+def assert_refused_or_harmless(path: Path, good: bytes, change: Any, message: str | None) -> None:
+    """A changed file is refused with ``message``, or, where that is None, can be searched without a crash."""
+    path.write_bytes(forged(good, change))
+    if message is None:
+        index = fr.Index.load(path)
+        index.topk(np.ones((30, index.shape[1])), 4)
+    else:
+        with pytest.raises(ValueError, match=message) as caught:
+            fr.Index.load(path)
+        assert f"{path.name} is not a valid fastrec index" in str(caught.value)
