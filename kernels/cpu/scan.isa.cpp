@@ -84,7 +84,9 @@ struct Work {
   float *panel;          // [block_panels][d][32]
   int64_t block_panels;  // float panels unpacked at a time
   bool coded;            // the int8 screen is running
-  bool cold;             // so few queries pass over a block that its codes are not in the cache
+  bool cold;             // but one tile passes over a block, so that its codes are not in the cache
+  const uint8_t *coming, *come;  // codes of the next block that nobody has asked for yet
+  int64_t portion;       // bytes of them to ask for with every panel that a tile passes over
   int64_t likely;        // the rank, among the items of the blocks so far, that the threshold is guessed from
 };
 
@@ -777,6 +779,26 @@ FR_INLINE void fetch_rows(const Work &w, int64_t p) {
 #endif
 }
 
+// Panels that stages end are read in leaps, which the hardware does not foresee.  So the next block, panels begin..end,
+// is asked for in portions while `chosen` queries pass over the `panels` of this one.  Fewer than four are not screened
+// in stages; one tile that is turned asks for what it needs as it goes.
+FR_INLINE void announce(Work &w, int64_t chosen, int64_t panels, int64_t begin, int64_t end) {
+  w.coming = w.come = nullptr;
+  if (chosen < 4 || !w.index->rest || (w.cold && w.index->turn)) return;
+  const int64_t bytes = FR_PANEL * 4 * w.d4, tiles = (chosen + FR_TILE_I8 - 1) / FR_TILE_I8;
+  w.coming = w.index->codes + begin * bytes, w.come = w.index->codes + end * bytes;
+  w.portion = (w.come - w.coming) / (tiles * panels) / 64 * 64 + 64;
+}
+FR_INLINE void fetch_coming(Work &w) {
+#if defined(__GNUC__)
+  if (w.coming >= w.come) return;
+  for (int64_t i = 0; i < w.portion; i += 64) __builtin_prefetch(w.coming + i, 0, 2);  // into the second cache
+  w.coming += w.portion;
+#else
+  (void)w;
+#endif
+}
+
 // Pass a tile, with `codes` of its queries from weave_i8, over panels begin..end.
 template <int Q>
 void run_in_registers(Work &w, Tile &tile, const int32_t *codes, int64_t number0, int64_t begin, int64_t end) {
@@ -803,6 +825,7 @@ void run_in_registers(Work &w, Tile &tile, const int32_t *codes, int64_t number0
       bars(next, turn ^ 1, rest && (p >= trial || next >= trial));
       fetch_rows(w, next);
     }
+    fetch_coming(w);
     if (beta) begin_terms<Q>(w, tile, p, dots);
     const uint8_t *panel = w.index->codes + p * panel_bytes;
     const uint8_t *ahead = w.index->codes + (next < end ? next : p) * panel_bytes;
@@ -1028,15 +1051,17 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
 #endif
   int64_t size = 4, turn = 0;
   for (int64_t first = 0; first < panels && actives; ++turn) {
-    const int64_t last = first + size < panels ? first + size : panels;
+    const int64_t last = first + size < panels ? first + size : panels, grown = 2 * size < most ? 2 * size : most;
     for (int64_t begin = turn % segments == segment ? first : last, end; begin < last; begin = end) {
       end = codes || begin + w.block_panels > last ? last : begin + w.block_panels;
       if (guessing) w.likely = expect(double(end) / double(panels), w.k);
       const int64_t chosen = choose(w, actives, number0, begin, end);
-      w.cold = chosen < 4 * FR_TILE_I8;
+      w.cold = chosen <= FR_TILE_I8;
       if (codes) {
         const bool weave = chosen != w.befores || memcmp(w.chosen, w.before, size_t(chosen) * 4) != 0;
         if (weave) memcpy(w.before, w.chosen, size_t(chosen) * 4), w.befores = chosen;
+        const int64_t next = last + (segments - 1 - segment) * size + segment * grown;
+        announce(w, chosen, end - begin, next < panels ? next : panels, next + grown < panels ? next + grown : panels);
         for (int64_t i = 0, tile = 0; i < chosen; ++tile)
           i += pass_i8(w, w.chosen + i, chosen - i, w.woven + tile * w.tile_size, weave, number0, begin, end);
       } else if (chosen) {
@@ -1045,7 +1070,7 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
       }
     }
     first = last;
-    if (turn % segments == segments - 1 && size < most) size = 2 * size < most ? 2 * size : most;
+    if (turn % segments == segments - 1 && size < most) size = grown;
   }
 #if defined(FR_AMX)
   if (codes) amx_leave();
@@ -1130,6 +1155,7 @@ void seed(Work &w, int64_t actives, int64_t number0) {
     w.active[j] = one;
   }
   w.coded = true, w.cold = true, w.likely = w.k;
+  w.coming = w.come = nullptr;
   for (int64_t i = 0; i < actives; ++i) {
     const int32_t local = w.active[i];
     const int64_t number = number0 + local;

@@ -291,8 +291,7 @@ template <int Q, int N>
 FR_INLINE uint32_t finish_some(const uint8_t *FR_RESTRICT panel, int64_t d4, const int64_t *FR_RESTRICT ends,
                                const int32_t *FR_RESTRICT query, const int32_t *FR_RESTRICT start, int64_t apart,
                                int32_t *FR_RESTRICT dots, int stage, const int (&q)[N]) {
-  constexpr int APART = N == 1 ? 2 : 1;  // sums of one query, or its additions would wait for each other
-  vint sum[N][APART][FR_NV];
+  vint sum[N][2][FR_NV];  // of even and of odd groups, or additions would wait for each other
   unroll<N>([&](auto n) FR_BODY {
     unroll<FR_NV>([&](auto v) FR_BODY { sum[n][0][v] = load_i(dots + q[n] * FR_PANEL + v * FR_LANES); });
   });
@@ -302,7 +301,7 @@ FR_INLINE uint32_t finish_some(const uint8_t *FR_RESTRICT panel, int64_t d4, con
       const vint lower = set_i(start[(stage + 1) * apart + q[n]]);
       unroll<FR_NV>([&](auto v) FR_BODY {
         sum[n][0][v] = add_i(sum[n][0][v], lower);
-        if constexpr (APART == 2) sum[n][1][v] = set_i(0);
+        sum[n][1][v] = set_i(0);
       });
     });
     const auto add = [&](int64_t t, auto a) FR_BODY {
@@ -313,12 +312,12 @@ FR_INLINE uint32_t finish_some(const uint8_t *FR_RESTRICT panel, int64_t d4, con
         unroll<FR_NV>([&](auto v) FR_BODY { sum[n][a][v] = dot4(sum[n][a][v], item[v], u); });
       });
     };
-    for (; t + 2 <= end; t += 2) add(t, Constant<0>()), add(t + 1, Constant<APART - 1>());
+    for (; t + 2 <= end; t += 2) add(t, Constant<0>()), add(t + 1, Constant<1>());
     if (t < end) add(t++, Constant<0>());
     vint all = set_i(-1);
     unroll<N>([&](auto n) FR_BODY {
       unroll<FR_NV>([&](auto v) FR_BODY {
-        if constexpr (APART == 2) sum[n][0][v] = add_i(sum[n][0][v], sum[n][1][v]);
+        sum[n][0][v] = add_i(sum[n][0][v], sum[n][1][v]);
         all = and_i(all, sum[n][0][v]);
       });
     });
@@ -350,7 +349,7 @@ FR_NOINLINE uint32_t finish_in_registers(const uint8_t *FR_RESTRICT panel, int64
   };
   while (left) {
     const int one = next();
-    if (left) {
+    if (few_of(Q) > 1 && left) {
       const int both[2] = {one, next()};
       hits |= finish_some<Q, 2>(panel, d4, ends, query, start, apart, dots, stage, both);
     } else {
