@@ -1037,6 +1037,21 @@ FR_INLINE int64_t pass_f32(Work &w, const int32_t *members, int64_t left, int64_
 }
 #undef FR_FITS
 
+// Queries that are as far from their thresholds come together, so that a stage that ends a tile for one ends it for all.
+FR_NOINLINE void sort_by_cut(Work &w, int64_t actives) {
+  for (int64_t i = 1; i < actives; ++i) {
+    const int32_t one = w.active[i];
+    const Query &q = w.query[one];
+    int64_t j = i;
+    for (; j > 0; --j) {
+      const Query &before = w.query[w.active[j - 1]];
+      if (!(before.cut * q.reach < q.cut * before.reach)) break;
+      w.active[j] = w.active[j - 1];
+    }
+    w.active[j] = one;
+  }
+}
+
 // Pass the active queries over every `segments`-th block of panels.  Blocks start small, so that thresholds rise soon.
 void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool codes, bool guessing) {
   const int64_t panels = w.index->panels, segments = w.scan->segments;
@@ -1045,6 +1060,7 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
   const bool coded = w.scan->use_codes && w.index->codes;
   const int64_t most = coded ? block_panels(FR_PANEL * 4 * w.d4) : w.block_panels;
   w.befores = -1, w.coded = codes, w.likely = w.k;
+  const bool staged = codes && w.index->rest && !w.index->turn;
   guessing = guessing && totals(w)[FR_SHUFFLED] != 0.0f && segments == 1;
 #if defined(FR_AMX)
   if (codes) amx_enter(w.d4);
@@ -1055,6 +1071,7 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
     for (int64_t begin = turn % segments == segment ? first : last, end; begin < last; begin = end) {
       end = codes || begin + w.block_panels > last ? last : begin + w.block_panels;
       if (guessing) w.likely = expect(double(end) / double(panels), w.k);
+      if (staged && turn >= 4 && (turn & (turn - 1)) == 0) sort_by_cut(w, actives);
       const int64_t chosen = choose(w, actives, number0, begin, end);
       w.cold = chosen <= FR_TILE_I8;
       if (codes) {
