@@ -1037,7 +1037,7 @@ FR_INLINE int64_t pass_f32(Work &w, const int32_t *members, int64_t left, int64_
 }
 #undef FR_FITS
 
-// Queries that are as far from their thresholds come together, so that a stage that ends a tile for one ends it for all.
+// Queries that are as far from their thresholds come together: what ends a tile for one of them ends it for all.
 FR_NOINLINE void sort_by_cut(Work &w, int64_t actives) {
   for (int64_t i = 1; i < actives; ++i) {
     const int32_t one = w.active[i];
