@@ -122,6 +122,7 @@ int64_t lay_out(const fr_scan *scan, char *at, Work &w) {
   w.block_panels = block_panels(FR_PANEL * 4 * w.d);
   w.room = w.cap + 1024;
   w.bloom_words = scan->exclude.indptr ? 64 : 0;
+  w.coming = w.come = nullptr;
   w.query = reinterpret_cast<Query *>(carve(at, w.group * int64_t(sizeof(Query))));
   w.codes = reinterpret_cast<int32_t *>(carve(at, w.group * w.d4 * 4));
   w.scaled = reinterpret_cast<float *>(carve(at, w.group * w.d * 4));
@@ -1037,17 +1038,13 @@ FR_INLINE int64_t pass_f32(Work &w, const int32_t *members, int64_t left, int64_
 }
 #undef FR_FITS
 
-// Queries that are as far from their thresholds come together: what ends a tile for one of them ends it for all.
-FR_NOINLINE void sort_by_cut(Work &w, int64_t actives) {
+// Put the active queries in order; ties stay as they are.
+template <class F>
+FR_INLINE void arrange(Work &w, int64_t actives, const F &follows) {
   for (int64_t i = 1; i < actives; ++i) {
     const int32_t one = w.active[i];
-    const Query &q = w.query[one];
     int64_t j = i;
-    for (; j > 0; --j) {
-      const Query &before = w.query[w.active[j - 1]];
-      if (!(before.cut * q.reach < q.cut * before.reach)) break;
-      w.active[j] = w.active[j - 1];
-    }
+    for (; j > 0 && follows(w.query[w.active[j - 1]], w.query[one]); --j) w.active[j] = w.active[j - 1];
     w.active[j] = one;
   }
 }
@@ -1071,7 +1068,9 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
     for (int64_t begin = turn % segments == segment ? first : last, end; begin < last; begin = end) {
       end = codes || begin + w.block_panels > last ? last : begin + w.block_panels;
       if (guessing) w.likely = expect(double(end) / double(panels), w.k);
-      if (staged && turn >= 4 && (turn & (turn - 1)) == 0) sort_by_cut(w, actives);
+      // Queries as far from their thresholds come together: what ends a tile for one of them ends it for all.
+      if (staged && turn >= 4 && (turn & (turn - 1)) == 0)
+        arrange(w, actives, [](const Query &a, const Query &b) { return a.cut * b.reach < b.cut * a.reach; });
       const int64_t chosen = choose(w, actives, number0, begin, end);
       w.cold = chosen <= FR_TILE_I8;
       if (codes) {
@@ -1165,14 +1164,8 @@ FR_NOINLINE void choose_seeds(Work &w, const int32_t *members, int used, int64_t
 void seed(Work &w, int64_t actives, int64_t number0) {
   for (int64_t i = 0; i < actives; i += FR_TILE)
     choose_seeds(w, w.active + i, int(actives - i < FR_TILE ? actives - i : FR_TILE), number0);
-  for (int64_t i = 1; i < actives; ++i) {
-    const int32_t one = w.active[i];
-    int64_t j = i;
-    for (; j > 0 && w.query[w.active[j - 1]].home > w.query[one].home; --j) w.active[j] = w.active[j - 1];
-    w.active[j] = one;
-  }
+  arrange(w, actives, [](const Query &a, const Query &b) { return a.home > b.home; });
   w.coded = true, w.cold = true, w.likely = w.k;
-  w.coming = w.come = nullptr;
   for (int64_t i = 0; i < actives; ++i) {
     const int32_t local = w.active[i];
     const int64_t number = number0 + local;
