@@ -19,7 +19,7 @@ class Packed:
         codes: Any,
         meta: Any,
         beta: Any,
-        stages: tuple[int, int],
+        places: tuple[int, ...],
         rest: Any,
         turn: Any,
         turn_error: float,

@@ -17,7 +17,7 @@ from fastrec.ranking.canonical import METRICS
 from fastrec.ranking.canonical import scores as _canonical_scores
 from fastrec.ranking.result import TopK
 
-PANEL, META, REST = 32, 8, 5  # kernels/cpu/ranking_types.h
+PANEL, META, PLACES = 32, 8, 15  # kernels/cpu/ranking_types.h
 STAGED = 64  # dimensions, rounded up to fours, from which on stages pay
 MAX_DIM_INT8 = 16_384  # beyond it, int32 sums of codes could overflow
 MAX_ITEMS = 2**32 - 64  # rows are uint32 inside
@@ -255,7 +255,7 @@ class Index:
         # norms nearly equal, thresholds never come close enough to them for stages to end anything, unless turned
         differing = -(-d // 4) * 4 >= STAGED and not shuffled
         staged = self._codes is not None and (differing or self._turn is not None)
-        self._rest = np.empty(panels * REST, np.float32) if staged else None
+        self._rest = np.empty(panels * self._record(), np.float32) if staged else None
         self._means = None if self._turn is None else np.zeros(self._turn.means(panels), np.float32)
         self._packed = self._bind(items)
         _kernels.pack(
@@ -275,18 +275,27 @@ class Index:
         other._pack(_threads.resolve(None), turning=False)
         return other
 
-    def _bind(self, items: _kernels.Items) -> _kernels.Packed:
-        quads = -(-self._items.shape[1] // 4)
-        stages, matrix, error = (quads // 2, quads * 3 // 4), None, 0.0
+    def _places(self) -> tuple[int, ...]:
+        """Groups of four dimensions after which a search may look whether a panel still matters."""
         if self._turn is not None:
-            stages, matrix, error = self._turn.stages, self._turn.matrix, self._turn.error
+            return self._turn.stages
+        quads = -(-self._items.shape[1] // 4)
+        step = max(2, -(-quads // (PLACES + 1)))
+        return tuple(range(step, quads, step))
+
+    def _record(self) -> int:
+        """Floats of a panel's record of places: kernels/cpu/ranking_types.h."""
+        return len(self._places()) if self._turn is None else 5
+
+    def _bind(self, items: _kernels.Items) -> _kernels.Packed:
+        matrix, error = (None, 0.0) if self._turn is None else (self._turn.matrix, self._turn.error)
         return _kernels.Packed(
             items,
             self._order,
             self._codes,
             self._meta.reshape(-1),
             self._beta,
-            stages,
+            self._places(),
             self._rest,
             matrix,
             error,

@@ -34,7 +34,7 @@ from fastrec._core.files import replacing
 from fastrec.ranking.canonical import METRICS
 
 MAGIC = b"\x89FRINDEX"
-VERSION = 3  # of the layout, and of what packed arrays mean: raise it with every change of the panels or their records
+VERSION = 4  # of the layout, and of what packed arrays mean: raise it with every change of the panels or their records
 _PREFIX = struct.Struct("<8sIIQQ")
 _ALIGN = 64
 _CHUNK = 1 << 22  # bytes copied or checked at a time
@@ -246,7 +246,7 @@ def _sections(
 
 def _assembled(cls: type[T], name: str, header: dict[str, Any], found: dict[str, np.ndarray]) -> T:
     """An index over the arrays, once everything that kernels follow without looking is known to be in range."""
-    from fastrec.ranking.index import MAX_DIM_INT8, MAX_ITEMS, META, PANEL, REST
+    from fastrec.ranking.index import MAX_DIM_INT8, MAX_ITEMS, META, PANEL
     from fastrec.ranking.turn import Turn
 
     def expect(condition: Any, what: str) -> None:
@@ -305,17 +305,18 @@ def _assembled(cls: type[T], name: str, header: dict[str, Any], found: dict[str,
     if precision == "int8":
         expect(0 < d <= MAX_DIM_INT8, f"int8 needs 1..{MAX_DIM_INT8} dimensions; got {d}")
         self._codes = take("codes", "|u1", panels * PANEL * 4 * -(-d // 4))
-        self._rest = take("rest", "<f4", panels * REST) if "rest" in found else None
     if header["stages"] is not None:
         stages = tuple(header["stages"])
         whole = len(stages) == 2 and all(type(stage) is int for stage in stages)
         expect(
-            whole and self._rest is not None and 0 < stages[0] < stages[1] < -(-d // 4),
+            whole and "rest" in found and 0 < stages[0] < stages[1] < -(-d // 4),
             f"turned items of {d} dimensions have stages {stages}",
         )
         self._turn = Turn.of(take("turn", "<f4", d, d), stages)
         expect(self._turn.error < 0.5, "its axes are not at right angles")  # nor where one is NaN
         self._means = take("means", "<f4", self._turn.means(panels))
+    if self._codes is not None and "rest" in found:
+        self._rest = take("rest", "<f4", panels * self._record())
     self._labels = _read_labels(name, header["labels"], found, n)
     expect(not found, f"there are arrays that no index has: {sorted(found)}")
     self._packed = self._bind(self._view())

@@ -53,7 +53,7 @@ void turn_panel(const fr_items &items, const uint32_t *rows, const double *facto
 }
 // Add a panel to the mean of its stretch, which the last panel of it completes.
 void add_to_mean(const fr_index &index, int64_t p, const float *turned, float *means) {
-  const int64_t size = 4 * index.stage[0], stretch = p / FR_STRETCH;
+  const int64_t size = 4 * index.place[0], stretch = p / FR_STRETCH;
   const bool last = p % FR_STRETCH == FR_STRETCH - 1 || p == index.panels - 1;
   float *mean = means + stretch / FR_PANEL * size * FR_PANEL + stretch % FR_PANEL;
   for (int64_t t = 0; t < size; ++t) {
@@ -89,7 +89,8 @@ int64_t FR_FN(fr_pack_scratch)(const fr_index *index) {
 void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *codes, float *meta, float *beta,
                     float *rest, float *means, float *scratch) {
   const fr_items &items = index->items;
-  const int64_t d = items.d, d4 = (d + 3) / 4;
+  const int64_t d = items.d, d4 = (d + 3) / 4, places = rest ? index->places : 0;
+  const int64_t record = index->turn ? int64_t(FR_TURNED) : places;
   const double unit = ldexp(1.0, -index->exponent);
   float *const upright = scratch, *const turned = upright + d * FR_PANEL, *const woven = turned + padded(d) * FR_PANEL;
   if (index->turn) weave(index->turn, d, woven);
@@ -99,7 +100,7 @@ void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *
     float *m = meta + p * FR_META;
     double norms[FR_PANEL], factors[FR_PANEL];
     double largest = 0.0, norm = 0.0, beta_max = -INFINITY, beta_abs = 0.0;
-    double beyond[FR_STAGES] = {}, before[FR_STAGES] = {}, behind = 0.0;  // as FR_REST
+    double beyond[FR_PLACES] = {}, before[FR_LOOKS] = {}, behind = 0.0;  // the squares of what `rest` holds
     float line[PIECE];
     for (int i = 0; i < FR_PANEL; ++i) {
       norms[i] = factors[i] = 0.0;
@@ -119,9 +120,10 @@ void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *
       norms[i] = length * factors[i];
       if (top * factors[i] > largest) largest = top * factors[i];
       if (norms[i] > norm) norm = norms[i];
-      for (int s = 0; rest && !index->turn && s < FR_STAGES; ++s) {
-        const double length = sqrt(squares_of(items, rows[i], 4 * index->stage[s], d, line)) * factors[i];
-        beyond[s] = length > beyond[s] ? length : beyond[s];
+      double left = 0.0;
+      for (int64_t s = places - 1, end = d; !index->turn && s >= 0; end = 4 * index->place[s--]) {
+        left += squares_of(items, rows[i], 4 * index->place[s], end, line) * factors[i] * factors[i];
+        beyond[s] = left > beyond[s] ? left : beyond[s];
       }
       if (beta) {
         double b = items.bias ? double(items.bias[rows[i]]) : 0.0;
@@ -137,11 +139,11 @@ void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *
       if (means) add_to_mean(*index, p, turned, means);
       largest = largest_of(turned, d * FR_PANEL);
       double squares[FR_PANEL] = {};
-      for (int64_t s = FR_STAGES - 1, end = d; rest && s >= 0; end = 4 * index->stage[s--]) {
-        for (int64_t t = 4 * index->stage[s]; t < end; ++t)
+      for (int64_t s = places - 1, end = d; s >= 0; end = 4 * index->place[s--]) {
+        for (int64_t t = 4 * index->place[s]; t < end; ++t)
           for (int i = 0; i < FR_PANEL; ++i)
             squares[i] += double(turned[t * FR_PANEL + i]) * double(turned[t * FR_PANEL + i]);
-        for (int i = 0; i < FR_PANEL; ++i) beyond[s] = sqrt(squares[i]) > beyond[s] ? sqrt(squares[i]) : beyond[s];
+        for (int i = 0; i < FR_PANEL; ++i) beyond[s] = squares[i] > beyond[s] ? squares[i] : beyond[s];
       }
     }
     float scale = float(largest / 127.0);
@@ -159,8 +161,8 @@ void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *
       for (int64_t t = 0, size; t < d; t += size) {
         alignas(64) uint8_t code[PIECE];
         size = d - t < PIECE ? d - t : PIECE;
-        for (int s = 0; rest && s < FR_STAGES; ++s)
-          if (t < 4 * index->stage[s] && 4 * index->stage[s] < t + size) size = 4 * index->stage[s] - t;
+        for (int s = 0; index->turn && s < places; ++s)
+          if (t < 4 * index->place[s] && 4 * index->place[s] < t + size) size = 4 * index->place[s] - t;
         const int64_t quads = (size + 3) / 4;
         const double factor = index->turn ? 1.0 : factors[i];
         if (index->turn)
@@ -168,10 +170,10 @@ void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *
         const float *x = index->turn ? line : piece_of(items, rows[i], t, size, line);
         const double lost = quantise(x, size, factor, factor * inverse, double(scale), code);
         residual += lost;
-        if (rest && t >= 4 * index->stage[0]) lost_behind += lost;
+        if (index->turn && t >= 4 * index->place[0]) lost_behind += lost;
         for (int64_t j = 0; j < quads; ++j) memcpy(to + (t / 4 + j) * FR_PANEL, code + 4 * j, 4);
-        for (int s = 0; rest && s < FR_STAGES; ++s)
-          if (t + size == 4 * index->stage[s] && residual > before[s]) before[s] = residual;
+        for (int s = 0; index->turn && s < places; ++s)
+          if (t + size == 4 * index->place[s] && residual > before[s]) before[s] = residual;
       }
       worst = residual > worst ? residual : worst;
       behind = lost_behind > behind ? lost_behind : behind;
@@ -186,11 +188,10 @@ void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *
     m[FR_BETA_TAIL] = m[FR_BETA_MAX];
     m[FR_INVERSE] = 1.0f / scale;
     m[FR_NORM_TAIL] = m[FR_NORM];
-    for (int s = 0; rest && s < FR_STAGES; ++s) {
-      rest[p * FR_REST + s] = float_above(beyond[s] * out);
-      rest[p * FR_REST + FR_BEFORE + s] = residual_of(before[s]);
-    }
-    if (rest) rest[p * FR_REST + FR_BEHIND] = residual_of(behind);
+    for (int s = 0; s < places; ++s) rest[p * record + s] = float_above(sqrt(beyond[s]) * out);
+    if (!index->turn) continue;
+    for (int s = 0; s < places; ++s) rest[p * record + FR_BEFORE + s] = residual_of(before[s]);
+    rest[p * record + FR_BEHIND] = residual_of(behind);
   }
 }
 

@@ -23,7 +23,8 @@ cdef extern from "ranking_table.h" nogil:
         const uint8_t *codes
         const float *meta
         const float *beta
-        int64_t stage[2]
+        int64_t places
+        int64_t place[15]
         const float *rest
         const float *turn
         double turn_error
@@ -171,7 +172,7 @@ cdef class Packed:
     cdef object owners
 
     def __cinit__(self, Items items, const uint32_t[::1] order, const uint8_t[::1] codes, const float[::1] meta,
-                  const float[::1] beta, stages, const float[::1] rest, const float[:, ::1] turn, double turn_error,
+                  const float[::1] beta, places, const float[::1] rest, const float[:, ::1] turn, double turn_error,
                   const float[::1] means, const uint32_t[::1] special, int exponent):
         self.items = items
         self.view.items = items.view
@@ -180,7 +181,9 @@ cdef class Packed:
         self.view.codes = &codes[0] if codes is not None and codes.shape[0] else NULL
         self.view.meta = &meta[0]
         self.view.beta = &beta[0] if beta is not None and beta.shape[0] else NULL
-        self.view.stage[0], self.view.stage[1] = stages
+        self.view.places = len(places)
+        for s, place in enumerate(places):
+            self.view.place[s] = place
         self.view.rest = &rest[0] if rest is not None and rest.shape[0] else NULL
         self.view.turn = &turn[0, 0] if turn is not None else NULL
         self.view.turn_error = turn_error

@@ -26,10 +26,10 @@ enum {
   FR_SHUFFLED = 2   // 1 where positions are in random order
 };
 
-// Part of the way through a panel a screen looks whether anything in it can still matter.
-// Its record there: largest norms of what lies behind the stages, largest residuals of what lies before them, and the
-// largest residual of what lies behind the first.
-enum { FR_STAGES = 2, FR_BEFORE = FR_STAGES, FR_BEHIND = 2 * FR_STAGES, FR_REST = FR_BEHIND + 1 };
+// Part of the way through a panel a screen looks whether anything in it can still matter: at one or two of so many
+// places.  A panel's record of them: the largest norm of what lies behind each; where items are turned, which have two,
+// also the largest residuals of what lies before them, and that of what lies behind the first.
+enum { FR_PLACES = 15, FR_LOOKS = 2, FR_BEFORE = FR_LOOKS, FR_BEHIND = 2 * FR_LOOKS, FR_TURNED = FR_BEHIND + 1 };
 
 // The caller's item matrix, viewed.
 struct fr_items {
@@ -47,11 +47,11 @@ struct fr_index {
   const uint8_t *codes;    // [panel][d/4][FR_PANEL][4] value + 128, or null without an int8 copy
   const float *meta;       // [panel][FR_META], and a last record of totals
   const float *beta;       // (panels * FR_PANEL,) additive term in item units, or null
-  int64_t stage[FR_STAGES];  // groups of 4 dimensions before each stage
-  const float *rest;       // [panel][FR_REST] in item units, or null: no stages
+  int64_t places, place[FR_PLACES];  // and how many groups of 4 dimensions lie before each, ascending
+  const float *rest;       // [panel][turned ? FR_TURNED : places] in item units, or null: no looks
   const float *turn;       // (d, d): what codes are of is a row times this, in float32; or null: of the row itself
   double turn_error;       // how far, relative to |u| |i|, products of turned rows are from those of the rows
-  const float *means;      // [stretch / 32][4 stage[0]][32] means of FR_STRETCH panels of turned items, or null
+  const float *means;      // [stretch / 32][4 place[0]][32] means of FR_STRETCH panels of turned items, or null
   const uint32_t *special; // rows that hold infinities: scored canonically for every query
   int64_t specials;
   int exponent;            // item unit: value * 2^-exponent

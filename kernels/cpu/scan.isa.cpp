@@ -40,12 +40,12 @@ struct Query {
   float coded, residual; // >= |step * codes|, >= |w - step * codes|
   float step;            // one step of the query's codes
   float beta;            // multiplier of the items' additive terms
-  float beyond[FR_STAGES];  // >= the norm of w behind each stage
-  float coded_to[FR_STAGES], residual_to[FR_STAGES];  // `coded` and `residual` of what lies before it
+  float beyond[FR_PLACES];  // >= the norm of w behind each place to look at
+  float coded_to[FR_PLACES], residual_to[FR_PLACES];  // `coded` and `residual` of what lies before it
   float coded_behind, residual_behind;                // and, without the slack, of what lies behind the first
   int64_t home;          // the stretch of turned items that it seems closest to
   int seeds;             // stretches that were looked at beforehand: what the buffer holds of them is all there is
-  int32_t partial[FR_STAGES];  // 128 * sum of the codes before each stage
+  int32_t partial[FR_PLACES];  // 128 * sum of the codes before each place
   int32_t offset;        // 128 * sum of all codes: undoes the items' +128
   int32_t kind, loose;
   int64_t full;          // tighten when this many entries are held
@@ -78,6 +78,7 @@ struct Work {
   double *wide;          // [d] a query in float64
   int32_t *woven;        // codes of the chosen queries, tile after tile: [tiles][tile_size]
   int64_t tile_size;
+  int32_t *late;         // [tiles] where each tile looks, in eighths of a place: see `Looks`
   int32_t *before;       // [group] the queries that were chosen when `woven` was filled, and how many: -1 is nothing
   int64_t befores;
   float *tile;           // [d][FR_TILE] the floats of a tile's queries
@@ -143,6 +144,7 @@ int64_t lay_out(const fr_scan *scan, char *at, Work &w) {
   w.wide = reinterpret_cast<double *>(carve(at, w.d * 8 + 64));
   w.tile_size = (w.d4 + 16) * FR_TILE_I8;
   w.woven = reinterpret_cast<int32_t *>(carve(at, (w.group + FR_TILE_I8 - 1) / FR_TILE_I8 * w.tile_size * 4));
+  w.late = reinterpret_cast<int32_t *>(carve(at, w.group * 4));
   w.before = reinterpret_cast<int32_t *>(carve(at, w.group * 4));
   w.tile = reinterpret_cast<float *>(carve(at, w.d * FR_TILE * 4));
   w.panel = reinterpret_cast<float *>(carve(at, w.block_panels * w.d * FR_PANEL * 4));
@@ -527,6 +529,36 @@ void turn(Work &w, const int32_t *members, int64_t count) {
   }
 }
 
+// What bounds need to know of an encoded query before and behind each place.
+void divide(Work &w, int64_t local) {
+  Query &q = w.query[local];
+  const float *x = w.scaled + local * w.d;
+  const int8_t *codes = reinterpret_cast<const int8_t *>(w.codes + local * w.d4);
+  const int64_t places = w.index->places;
+  const double out = 1.0 + 4.0 * SLACK;
+  int32_t sum = 0, squares = 0;
+  double beyond[FR_PLACES + 1];
+  int64_t t = 0;
+  for (int64_t s = 0; s <= places; ++s) {
+    const int64_t end = s < places ? 4 * w.index->place[s] : w.d;
+    double length = 0.0;
+    for (; t < end; ++t) {
+      sum += codes[t], squares += codes[t] * codes[t];
+      length += double(x[t]) * double(x[t]);
+    }
+    beyond[s] = length;
+    if (s == places) break;
+    q.partial[s] = 128 * sum;
+    q.coded_to[s] = float(sqrt(double(squares)) * q.step * out);
+    q.residual_to[s] = q.residual;
+  }
+  double left = 0.0;
+  for (int64_t s = places; s > 0; --s) {
+    left += beyond[s];
+    q.beyond[s - 1] = float(sqrt(left) * out);
+  }
+}
+
 // Put the codes of a query that `prepare` looked at into `codes`, their bounds into `q`.
 void encode(Work &w, int64_t local) {
   Query &q = w.query[local];
@@ -537,6 +569,7 @@ void encode(Work &w, int64_t local) {
   q.step = step;
   // Turned, no item is longer than M (1 + turn_error), and its product with w is off by at most |w| M turn_error.
   const double error = w.index->turn ? w.index->turn_error : 0.0, inverse = 1.0 / double(step);
+  const bool turned = w.index->turn != nullptr;
   double residual = 0.0, behind = 0.0, squares = 0.0, first = 0.0;
   int64_t sum = 0;
   uint8_t *codes = reinterpret_cast<uint8_t *>(w.codes + local * w.d4);
@@ -560,13 +593,17 @@ void encode(Work &w, int64_t local) {
     lost = float_above((sqrt(residual) * (1.0 + error) + double(q.reach) * (SLACK + error)) * (1.0 + 2.0 * SLACK));
   };
   int64_t begin = 0;
-  for (int s = 0; s < FR_STAGES; begin = 4 * w.index->stage[s++]) {
-    const int64_t end = 4 * w.index->stage[s];
+  for (int s = 0; turned && s < FR_LOOKS; begin = 4 * w.index->place[s++]) {
+    const int64_t end = 4 * w.index->place[s];
     up_to(begin, end, q.partial[s], q.coded_to[s], q.residual_to[s]);
     if (s == 0) first = squares;
     q.beyond[s] = float_above(sqrt(dot64(x + end, x + end, w.d - end)) * (1.0 + 2.0 * SLACK));
   }
   up_to(begin, w.d, q.offset, q.coded, q.residual);
+  if (!turned) {
+    if (w.index->rest) divide(w, local);
+    return;
+  }
   q.coded_behind = float_above(sqrt(squares - first) * step * (1.0 + 2.0 * SLACK));
   q.residual_behind = float_above(sqrt(behind) * (1.0 + 2.0 * SLACK));
 }
@@ -581,18 +618,19 @@ struct alignas(64) Tile {
   float bar[WIDE];      // the query's cut, lowered by everything that does not depend on the panel
   float coded[WIDE], residual[WIDE], reach[WIDE], step[WIDE], inverse[WIDE], beta[WIDE];
   float coded_behind[WIDE], residual_behind[WIDE];
-  float beyond[FR_STAGES][WIDE], coded_to[FR_STAGES][WIDE], residual_to[FR_STAGES][WIDE];
-  int32_t partial[FR_STAGES][WIDE];
+  float beyond[FR_PLACES][WIDE], coded_to[FR_PLACES][WIDE], residual_to[FR_PLACES][WIDE];  // of places in `known`
+  int32_t partial[FR_PLACES][WIDE];
   int32_t offset[WIDE];
   int32_t member[WIDE];
   uint32_t real;        // bits of the queries that are not padding
+  uint32_t known;       // bits of the places that `know` was called for
   float beta_error;     // relative error of the additive terms in the screen
 };
 
 FR_INLINE float lowered(float cut) { return cut - 2.0f * SLACK * fabsf(cut) - 2.0f * FLOOR; }
 
 void fill_tile(const Work &w, Tile &tile, const int32_t *members, int size, int slots, float float_error) {
-  tile.real = uint32_t((uint64_t(1) << size) - 1);
+  tile.real = uint32_t((uint64_t(1) << size) - 1), tile.known = 0;
   tile.beta_error = float_error > SLACK ? float_error : SLACK;
   for (int j = 0; j < slots; ++j) {
     const bool real = j < size;
@@ -606,11 +644,18 @@ void fill_tile(const Work &w, Tile &tile, const int32_t *members, int size, int 
     tile.step[j] = q.step;
     tile.inverse[j] = 1.0f / q.step;
     tile.beta[j] = q.beta;
-    for (int s = 0; s < FR_STAGES; ++s) {
-      tile.beyond[s][j] = q.beyond[s], tile.partial[s][j] = q.partial[s];
-      tile.coded_to[s][j] = q.coded_to[s], tile.residual_to[s][j] = q.residual_to[s];
-    }
     tile.offset[j] = q.offset;
+  }
+}
+
+// What the tile's queries are before and behind place s, of which few are looked at.
+FR_INLINE void know(const Work &w, Tile &tile, int slots, int64_t s) {
+  if (FR_LIKELY(tile.known >> s & 1)) return;
+  tile.known |= 1u << s;
+  for (int j = 0; j < slots; ++j) {
+    const Query &q = w.query[tile.member[j]];
+    tile.beyond[s][j] = q.beyond[s], tile.partial[s][j] = q.partial[s];
+    tile.coded_to[s][j] = q.coded_to[s], tile.residual_to[s][j] = q.residual_to[s];
   }
 }
 
@@ -673,14 +718,14 @@ FR_INLINE bool alive(const Tile &tile, const float *m) {
   return any != 0;
 }
 
-// A panel's record of stages where items are turned: most of an item then lies before the first, so that two errors,
+// A panel's record of places where items are turned: most of an item then lies before the first, so that two errors,
 // each with norms of its own, are less than one.
 FR_INLINE const float *parts_of(const Work &w, int64_t p) {
-  return w.index->turn ? w.index->rest + p * FR_REST : nullptr;
+  return w.index->turn ? w.index->rest + p * FR_TURNED : nullptr;
 }
 
 // The error of a screened value of query j in this panel: |screened - exact| stays below it.  With `parts`, the record
-// of stages of a panel of turned items, it is that of what lies before the first stage and that of what lies behind.
+// of places of a panel of turned items, it is that of what lies before the first and that of what lies behind.
 FR_INLINE float error_i8(const Tile &tile, int j, const float *m, bool beta, const float *parts) {
   const float terms = beta ? tile.beta_error * (tile.beta[j] * m[FR_BETA_ABS]) + 2.0f * (tile.step[j] * m[FR_SCALE]) : 0.0f;
   if (parts)
@@ -693,12 +738,13 @@ FR_INLINE float error_f32(const Tile &tile, int j, const float *m) {
 }
 
 // The bar of each query of a tile in one panel, as a sum of products of codes: an item matters only if it exceeds it.
-// `start` gets -1 minus the bar, so that what matters is not negative once its products are added.  With `rest`, the
-// panel's record of stages, `staged` gets what tile_in_registers takes: bars of the products before a stage lie lower by
-// |w| |item| behind it, and the error is that of what lies before.  `parts` as in error_i8.
+// `start` gets -1 minus the bar, so that what matters is not negative once its products are added.  With `looks` at the
+// places from `place` on, for which `rest` is the panel's record, `staged` gets what tile_in_registers takes: bars of the
+// products before a place lie lower by |w| |item| behind it, and the error is that of what lies before.  `parts` as in
+// error_i8.
 template <int Q>
 FR_INLINE void bars_i8(const Tile &tile, const float *m, bool beta, const float *parts, const float *rest,
-                       int32_t *start, int32_t (*staged)[span(Q)]) {
+                       int64_t place, int looks, int32_t *start, int32_t (*staged)[span(Q)]) {
   const vfloat r = set_f(m[FR_RESIDUAL]), n = set_f(m[FR_NORM]), inverse = set_f(m[FR_INVERSE]);
   for (int v = 0; v < span(Q); v += FR_LANES) {
     vfloat x = load_f(tile.bar + v);
@@ -725,15 +771,16 @@ FR_INLINE void bars_i8(const Tile &tile, const float *m, bool beta, const float 
       least = lower(tile.coded, r, tile.residual);
     const vint whole = bar(least, tile.offset);
     store_i(start + v, whole);
-    if (!rest) continue;
+    if (!looks) continue;
     vint before = set_i(0);
-    for (int s = 0; s < FR_STAGES; ++s) {
-      const vfloat y = lower(tile.coded_to[s], set_f(rest[FR_BEFORE + s]), tile.residual_to[s]);
+    for (int i = 0; i < looks; ++i) {
+      const int64_t s = place + i;
+      const vfloat y = lower(tile.coded_to[s], parts ? set_f(parts[FR_BEFORE + s]) : r, tile.residual_to[s]);
       const vint part = bar(nfma_f(load_f(tile.beyond[s] + v), set_f(rest[s]), y), tile.partial[s]);
-      store_i(staged[s] + v, sub_i(part, before));
+      store_i(staged[i] + v, sub_i(part, before));
       before = part;
     }
-    store_i(staged[FR_STAGES] + v, sub_i(whole, before));
+    store_i(staged[looks] + v, sub_i(whole, before));
   }
 }
 
@@ -780,9 +827,9 @@ FR_INLINE void fetch_rows(const Work &w, int64_t p) {
 #endif
 }
 
-// Panels that stages end are read in leaps, which the hardware does not foresee.  So the next block, panels begin..end,
-// is asked for in portions while `chosen` queries pass over the `panels` of this one.  Fewer than four are not screened
-// in stages; one tile that is turned asks for what it needs as it goes.
+// Panels that looks end are read in leaps, which the hardware does not foresee.  So the next block, panels begin..end,
+// is asked for in portions while `chosen` queries pass over the `panels` of this one.  For fewer than four nothing is
+// looked at on the way; one tile that is turned asks for what it needs as it goes.
 FR_INLINE void announce(Work &w, int64_t chosen, int64_t panels, int64_t begin, int64_t end) {
   w.coming = w.come = nullptr;
   if (chosen < 4 || !w.index->rest || (w.cold && w.index->turn)) return;
@@ -800,52 +847,87 @@ FR_INLINE void fetch_coming(Work &w) {
 #endif
 }
 
+// Where a tile looks whether a panel still matters.  Norms fall from panel to panel, and the place from which no product
+// reaches the bar any more moves towards the front: it is followed by what looks find.  The first look is at `late` / 8,
+// the second a place behind it; a panel that neither ends moves both a place on, and so many that the first ends, one
+// after the other, a place back.  Behind the last place there is no look, and every panel counts as one of those.
+//
+// Turned items lie by cluster, so that no panel tells of the next; all that matters lies before their two places, and
+// both are looked at, in the panel after one that they ended and else ever more rarely.
+constexpr int32_t PATIENCE = 8;
+
+struct Looks {
+  int64_t place;  // the first of `count`
+  int count;
+};
+
 // Pass a tile, with `codes` of its queries from weave_i8, over panels begin..end.
 template <int Q>
-void run_in_registers(Work &w, Tile &tile, const int32_t *codes, int64_t number0, int64_t begin, int64_t end) {
+void run_in_registers(Work &w, Tile &tile, const int32_t *codes, int32_t *late, int64_t number0, int64_t begin,
+                      int64_t end) {
   // The bars of a panel are computed before the products of the one before it, which hide what they take.
-  alignas(64) int32_t dots[Q * FR_PANEL], start[2][span(Q)], staged[2][FR_STAGES + 1][span(Q)];
-  const int64_t panel_bytes = FR_PANEL * 4 * w.d4;
+  alignas(64) int32_t dots[Q * FR_PANEL], start[2][span(Q)], staged[2][FR_LOOKS + 1][span(Q)];
+  const int64_t panel_bytes = FR_PANEL * 4 * w.d4, places = w.index->places;
   const bool beta = w.index->beta != nullptr;
   const bool turned = w.index->turn != nullptr;
-  // Few queries wait for memory, which stages would only read in leaps, if these are not foreseen.
+  // Few queries wait for memory, which looks would only read in leaps, if these are not foreseen.
   const float *rest = Q < 4 && !turned ? nullptr : w.index->rest;
-  const auto bars = [&](int64_t panel, int turn, bool stages) FR_BODY {
-    bars_i8<Q>(tile, w.index->meta + panel * FR_META, beta, parts_of(w, panel),
-               stages ? rest + panel * FR_REST : nullptr, start[turn], staged[turn]);
+  const int64_t record = turned ? int64_t(FR_TURNED) : places;
+  int64_t p = next_alive<Q>(w, tile, begin, end), trial = rest ? p : end, wait = 0;
+  const auto where = [&](int64_t panel) FR_BODY {
+    Looks looks = {0, 0};
+    if (turned) {
+      looks.count = panel >= trial ? FR_LOOKS : 0;
+    } else if (rest) {
+      looks.place = *late / PATIENCE;
+      const int64_t left = places - looks.place;
+      looks.count = left < 0 ? 0 : left < FR_LOOKS ? int(left) : int(FR_LOOKS);
+    }
+    return looks;
   };
+  int64_t ends[2][FR_LOOKS];
+  const auto bars = [&](int64_t panel, int turn, Looks looks) FR_BODY {
+    for (int i = 0; i < FR_LOOKS; ++i) {
+      if (i < looks.count) know(w, tile, span(Q), looks.place + i);
+      ends[turn][i] = i < looks.count ? w.index->place[looks.place + i] : w.d4;
+    }
+    bars_i8<Q>(tile, w.index->meta + panel * FR_META, beta, parts_of(w, panel),
+               rest ? rest + panel * record : nullptr, looks.place, looks.count, start[turn], staged[turn]);
+  };
+  if (turned) know(w, tile, span(Q), 0);
   int turn = 0;
-  int64_t p = next_alive<Q>(w, tile, begin, end);
-  if (p < end) bars(p, turn, rest);
-  // Stages are tried again in the panel after one that they ended, and else ever more rarely.
-  const int64_t least = turned ? 0 : 4;
-  int64_t trial = rest ? p : end, wait = least;
+  Looks looks[2] = {};
+  if (p < end) looks[0] = where(p), bars(p, 0, looks[0]);
   while (p < end) {
     const int64_t next = next_alive<Q>(w, tile, p + 1, end);
     if (next < end) {
-      bars(next, turn ^ 1, rest && (p >= trial || next >= trial));
+      looks[turn ^ 1] = where(turned && p >= trial ? trial : next);
+      bars(next, turn ^ 1, looks[turn ^ 1]);
       fetch_rows(w, next);
     }
     fetch_coming(w);
     if (beta) begin_terms<Q>(w, tile, p, dots);
     const uint8_t *panel = w.index->codes + p * panel_bytes;
     const uint8_t *ahead = w.index->codes + (next < end ? next : p) * panel_bytes;
-    const auto products = [&](auto terms, auto stages) FR_BODY {
-      constexpr int STAGES = stages;
-      return tile_i8<Q, terms, STAGES>(panel, w.d4, w.index->stage, codes, STAGES ? staged[turn][0] : start[turn],
-                                       span(Q), ahead, dots);
+    const auto products = [&](auto terms, auto mode) FR_BODY {
+      constexpr int MODE = mode;
+      return tile_i8<Q, terms, MODE>(panel, w.d4, ends[turn], codes, MODE != WHOLE ? staged[turn][0] : start[turn],
+                                     span(Q), ahead, dots);
+    };
+    const auto products_of = [&](auto mode) FR_BODY {
+      return beta ? products(Constant<1>(), mode) : products(Constant<0>(), mode);
     };
     uint32_t hits;
-    if (p < trial) {
-      hits = beta ? products(Constant<1>(), Constant<UNSTAGED>()) : products(Constant<0>(), Constant<UNSTAGED>());
-    } else {
-      const auto staged_products = [&](auto stages) FR_BODY {
-        return beta ? products(Constant<1>(), stages) : products(Constant<0>(), stages);
-      };
-      hits = !turned ? staged_products(Constant<STAGED>())
-             : w.cold ? staged_products(Constant<COLD>()) : staged_products(Constant<TURNED>());
-      wait = hits & DROPPED ? least : wait ? 2 * wait : 1;
+    if (turned ? p < trial : !looks[turn].count) {
+      hits = products_of(Constant<WHOLE>());
+      if (rest && !turned) --*late;
+    } else if (turned) {
+      hits = w.cold ? products_of(Constant<COLD>()) : products_of(Constant<TURNED>());
+      wait = hits & DROPPED ? 0 : wait ? 2 * wait : 1;
       trial = hits & DROPPED ? next : p + wait;
+    } else {
+      hits = products_of(Constant<LOOKING>());
+      *late += hits & EARLY ? -(*late > 0) : hits & DROPPED ? PATIENCE / 2 : PATIENCE;
     }
     for (hits &= tile.real; hits; hits &= hits - 1) {
       const int j = __builtin_ctz(hits);
@@ -865,7 +947,7 @@ void run_tile_amx(Work &w, Tile &tile, const int32_t *codes, int64_t number0, in
   const bool beta = w.index->beta != nullptr;
   const auto keep = [&](int64_t p, const int32_t *sums) FR_BODY {
     alignas(64) int32_t start[span(Q)], bar[span(Q)];
-    bars_i8<Q>(tile, w.index->meta + p * FR_META, beta, parts_of(w, p), nullptr, start, nullptr);
+    bars_i8<Q>(tile, w.index->meta + p * FR_META, beta, parts_of(w, p), nullptr, 0, 0, start, nullptr);
     for (int v = 0; v < span(Q); v += FR_LANES) store_i(bar + v, sub_i(set_i(-1), load_i(start + v)));
     for (uint32_t hits = hits_i8<Q>(sums, bar) & tile.real; hits; hits &= hits - 1) {
       const int j = __builtin_ctz(hits);
@@ -874,6 +956,7 @@ void run_tile_amx(Work &w, Tile &tile, const int32_t *codes, int64_t number0, in
   };
   int64_t before = -1;
   int turn = 0;
+  if (w.index->turn) know(w, tile, span(Q), 0);
   amx_hold<Q>(w.d4, codes);
   for (int64_t p = next_alive<Q>(w, tile, begin, end); p < end; p = next_alive<Q>(w, tile, p + 1, end)) {
     const uint8_t *panel = w.index->codes + p * panel_bytes;
@@ -894,11 +977,12 @@ void run_tile_amx(Work &w, Tile &tile, const int32_t *codes, int64_t number0, in
 #endif
 
 template <int Q>
-FR_INLINE void run_tile_i8(Work &w, Tile &tile, const int32_t *codes, int64_t number0, int64_t begin, int64_t end) {
+FR_INLINE void run_tile_i8(Work &w, Tile &tile, const int32_t *codes, int32_t *late, int64_t number0, int64_t begin,
+                           int64_t end) {
 #if defined(FR_AMX)
   if constexpr (Q >= 16) return run_tile_amx<Q>(w, tile, codes, number0, begin, end);
 #endif
-  if constexpr (Q < 16) run_in_registers<Q>(w, tile, codes, number0, begin, end);
+  if constexpr (Q < 16) run_in_registers<Q>(w, tile, codes, late, number0, begin, end);
 }
 
 template <int Q>
@@ -1000,8 +1084,8 @@ int64_t choose(Work &w, int64_t &actives, int64_t number0, int64_t begin, int64_
 #endif
 // Pass one tile, the smallest that holds `left` queries or the largest there is, over the panels; returns its size.
 #define FR_FITS(n) if (left <= n) size = n;
-FR_INLINE int64_t pass_i8(Work &w, const int32_t *members, int64_t left, int32_t *woven, bool weave, int64_t number0,
-                          int64_t begin, int64_t end) {
+FR_INLINE int64_t pass_i8(Work &w, const int32_t *members, int64_t left, int32_t *woven, bool weave, int32_t *late,
+                          int64_t number0, int64_t begin, int64_t end) {
   int size = FR_TILE_I8;
   FR_SIZES_I8(FR_FITS)
   const int used = int(left < size ? left : size);
@@ -1012,7 +1096,7 @@ FR_INLINE int64_t pass_i8(Work &w, const int32_t *members, int64_t left, int32_t
     if (weave)                                                                                                      \
       weave_i8<n>(woven, w.d4, [&](int j) FR_BODY { return w.codes + int64_t(members[j < used ? j : 0]) * w.d4; }); \
     fill_tile(w, tile, members, used, span(n), 0.0f);                                                               \
-    run_tile_i8<n>(w, tile, woven, number0, begin, end);                                                            \
+    run_tile_i8<n>(w, tile, woven, late, number0, begin, end);                                                            \
     break;
     FR_SIZES_I8(FR_RUN)
 #undef FR_RUN
@@ -1057,13 +1141,24 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
   const bool coded = w.scan->use_codes && w.index->codes;
   const int64_t most = coded ? block_panels(FR_PANEL * 4 * w.d4) : w.block_panels;
   w.befores = -1, w.coded = codes, w.likely = w.k;
+  for (int64_t i = 0; i < w.group; ++i) w.late[i] = int32_t(w.index->places) * PATIENCE;
   const bool staged = codes && w.index->rest && !w.index->turn;
   guessing = guessing && totals(w)[FR_SHUFFLED] != 0.0f && segments == 1;
 #if defined(FR_AMX)
   if (codes) amx_enter(w.d4);
 #endif
+  const bool falling = totals(w)[FR_SHUFFLED] == 0.0f && !w.index->turn;
+  int64_t check = (8192 + 256 * w.k) / (w.d4 + 1);
   int64_t size = 4, turn = 0;
   for (int64_t first = 0; first < panels && actives; ++turn) {
+    // Where norms fall, few of the k best are found late, and a threshold lags behind while the buffer does not fill.
+    if (falling && first > check) {
+      for (check *= 2; check < first;) check *= 2;
+      for (int64_t i = 0; i < actives; ++i) {
+        const Query &q = w.query[w.active[i]];
+        if (!q.loose && q.count > w.k && q.count > q.exact) settle(w, w.active[i], number0 + w.active[i]);
+      }
+    }
     const int64_t last = first + size < panels ? first + size : panels, grown = 2 * size < most ? 2 * size : most;
     for (int64_t begin = turn % segments == segment ? first : last, end; begin < last; begin = end) {
       end = codes || begin + w.block_panels > last ? last : begin + w.block_panels;
@@ -1079,7 +1174,7 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
         const int64_t next = last + (segments - 1 - segment) * size + segment * grown;
         announce(w, chosen, end - begin, next < panels ? next : panels, next + grown < panels ? next + grown : panels);
         for (int64_t i = 0, tile = 0; i < chosen; ++tile)
-          i += pass_i8(w, w.chosen + i, chosen - i, w.woven + tile * w.tile_size, weave, number0, begin, end);
+          i += pass_i8(w, w.chosen + i, chosen - i, w.woven + tile * w.tile_size, weave, w.late + tile, number0, begin, end);
       } else if (chosen) {
         unpack(w, begin, end);
         for (int64_t i = 0; i < chosen;) i += pass_f32(w, w.chosen + i, chosen - i, number0, begin, end);
@@ -1127,7 +1222,7 @@ void first_rows(Work &w, int64_t local, int64_t number) {
 
 // The stretches whose means promise most to a query, best first, into `seeds`; `home` is the best of them.
 FR_NOINLINE void choose_seeds(Work &w, const int32_t *members, int used, int64_t number0) {
-  const int64_t stretches = (w.index->panels + FR_STRETCH - 1) / FR_STRETCH, size = 4 * w.index->stage[0];
+  const int64_t stretches = (w.index->panels + FR_STRETCH - 1) / FR_STRETCH, size = 4 * w.index->place[0];
   alignas(64) float dots[FR_TILE * FR_PANEL];
   float best[FR_TILE][MOST_SEEDS];
   int wanted[FR_TILE];
@@ -1175,7 +1270,7 @@ void seed(Work &w, int64_t actives, int64_t number0) {
     if (seeds < 2) continue;
     for (int j = 0; j < seeds && !q.loose; ++j) {
       const int64_t begin = w.seeds[local * MOST_SEEDS + j] * int64_t(FR_STRETCH), end = begin + FR_STRETCH;
-      pass_i8(w, &local, 1, w.woven, j == 0, number0, begin, end < w.index->panels ? end : w.index->panels);
+      pass_i8(w, &local, 1, w.woven, j == 0, w.late, number0, begin, end < w.index->panels ? end : w.index->panels);
       q.screened += FR_STRETCH;
     }
     if (q.loose) continue;

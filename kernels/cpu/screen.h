@@ -183,13 +183,14 @@ FR_INLINE void unroll(const F &f) {
 #define FR_IN_REGISTER(v) (void)(v)
 #endif
 
-// What a tile returns beside the bits of queries: a stage ended it, for all but those.
-// How a tile passes over a panel: to its end; in stages; in stages after which a few queries of it go on by themselves,
-// which pays where items are turned; and the same with the next panel not in the cache, and asked for.
-enum { UNSTAGED, STAGED, TURNED, COLD };
-constexpr uint32_t DROPPED = 1u << 31;
-// Inside: it ended it for all but those, whose products go on one by one from stage 0 or 1.
-constexpr uint32_t UNFINISHED[FR_STAGES] = {1u << 29, 1u << 30};
+// How a tile passes over a panel: to its end; with looks on the way, which may end it; with looks after which a few
+// queries of it go on by themselves, which pays where items are turned; the same with the next panel not in the cache,
+// and asked for.
+enum { WHOLE, LOOKING, TURNED, COLD };
+// What a tile returns beside the bits of queries: a look ended it for all but those; the first did.
+constexpr uint32_t DROPPED = 1u << 31, EARLY = 1u << 28;
+// Inside: it ended it for all but those, whose products go on one by one from the first look or the second.
+constexpr uint32_t UNFINISHED[FR_LOOKS] = {1u << 29, 1u << 30};
 // The most queries of a tile of Q that go on by themselves: more are as quickly finished together.
 constexpr int few_of(int Q) { return Q * 5 / 12; }
 
@@ -220,14 +221,14 @@ FR_INLINE uint32_t not_negative(const vint (&sum)[Q][FR_NV]) {
 //   panel [d4][32][4] u8 · query [d4][Q] of four s8 · start [Q] minus the bars
 //   dots  [Q][32] out, if there are such queries: start + products; with ADD also what it held before
 // The sums begin at minus the bar, so that only signs are looked at and, where nothing passes, nothing is stored.
-// With STAGES there is a bar for each stage, of dimensions up to 4 * ends[stage], too, that lies lower by what those
-// behind it could still add: where no sum reaches it the rest is not computed, and where those of a few queries do,
-// only theirs may be.  `start` then is [FR_STAGES + 1][apart], the first minus
-// the bar of the first stage, the others what each adds to the one before.
+// With looks there is a bar for each, too, of dimensions up to 4 * ends[look] (none where that is d4), that lies lower by
+// what those behind it could still add: where no sum reaches it the rest is not computed, and where those of a few
+// queries do, only theirs may be.  `start` then is [looks + 1][apart], the first minus the bar of the first look, the
+// others what each adds to the one before.
 //
 // The loop is in a function of its own, and the sums are named once more behind it: else GCC 12 prefers to have them
 // in memory, in the loop too, at a third of the speed.
-template <int Q, bool ADD, int STAGES>
+template <int Q, bool ADD, int MODE>
 FR_NOINLINE uint32_t tile_in_registers(const uint8_t *FR_RESTRICT panel, int64_t d4, const int64_t *FR_RESTRICT ends,
                                        const int32_t *FR_RESTRICT query, const int32_t *FR_RESTRICT start,
                                        int64_t apart, const uint8_t *ahead, int32_t *FR_RESTRICT dots) {
@@ -250,25 +251,25 @@ FR_NOINLINE uint32_t tile_in_registers(const uint8_t *FR_RESTRICT panel, int64_t
     unroll<Q>([&](auto q) FR_BODY { unroll<FR_NV>([&](auto v) FR_BODY { FR_IN_REGISTER(sum[q][v]); }); });
   };
   int64_t done = 0;
-  if constexpr (STAGES != UNSTAGED) {
-    for (int stage = 0; stage < FR_STAGES; ++stage) {
-      const int64_t end = ends[stage];
-      if (STAGES == COLD && stage == 0)
+  if constexpr (MODE != WHOLE) {
+    for (int look = 0; look < FR_LOOKS && (MODE >= TURNED || ends[look] < d4); ++look) {
+      const int64_t end = ends[look];
+      if (MODE == COLD && look == 0)
         advance(done, end, Constant<1>());
       else
         advance(done, end, Constant<0>());
       vint all = sum[0][0];
       unroll<Q * FR_NV - 1>([&](auto i) FR_BODY { all = and_i(all, sum[(i + 1) / FR_NV][(i + 1) % FR_NV]); });
-      if (negative_i(all) == (1u << FR_LANES) - 1) return DROPPED;
-      if (STAGES == COLD && stage == 0)
+      if (negative_i(all) == (1u << FR_LANES) - 1) return look ? DROPPED : DROPPED | EARLY;
+      if (MODE == COLD && look == 0)
         for (int64_t t = end; t < d4; ++t) ask_for(panel + t * 4 * FR_PANEL);
-      if constexpr (STAGES >= TURNED && few_of(Q)) {
+      if constexpr (MODE >= TURNED && few_of(Q)) {
         const uint32_t some = not_negative<Q>(sum);
         if (__builtin_popcount(some) <= few_of(Q)) {
           unroll<Q>([&](auto q) FR_BODY {
             unroll<FR_NV>([&](auto v) FR_BODY { store_i(dots + q * FR_PANEL + v * FR_LANES, sum[q][v]); });
           });
-          return some | UNFINISHED[stage];
+          return some | UNFINISHED[look];
         }
       }
       start += apart, done = end;
@@ -286,19 +287,19 @@ FR_NOINLINE uint32_t tile_in_registers(const uint8_t *FR_RESTRICT panel, int64_t
   return hits;
 }
 
-// Go on with N queries of a tile, from stage `stage` on: the bits of those that are left at the end.
+// Go on with N queries of a tile from a look on: the bits of those that are left at the end.
 template <int Q, int N>
 FR_INLINE uint32_t finish_some(const uint8_t *FR_RESTRICT panel, int64_t d4, const int64_t *FR_RESTRICT ends,
                                const int32_t *FR_RESTRICT query, const int32_t *FR_RESTRICT start, int64_t apart,
-                               int32_t *FR_RESTRICT dots, int stage, const int (&q)[N]) {
+                               int32_t *FR_RESTRICT dots, int look, const int (&q)[N]) {
   vint sum[N][2][FR_NV];  // of even and of odd groups, or additions would wait for each other
   unroll<N>([&](auto n) FR_BODY {
     unroll<FR_NV>([&](auto v) FR_BODY { sum[n][0][v] = load_i(dots + q[n] * FR_PANEL + v * FR_LANES); });
   });
-  for (int64_t t = ends[stage]; stage < FR_STAGES; ++stage) {
-    const int64_t end = stage + 1 < FR_STAGES ? ends[stage + 1] : d4;
+  for (int64_t t = ends[look]; look < FR_LOOKS; ++look) {
+    const int64_t end = look + 1 < FR_LOOKS ? ends[look + 1] : d4;
     unroll<N>([&](auto n) FR_BODY {
-      const vint lower = set_i(start[(stage + 1) * apart + q[n]]);
+      const vint lower = set_i(start[(look + 1) * apart + q[n]]);
       unroll<FR_NV>([&](auto v) FR_BODY {
         sum[n][0][v] = add_i(sum[n][0][v], lower);
         sum[n][1][v] = set_i(0);
@@ -335,12 +336,12 @@ FR_INLINE uint32_t finish_some(const uint8_t *FR_RESTRICT panel, int64_t d4, con
   return hits;
 }
 
-// Go on with the queries that a stage left of a tile, two at a time: tile_in_registers' arguments and what it returned.
+// Go on with the queries that a look left of a tile, two at a time: tile_in_registers' arguments and what it returned.
 template <int Q>
 FR_NOINLINE uint32_t finish_in_registers(const uint8_t *FR_RESTRICT panel, int64_t d4, const int64_t *FR_RESTRICT ends,
                                          const int32_t *FR_RESTRICT query, const int32_t *FR_RESTRICT start,
                                          int64_t apart, int32_t *FR_RESTRICT dots, uint32_t found) {
-  const int stage = found & UNFINISHED[0] ? 0 : 1;
+  const int look = found & UNFINISHED[0] ? 0 : 1;
   uint32_t hits = DROPPED, left = found & ((1u << Q) - 1);
   const auto next = [&]() FR_BODY {
     const int q = __builtin_ctz(left);
@@ -351,10 +352,10 @@ FR_NOINLINE uint32_t finish_in_registers(const uint8_t *FR_RESTRICT panel, int64
     const int one = next();
     if (few_of(Q) > 1 && left) {
       const int both[2] = {one, next()};
-      hits |= finish_some<Q, 2>(panel, d4, ends, query, start, apart, dots, stage, both);
+      hits |= finish_some<Q, 2>(panel, d4, ends, query, start, apart, dots, look, both);
     } else {
       const int alone[1] = {one};
-      hits |= finish_some<Q, 1>(panel, d4, ends, query, start, apart, dots, stage, alone);
+      hits |= finish_some<Q, 1>(panel, d4, ends, query, start, apart, dots, look, alone);
     }
   }
   return hits;
@@ -410,20 +411,20 @@ FR_INLINE void terms_i8(const float *beta, const float *step, int32_t *dots) {
 }
 
 // Integer tile of queries from weave_i8: tile_in_registers, once or more; `dots` holds the additive terms if ADD.
-// DROPPED where stages ended all of it.
-template <int Q, bool ADD, int STAGES>
+// DROPPED where looks ended all of it, EARLY where the first did.
+template <int Q, bool ADD, int MODE>
 FR_INLINE uint32_t tile_i8(const uint8_t *panel, int64_t d4, const int64_t *ends, const int32_t *query,
                            const int32_t *start, int64_t apart, const uint8_t *ahead, int32_t *dots) {
   constexpr int R = in_registers(Q);
-  uint32_t hits = 0, dropped = DROPPED;
+  uint32_t hits = 0, ended = DROPPED | EARLY;
   for (int j = 0; j < Q; j += R) {
     uint32_t some =
-        tile_in_registers<R, ADD, STAGES>(panel, d4, ends, query + j * d4, start + j, apart, ahead, dots + j * FR_PANEL);
-    if (STAGES >= TURNED && some & (UNFINISHED[0] | UNFINISHED[1]))
+        tile_in_registers<R, ADD, MODE>(panel, d4, ends, query + j * d4, start + j, apart, ahead, dots + j * FR_PANEL);
+    if (MODE >= TURNED && some & (UNFINISHED[0] | UNFINISHED[1]))
       some = finish_in_registers<R>(panel, d4, ends, query + j * d4, start + j, apart, dots + j * FR_PANEL, some);
-    dropped &= some, hits |= (some & ~DROPPED) << j;
+    ended &= some, hits |= (some & ~(DROPPED | EARLY)) << j;
   }
-  return hits | dropped;
+  return hits | ended;
 }
 
 #if defined(FR_AMX)

@@ -229,8 +229,8 @@ def test_the_query_residual_along_the_items(precision: str, levels: int) -> None
 
 
 @pytest.mark.parametrize("d", [61, 64, 67, 100, 128, 384])
-@pytest.mark.parametrize("behind", [0.5, 0.75, 0.97])
-def test_what_matters_may_lie_behind_every_stage(d: int, behind: float) -> None:
+@pytest.mark.parametrize("behind", [0.06, 0.13, 0.25, 0.38, 0.5, 0.63, 0.75, 0.88, 0.97])
+def test_what_matters_may_lie_behind_every_place(d: int, behind: float) -> None:
     """The best items, all of them in their last dimensions, lie in panels that a screen gives up part of the way.
 
     The winners are parallel to the query there, so that the Cauchy-Schwarz bound of the rest is reached.
@@ -239,7 +239,7 @@ def test_what_matters_may_lie_behind_every_stage(d: int, behind: float) -> None:
     first = int(d * behind)
     items = draw("gamma norms", rng, 3000, d)
     queries = draw("normal", rng, 40, d)
-    assert fr.Index(items)._rest is not None, "these items are not searched in stages"
+    assert fr.Index(items)._rest is not None, "no panel of these items is looked at part of the way"
     queries[::2, :first] = 0
     reach = np.linalg.norm(items, axis=1)
     for q in range(0, 40, 2):  # low norms come last, when thresholds are high
@@ -254,6 +254,29 @@ def test_what_matters_may_lie_behind_every_stage(d: int, behind: float) -> None:
             for q in (4, 40):
                 top = index.topk(queries[:q], k)
                 assert_top(top, (expected[0][:q], expected[1][:q]), f"{metric} q={q} k={k}")
+
+
+@pytest.mark.parametrize("d", [64, 128, 200])
+@pytest.mark.parametrize("behind", [0.06, 0.13, 0.25, 0.38, 0.5, 0.63, 0.75, 0.88])
+def test_what_just_reaches_the_best_from_behind_every_place(d: int, behind: float) -> None:
+    """As above, and the winners come last: the 10th score of a query, by a hundredth, is that of an item whose bound at
+    every place before ``behind`` is its score.  A bound that is short by so much loses it."""
+    rng = np.random.default_rng([d, int(100 * behind)])
+    first, k = int(d * behind), 10
+    items = draw("gamma norms", rng, 24_000, d)
+    queries = draw("normal", rng, 120, d)
+    queries[:, :first] = 0
+    lengths = np.linalg.norm(queries, axis=1)
+    reach = np.linalg.norm(items, axis=1)
+    enough = 1.01 * np.sort(queries.astype(float) @ items.T, axis=1)[:, -k] / lengths
+    by_norm = np.argsort(reach)
+    for q in range(120):
+        row = by_norm[np.searchsorted(reach[by_norm], enough[q]) + q]  # each takes another
+        items[row] = enough[q] / lengths[q] * queries[q]
+    near = np.unique(np.argpartition(queries.astype(float) @ items.T, -2 * k, axis=1)[:, -2 * k :])
+    rows, scores = best(score_matrix(queries, items[near]), k)
+    for threads in (1, 2):
+        assert_top(fr.topk(queries, items, k, threads=threads), (near[rows], scores), f"threads={threads}")
 
 
 @each_precision

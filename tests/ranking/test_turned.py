@@ -395,7 +395,7 @@ FORGERIES = {
     "stages in no order": (lambda header, arrays: header.update(stages=[9, 5]), "have stages"),
     "stages of another kind": (lambda header, arrays: header.update(stages=[1.5, 5]), "have stages"),
     "one stage": (lambda header, arrays: header.update(stages=[5]), "index"),
-    "no stages": (lambda header, arrays: header.update(stages=None), "arrays that no index has"),
+    "no stages": (lambda header, arrays: header.update(stages=None), "array 'rest' must be"),
     "another stage": (lambda header, arrays: header.update(stages=[1, 5]), "array 'means' must be"),
 }
 
@@ -413,4 +413,4 @@ def test_forged_files_are_refused_and_never_crash(tmp_path: Path, good: bytes, c
 
 
 def test_the_version_of_files_with_turned_items(good: bytes) -> None:
-    assert int.from_bytes(good[8:12], "little") == storage.VERSION == 3
+    assert int.from_bytes(good[8:12], "little") == storage.VERSION == 4
