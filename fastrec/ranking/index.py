@@ -18,7 +18,7 @@ from fastrec.ranking.canonical import scores as _canonical_scores
 from fastrec.ranking.result import TopK
 
 PANEL, META, PLACES = 32, 8, 15  # kernels/cpu/ranking_types.h
-STAGED = 64  # dimensions, rounded up to fours, from which on stages pay
+LOOKED_AT = 64  # dimensions, rounded up to fours, from which on looks on the way pay
 MAX_DIM_INT8 = 16_384  # beyond it, int32 sums of codes could overflow
 MAX_ITEMS = 2**32 - 64  # rows are uint32 inside
 COPY_LIMIT = 0.3  # of the float32 matrix: what precision="auto" may hold beside it
@@ -61,7 +61,7 @@ class Index:
     threads, batches or the processor.  NaN items are never returned.
 
     Cost: packing reads the items twice, O(N d) plus a sort of N norms.  Memory beside the items: about
-    ``N * (d + 5)`` bytes with int8 (4 more an item with ``bias`` or ``metric="l2"``).
+    ``N * (d + 5)`` bytes with int8, up to 2 more an item where norms differ (and 4 with ``bias`` or ``metric="l2"``).
 
     Items of nearly one length that lie close to a subspace, as embeddings of texts and images do, are *turned* before
     they are packed: into axes of which the first few decide most comparisons, and sorted into clusters.  A search then
@@ -252,10 +252,10 @@ class Index:
         )
         self._meta = np.zeros((panels + 1, META), np.float32)
         self._beta = np.empty(panels * PANEL, np.float32) if self._has_terms else None
-        # norms nearly equal, thresholds never come close enough to them for stages to end anything, unless turned
-        differing = -(-d // 4) * 4 >= STAGED and not shuffled
-        staged = self._codes is not None and (differing or self._turn is not None)
-        self._rest = np.empty(panels * self._record(), np.float32) if staged else None
+        # norms nearly equal, thresholds never come close enough to them for looks to end anything, unless turned
+        differing = -(-d // 4) * 4 >= LOOKED_AT and not shuffled
+        looked_at = self._codes is not None and (differing or self._turn is not None)
+        self._rest = np.empty(panels * self._record(), np.float32) if looked_at else None
         self._means = None if self._turn is None else np.zeros(self._turn.means(panels), np.float32)
         self._packed = self._bind(items)
         _kernels.pack(

@@ -1142,7 +1142,7 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
   const int64_t most = coded ? block_panels(FR_PANEL * 4 * w.d4) : w.block_panels;
   w.befores = -1, w.coded = codes, w.likely = w.k;
   for (int64_t i = 0; i < w.group; ++i) w.late[i] = int32_t(w.index->places) * PATIENCE;
-  const bool staged = codes && w.index->rest && !w.index->turn;
+  const bool looking = codes && w.index->rest && !w.index->turn;
   guessing = guessing && totals(w)[FR_SHUFFLED] != 0.0f && segments == 1;
 #if defined(FR_AMX)
   if (codes) amx_enter(w.d4);
@@ -1155,8 +1155,11 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
     if (falling && first > check) {
       for (check *= 2; check < first;) check *= 2;
       for (int64_t i = 0; i < actives; ++i) {
-        const Query &q = w.query[w.active[i]];
-        if (!q.loose && q.count > w.k && q.count > q.exact) settle(w, w.active[i], number0 + w.active[i]);
+        Query &q = w.query[w.active[i]];
+        if (q.loose || q.count <= w.k || q.count == q.exact) continue;
+        conclude(w, w.active[i], number0 + w.active[i]);
+        q.excluded_bits = q.count;
+        make_room(w, q);
       }
     }
     const int64_t last = first + size < panels ? first + size : panels, grown = 2 * size < most ? 2 * size : most;
@@ -1164,7 +1167,7 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
       end = codes || begin + w.block_panels > last ? last : begin + w.block_panels;
       if (guessing) w.likely = expect(double(end) / double(panels), w.k);
       // Queries as far from their thresholds come together: what ends a tile for one of them ends it for all.
-      if (staged && turn >= 4 && (turn & (turn - 1)) == 0)
+      if (looking && turn >= 4 && (turn & (turn - 1)) == 0)
         arrange(w, actives, [](const Query &a, const Query &b) { return a.cut * b.reach < b.cut * a.reach; });
       const int64_t chosen = choose(w, actives, number0, begin, end);
       w.cold = chosen <= FR_TILE_I8;
