@@ -17,7 +17,7 @@ from fastrec.ranking.canonical import METRICS
 from fastrec.ranking.canonical import scores as _canonical_scores
 from fastrec.ranking.result import TopK
 
-PANEL, META, PLACES = 32, 8, 15  # kernels/cpu/ranking_types.h
+PANEL, META, PLACES, TURNED = 32, 8, 15, 5  # kernels/cpu/ranking_types.h
 LOOKED_AT = 64  # dimensions, rounded up to fours, from which on looks on the way pay
 MAX_DIM_INT8 = 16_384  # beyond it, int32 sums of codes could overflow
 MAX_ITEMS = 2**32 - 64  # rows are uint32 inside
@@ -285,7 +285,7 @@ class Index:
 
     def _record(self) -> int:
         """Floats of a panel's record of places: kernels/cpu/ranking_types.h."""
-        return len(self._places()) if self._turn is None else 5
+        return len(self._places()) if self._turn is None else TURNED
 
     def _bind(self, items: _kernels.Items) -> _kernels.Packed:
         matrix, error = (None, 0.0) if self._turn is None else (self._turn.matrix, self._turn.error)

@@ -89,8 +89,7 @@ int64_t FR_FN(fr_pack_scratch)(const fr_index *index) {
 void FR_FN(fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *codes, float *meta, float *beta,
                     float *rest, float *means, float *scratch) {
   const fr_items &items = index->items;
-  const int64_t d = items.d, d4 = (d + 3) / 4, places = rest ? index->places : 0;
-  const int64_t record = index->turn ? int64_t(FR_TURNED) : places;
+  const int64_t d = items.d, d4 = (d + 3) / 4, places = rest ? index->places : 0, record = fr_record(index);
   const double unit = ldexp(1.0, -index->exponent);
   float *const upright = scratch, *const turned = upright + d * FR_PANEL, *const woven = turned + padded(d) * FR_PANEL;
   if (index->turn) weave(index->turn, d, woven);

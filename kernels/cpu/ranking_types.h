@@ -48,7 +48,7 @@ struct fr_index {
   const float *meta;       // [panel][FR_META], and a last record of totals
   const float *beta;       // (panels * FR_PANEL,) additive term in item units, or null
   int64_t places, place[FR_PLACES];  // and how many groups of 4 dimensions lie before each, ascending
-  const float *rest;       // [panel][turned ? FR_TURNED : places] in item units, or null: no looks
+  const float *rest;       // [panel][fr_record] in item units, or null: no looks
   const float *turn;       // (d, d): what codes are of is a row times this, in float32; or null: of the row itself
   double turn_error;       // how far, relative to |u| |i|, products of turned rows are from those of the rows
   const float *means;      // [stretch / 32][4 place[0]][32] means of FR_STRETCH panels of turned items, or null
@@ -56,6 +56,9 @@ struct fr_index {
   int64_t specials;
   int exponent;            // item unit: value * 2^-exponent
 };
+
+// Floats of a panel's record in `rest`.
+static inline int64_t fr_record(const fr_index *index) { return index->turn ? int64_t(FR_TURNED) : index->places; }
 
 // Lists of item rows, one a query: CSR, sorted within a query.
 struct fr_lists {

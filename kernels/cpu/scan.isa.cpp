@@ -529,7 +529,9 @@ void turn(Work &w, const int32_t *members, int64_t count) {
   }
 }
 
-// What bounds need to know of an encoded query before and behind each place.
+// What bounds need to know of an encoded query before and behind each place, where there are many: quantised a place at a
+// time, as turned queries are, short ones took a sixth longer to search.  Its error before a place is taken as that of
+// all of it.
 void divide(Work &w, int64_t local) {
   Query &q = w.query[local];
   const float *x = w.scaled + local * w.d;
@@ -568,8 +570,8 @@ void encode(Work &w, int64_t local) {
   if (!(step > 0x1p-60f)) step = 0x1p-60f;
   q.step = step;
   // Turned, no item is longer than M (1 + turn_error), and its product with w is off by at most |w| M turn_error.
-  const double error = w.index->turn ? w.index->turn_error : 0.0, inverse = 1.0 / double(step);
   const bool turned = w.index->turn != nullptr;
+  const double error = turned ? w.index->turn_error : 0.0, inverse = 1.0 / double(step);
   double residual = 0.0, behind = 0.0, squares = 0.0, first = 0.0;
   int64_t sum = 0;
   uint8_t *codes = reinterpret_cast<uint8_t *>(w.codes + local * w.d4);
@@ -848,9 +850,10 @@ FR_INLINE void fetch_coming(Work &w) {
 }
 
 // Where a tile looks whether a panel still matters.  Norms fall from panel to panel, and the place from which no product
-// reaches the bar any more moves towards the front: it is followed by what looks find.  The first look is at `late` / 8,
-// the second a place behind it; a panel that neither ends moves both a place on, and so many that the first ends, one
-// after the other, a place back.  Behind the last place there is no look, and every panel counts as one of those.
+// reaches the bar any more moves from the end to the start: looks follow it by what they find.  The first is at the place
+// `late` / PATIENCE, the second at the next; a panel that neither ends moves both a place on, one that only the second
+// ends half a place, and as many as PATIENCE that the first ends a place back.  Behind the last place there is no look,
+// and every panel counts as ended by the first.
 //
 // Turned items lie by cluster, so that no panel tells of the next; all that matters lies before their two places, and
 // both are looked at, in the panel after one that they ended and else ever more rarely.
@@ -861,24 +864,21 @@ struct Looks {
   int count;
 };
 
-// Pass a tile, with `codes` of its queries from weave_i8, over panels begin..end.
-template <int Q>
+// Pass a tile, with `codes` of its queries from weave_i8, over panels begin..end; with LOOKS, looking on the way.
+template <int Q, bool LOOKS>
 void run_in_registers(Work &w, Tile &tile, const int32_t *codes, int32_t *late, int64_t number0, int64_t begin,
                       int64_t end) {
   // The bars of a panel are computed before the products of the one before it, which hide what they take.
   alignas(64) int32_t dots[Q * FR_PANEL], start[2][span(Q)], staged[2][FR_LOOKS + 1][span(Q)];
-  const int64_t panel_bytes = FR_PANEL * 4 * w.d4, places = w.index->places;
+  const int64_t panel_bytes = FR_PANEL * 4 * w.d4, places = w.index->places, record = fr_record(w.index);
   const bool beta = w.index->beta != nullptr;
-  const bool turned = w.index->turn != nullptr;
-  // Few queries wait for memory, which looks would only read in leaps, if these are not foreseen.
-  const float *rest = Q < 4 && !turned ? nullptr : w.index->rest;
-  const int64_t record = turned ? int64_t(FR_TURNED) : places;
-  int64_t p = next_alive<Q>(w, tile, begin, end), trial = rest ? p : end, wait = 0;
+  const bool turned = LOOKS && w.index->turn;
+  int64_t p = next_alive<Q>(w, tile, begin, end), trial = p, wait = 0;
   const auto where = [&](int64_t panel) FR_BODY {
     Looks looks = {0, 0};
     if (turned) {
       looks.count = panel >= trial ? FR_LOOKS : 0;
-    } else if (rest) {
+    } else if (LOOKS) {
       looks.place = *late / PATIENCE;
       const int64_t left = places - looks.place;
       looks.count = left < 0 ? 0 : left < FR_LOOKS ? int(left) : int(FR_LOOKS);
@@ -887,12 +887,13 @@ void run_in_registers(Work &w, Tile &tile, const int32_t *codes, int32_t *late, 
   };
   int64_t ends[2][FR_LOOKS];
   const auto bars = [&](int64_t panel, int turn, Looks looks) FR_BODY {
-    for (int i = 0; i < FR_LOOKS; ++i) {
+    for (int i = 0; LOOKS && i < FR_LOOKS; ++i) {
       if (i < looks.count) know(w, tile, span(Q), looks.place + i);
       ends[turn][i] = i < looks.count ? w.index->place[looks.place + i] : w.d4;
     }
-    bars_i8<Q>(tile, w.index->meta + panel * FR_META, beta, parts_of(w, panel),
-               rest ? rest + panel * record : nullptr, looks.place, looks.count, start[turn], staged[turn]);
+    bars_i8<Q>(tile, w.index->meta + panel * FR_META, beta, turned ? parts_of(w, panel) : nullptr,
+               LOOKS ? w.index->rest + panel * record : nullptr, looks.place, LOOKS ? looks.count : 0,
+               start[turn], staged[turn]);
   };
   if (turned) know(w, tile, span(Q), 0);
   int turn = 0;
@@ -917,17 +918,16 @@ void run_in_registers(Work &w, Tile &tile, const int32_t *codes, int32_t *late, 
     const auto products_of = [&](auto mode) FR_BODY {
       return beta ? products(Constant<1>(), mode) : products(Constant<0>(), mode);
     };
-    uint32_t hits;
-    if (turned ? p < trial : !looks[turn].count) {
-      hits = products_of(Constant<WHOLE>());
-      if (rest && !turned) --*late;
-    } else if (turned) {
-      hits = w.cold ? products_of(Constant<COLD>()) : products_of(Constant<TURNED>());
+    const bool looked = LOOKS && looks[turn].count && !(turned && p < trial);
+    uint32_t hits = !looked  ? products_of(Constant<WHOLE>()) | EARLY
+                    : !turned ? products_of(Constant<LOOKING>())
+                    : w.cold  ? products_of(Constant<COLD>())
+                              : products_of(Constant<TURNED>());
+    if (LOOKS && !turned) {
+      *late += hits & EARLY ? -(*late > 0) : hits & DROPPED ? PATIENCE / 2 : PATIENCE;
+    } else if (looked) {
       wait = hits & DROPPED ? 0 : wait ? 2 * wait : 1;
       trial = hits & DROPPED ? next : p + wait;
-    } else {
-      hits = products_of(Constant<LOOKING>());
-      *late += hits & EARLY ? -(*late > 0) : hits & DROPPED ? PATIENCE / 2 : PATIENCE;
     }
     for (hits &= tile.real; hits; hits &= hits - 1) {
       const int j = __builtin_ctz(hits);
@@ -982,7 +982,13 @@ FR_INLINE void run_tile_i8(Work &w, Tile &tile, const int32_t *codes, int32_t *l
 #if defined(FR_AMX)
   if constexpr (Q >= 16) return run_tile_amx<Q>(w, tile, codes, number0, begin, end);
 #endif
-  if constexpr (Q < 16) run_in_registers<Q>(w, tile, codes, late, number0, begin, end);
+  if constexpr (Q < 16) {
+    // Few queries wait for memory, which looks would only read in leaps, if these are not foreseen.
+    if (w.index->rest && (Q >= 4 || w.index->turn))
+      run_in_registers<Q, true>(w, tile, codes, late, number0, begin, end);
+    else
+      run_in_registers<Q, false>(w, tile, codes, late, number0, begin, end);
+  }
 }
 
 template <int Q>
@@ -1096,7 +1102,7 @@ FR_INLINE int64_t pass_i8(Work &w, const int32_t *members, int64_t left, int32_t
     if (weave)                                                                                                      \
       weave_i8<n>(woven, w.d4, [&](int j) FR_BODY { return w.codes + int64_t(members[j < used ? j : 0]) * w.d4; }); \
     fill_tile(w, tile, members, used, span(n), 0.0f);                                                               \
-    run_tile_i8<n>(w, tile, woven, late, number0, begin, end);                                                            \
+    run_tile_i8<n>(w, tile, woven, late, number0, begin, end);                                                      \
     break;
     FR_SIZES_I8(FR_RUN)
 #undef FR_RUN
@@ -1148,7 +1154,7 @@ void screen(Work &w, int64_t actives, int64_t number0, int64_t segment, bool cod
   if (codes) amx_enter(w.d4);
 #endif
   const bool falling = totals(w)[FR_SHUFFLED] == 0.0f && !w.index->turn;
-  int64_t check = (8192 + 256 * w.k) / (w.d4 + 1);
+  int64_t check = (8192 + 256 * w.k) / (w.d4 + 1);  // panels that take far longer than concluding does
   int64_t size = 4, turn = 0;
   for (int64_t first = 0; first < panels && actives; ++turn) {
     // Where norms fall, few of the k best are found late, and a threshold lags behind while the buffer does not fill.
