@@ -268,6 +268,30 @@ def test_forged_files_are_refused_and_never_crash(tmp_path: Path, good: bytes, c
     assert_refused_or_harmless(tmp_path / "index", good, *FORGERIES[case])
 
 
+LENGTHS_BEHIND_PLACES = {
+    "none": (lambda header, arrays: (arrays.pop("rest"), header["arrays"].pop("rest")), None),
+    "one too few": (
+        lambda header, arrays: (
+            arrays.update(rest=arrays["rest"][1:]),
+            header["arrays"]["rest"].update(shape=[arrays["rest"].size]),
+        ),
+        "array 'rest' must be",
+    ),
+    "that are no numbers": (lambda header, arrays: arrays["rest"].fill(np.nan), None),
+    "beyond all": (lambda header, arrays: arrays["rest"].fill(np.inf), None),
+    "below zero": (lambda header, arrays: arrays["rest"].fill(-1e38), None),
+}
+
+
+@pytest.mark.parametrize("case", LENGTHS_BEHIND_PLACES)
+def test_forged_lengths_behind_places(tmp_path: Path, case: str) -> None:
+    """What tells a search where it may give a panel up."""
+    rng = np.random.default_rng(5)
+    path = tmp_path / "index"
+    fr.Index(rng.standard_normal((900, 72)) * rng.gamma(2, size=(900, 1))).save(path)
+    assert_refused_or_harmless(path, path.read_bytes(), *LENGTHS_BEHIND_PLACES[case])
+
+
 def test_saving_where_one_cannot(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"the folder .* does not exist"):
         make().save(tmp_path / "nowhere" / "index")
