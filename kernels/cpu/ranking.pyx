@@ -1,6 +1,6 @@
 """Bindings of the ranking kernels: pointers, sizes and the thread pool.  The operations above validate."""
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 from fastrec._core.isa import LEVEL
@@ -79,7 +79,8 @@ cdef extern from "ranking_table.h" nogil:
         int64_t scratch_bytes
     ctypedef struct fr_ranking_functions:
         int (*fr_ranking_level)() noexcept nogil
-        void (*fr_norms)(const fr_items *items, int64_t begin, int64_t end, double *norms) noexcept nogil
+        void (*fr_norms)(const fr_items *items, int64_t begin, int64_t end, double *norms, int64_t cut,
+                         uint16_t *behind) noexcept nogil
         void (*fr_pack)(const fr_index *index, int64_t begin, int64_t end, uint8_t *codes, float *meta,
                         float *beta, float *rest, float *means, float *scratch) noexcept nogil
         int64_t (*fr_pack_scratch)(const fr_index *index) noexcept nogil
@@ -130,19 +131,22 @@ cdef struct NormsJob:
     const fr_items *items
     int64_t chunk
     double *norms
+    int64_t cut
+    uint16_t *behind
 
 cdef void norms_task(void *context, int64_t task, int worker) noexcept nogil:
     cdef NormsJob *job = <NormsJob *>context
     cdef int64_t begin = task * job.chunk
-    kernels.fr_norms(job.items, begin, min(begin + job.chunk, job.items.n), job.norms)
+    kernels.fr_norms(job.items, begin, min(begin + job.chunk, job.items.n), job.norms, job.cut, job.behind)
 
 
-def norms(Items items, double[::1] out, int threads) -> None:
-    """Euclidean norm of each item, in float64."""
+def norms(Items items, double[::1] out, int64_t cut, uint16_t[::1] behind, int threads) -> None:
+    """Euclidean norm of each item, and the share of its square behind ``cut`` dimensions unless ``behind`` is None."""
     cdef NormsJob job
     if items.view.n == 0:
         return
     job.items, job.chunk, job.norms = &items.view, 1024, &out[0]
+    job.cut, job.behind = cut, &behind[0] if behind is not None else NULL
     with nogil:
         parallel_for(norms_task, &job, (items.view.n + 1023) // 1024, threads)
 

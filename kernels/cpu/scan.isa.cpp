@@ -786,20 +786,21 @@ FR_INLINE void bars_i8(const Tile &tile, const float *m, bool beta, const float 
   }
 }
 
-// Keep what matters among the sums of query j of a tile with panel p.
-FR_INLINE void keep_i8(Work &w, Tile &tile, int j, int64_t number0, int64_t p, const int32_t *dots, uint32_t mask,
+// Keep what matters among the sums of query j of a tile with panel p: whether that raised its bar.
+FR_INLINE bool keep_i8(Work &w, Tile &tile, int j, int64_t number0, int64_t p, const int32_t *dots, uint32_t mask,
                        int32_t start) {
   const int64_t local = tile.member[j];
   Query &q = w.query[local];
-  if (q.loose) return;
+  if (q.loose) return false;
   for (int i = 0; i < q.seeds; ++i)  // the buffer has what is in these
-    if (w.seeds[local * MOST_SEEDS + i] == p / FR_STRETCH) return;
+    if (w.seeds[local * MOST_SEEDS + i] == p / FR_STRETCH) return false;
   const float *m = w.index->meta + p * FR_META;
   append<int32_t>(w, local, dots, mask & present(w, p), start + tile.offset[j], tile.step[j] * m[FR_SCALE],
                   error_i8(tile, j, m, w.index->beta != nullptr, parts_of(w, p)), w.index->order + p * FR_PANEL);
-  if (q.count < q.full) return;
+  if (q.count < q.full) return false;
   tighten(w, local, number0 + local);
   tile.bar[j] = q.loose ? NEVER : lowered(q.cut);
+  return true;
 }
 
 // Additive terms of panel p in integer steps, into dots [Q][32].
@@ -895,17 +896,31 @@ void run_in_registers(Work &w, Tile &tile, const int32_t *codes, int32_t *late, 
                LOOKS ? w.index->rest + panel * record : nullptr, looks.place, LOOKS ? looks.count : 0,
                start[turn], staged[turn]);
   };
+  // Whether the panel behind this one has its record, where bars are as they were: nothing need be computed then.
+  const auto again = [&](int64_t panel, Looks looks) FR_BODY {
+    if (!LOOKS || turned || panel + 1 >= end || looks.place != *late / PATIENCE) return false;
+    const float *m = w.index->meta + panel * FR_META, *rest = w.index->rest + panel * record + looks.place;
+    if (memcmp(m, m + FR_META, FR_META * sizeof(float)) != 0) return false;
+    bool same = true;
+    for (int i = 0; i < looks.count; ++i) same &= rest[i] == rest[i + record];
+    return same;
+  };
   if (turned) know(w, tile, span(Q), 0);
   int turn = 0;
+  bool raised = false;
   Looks looks[2] = {};
   if (p < end) looks[0] = where(p), bars(p, 0, looks[0]);
   while (p < end) {
-    const int64_t next = next_alive<Q>(w, tile, p + 1, end);
+    const bool same = !raised && again(p, looks[turn]);
+    const int64_t next = same ? p + 1 : next_alive<Q>(w, tile, p + 1, end);
     if (next < end) {
-      looks[turn ^ 1] = where(turned && p >= trial ? trial : next);
-      bars(next, turn ^ 1, looks[turn ^ 1]);
+      if (!same) {
+        looks[turn ^ 1] = where(turned && p >= trial ? trial : next);
+        bars(next, turn ^ 1, looks[turn ^ 1]);
+      }
       fetch_rows(w, next);
     }
+    raised = false;
     fetch_coming(w);
     if (beta) begin_terms<Q>(w, tile, p, dots);
     const uint8_t *panel = w.index->codes + p * panel_bytes;
@@ -932,9 +947,9 @@ void run_in_registers(Work &w, Tile &tile, const int32_t *codes, int32_t *late, 
     for (hits &= tile.real; hits; hits &= hits - 1) {
       const int j = __builtin_ctz(hits);
       const int32_t *sums = dots + j * FR_PANEL;
-      keep_i8(w, tile, j, number0, p, sums, reaching_32(sums, 0), start[turn][j]);
+      raised |= keep_i8(w, tile, j, number0, p, sums, reaching_32(sums, 0), start[turn][j]);
     }
-    p = next, turn ^= 1;
+    p = next, turn ^= same ? 0 : 1;
   }
 }
 
