@@ -42,7 +42,7 @@ struct fr_items {
 // The packed index beside it.
 struct fr_index {
   fr_items items;
-  int64_t panels;          // of FR_PANEL positions: by norm, descending, or at random (FR_SHUFFLED)
+  int64_t panels;          // of FR_PANEL positions: by norm, descending but for like ones, or at random (FR_SHUFFLED)
   const uint32_t *order;   // (panels * FR_PANEL,) position -> row; padding repeats 0xffffffff
   const uint8_t *codes;    // [panel][d/4][FR_PANEL][4] value + 128, or null without an int8 copy
   const float *meta;       // [panel][FR_META], and a last record of totals
