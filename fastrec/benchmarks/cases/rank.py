@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 import fastrec as fr
-from fastrec.benchmarks import inputs, references
+from fastrec._kernels import roofs as kernels
+from fastrec.benchmarks import inputs, references, roofs
 from fastrec.benchmarks.cases import case
-from fastrec.benchmarks.harness import OURS, Case, Contender, Lab, Work
+from fastrec.benchmarks.harness import OURS, Case, Contender, Lab, Verdict, Work
 from fastrec.ranking import TopK
 
 PEERS_PRODUCTS = 2_500_000_000  # multiplications after which a peer's time is known
@@ -227,7 +228,7 @@ def pairs(lab: Lab) -> Case:
     def ours() -> Any:
         return fr.score_pairs(queries, items, rows, cols, threads=lab.threads)
 
-    contenders = [Contender(OURS, ours, _rounded_once(expected))]
+    contenders = [Contender(OURS, ours, _rounded_once(expected)), _reading_alone(items, p, lab.threads)]
     close = references.arrays_agree(expected, 1e-5, "scores")
     if lab.peer("numpy"):
         contenders.append(
@@ -246,6 +247,20 @@ def pairs(lab: Lab) -> Case:
         contenders.append(Contender("torch gather + sum", torch_pairs, close, "torch"))
     work = Work(operations=2.0 * p * d, random_bytes=4.0 * p * d, count=float(p), unit="pairs")
     return Case({"pairs": p, "N": n, "d": d}, work, contenders)
+
+
+def _reading_alone(items: np.ndarray, reads: int, threads: int) -> Contender:
+    """As many rows of 256 bytes of ``items`` read at random as there are pairs: what scoring them could reach at most.
+
+    Timed in the same rounds, for what memory gives moves by the minute on a shared machine.
+    """
+    memory = items.reshape(-1).view(np.uint64)
+    ways = (kernels.read_random, kernels.read_apart)
+    faster = max(ways, key=lambda way: roofs.best(lambda _: way(memory, reads, threads), 2))
+    verdict = Verdict(True, "reads, and computes nothing")
+    return Contender(
+        "random reads of as many rows", lambda: faster(memory, reads, threads), lambda _: verdict
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- top-k
