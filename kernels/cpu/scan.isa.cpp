@@ -786,7 +786,7 @@ FR_INLINE void bars_i8(const Tile &tile, const float *m, bool beta, const float 
   }
 }
 
-// Keep what matters among the sums of query j of a tile with panel p: whether that raised its bar.
+// Keep what matters among the sums of query j of a tile with panel p: whether its bar may have risen for that.
 FR_INLINE bool keep_i8(Work &w, Tile &tile, int j, int64_t number0, int64_t p, const int32_t *dots, uint32_t mask,
                        int32_t start) {
   const int64_t local = tile.member[j];

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 import fastrec as fr
-from fastrec._kernels import roofs as kernels
 from fastrec.benchmarks import inputs, references, roofs
 from fastrec.benchmarks.cases import case
 from fastrec.benchmarks.harness import OURS, Case, Contender, Lab, Verdict, Work
@@ -254,13 +253,9 @@ def _reading_alone(items: np.ndarray, reads: int, threads: int) -> Contender:
 
     Timed in the same rounds, for what memory gives moves by the minute on a shared machine.
     """
-    memory = items.reshape(-1).view(np.uint64)
-    ways = (kernels.read_random, kernels.read_apart)
-    faster = max(ways, key=lambda way: roofs.best(lambda _: way(memory, reads, threads), 2))
+    _, read = roofs.random_reads(items.reshape(-1).view(np.uint64), reads, threads, 2)
     verdict = Verdict(True, "reads, and computes nothing")
-    return Contender(
-        "random reads of as many rows", lambda: faster(memory, reads, threads), lambda _: verdict
-    )
+    return Contender("random reads of as many rows", read, lambda _: verdict)
 
 
 # ---------------------------------------------------------------------------------------------------------- top-k
